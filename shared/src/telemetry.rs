@@ -1,0 +1,156 @@
+//! Figures that a device sends at an interval: how it is, and what its models did.
+//!
+//! A report covers one window and carries (boot, sequence); the server stores each pair once, so that delivering
+//! twice or late changes nothing.
+
+use muster_sketch::FloatHistogram;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{BootId, ReleaseId},
+    time::Timestamp,
+};
+
+/// Model versions in one telemetry report; more than a device can run.
+pub const MAX_VERSIONS: usize = 64;
+
+/// One window of a device's figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Telemetry {
+    /// In which run of the agent.
+    pub boot: BootId,
+    /// Number of the report within the boot, from 1.
+    pub sequence: u64,
+    /// Start of the window, by the device's clock.
+    pub from: Timestamp,
+    /// End of the window.
+    pub to: Timestamp,
+    /// How the device is.
+    pub health: DeviceHealth,
+    /// What each model version did in the window.
+    pub versions: Vec<VersionFigures>,
+}
+
+/// How a device is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeviceHealth {
+    /// Processor use over all cores, 0 to 100.
+    pub cpu_percent: f32,
+    /// Memory in use by everything on the device.
+    pub memory_used_mib: u64,
+    /// Memory of the device.
+    pub memory_total_mib: u64,
+    /// Free space of the agent's file system.
+    pub disk_free_mib: u64,
+    /// The hottest sensor, if there is any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature_celsius: Option<f32>,
+    /// Since the device was started.
+    pub uptime_secs: u64,
+    /// Resident memory of the agent's daemon.
+    pub agent_memory_kib: u64,
+    /// Bytes sent over the link to the server since the agent was started.
+    pub link_sent_bytes: u64,
+    /// Bytes received over it.
+    pub link_received_bytes: u64,
+}
+
+/// What one model version did in a window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VersionFigures {
+    /// Which version.
+    pub release: ReleaseId,
+    /// Requests by how they ended.
+    pub counts: Counts,
+    /// Labels that came back for earlier inferences.
+    #[serde(default)]
+    pub labels: LabelCounts,
+    /// Time in the engine, in milliseconds.
+    pub latency_ms: FloatHistogram,
+    /// Time between acceptance and the engine, in milliseconds.
+    pub queue_ms: FloatHistogram,
+}
+
+/// Inferences by how they ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Answered.
+    pub ok: u64,
+    /// The caller's request did not fit the model; says nothing about the model.
+    pub bad_request: u64,
+    /// Turned away because the queue was full; says nothing about the model.
+    pub busy: u64,
+    /// The engine failed.
+    pub engine_error: u64,
+    /// An output was NaN or infinite.
+    pub non_finite: u64,
+    /// An output had another type or shape than the manifest says.
+    pub wrong_shape: u64,
+    /// The deadline passed.
+    pub timeout: u64,
+    /// Slower than the latency budget, whatever the outcome. Counted beside the others.
+    pub slow: u64,
+}
+
+impl Counts {
+    /// Inferences that say something about the model.
+    #[must_use]
+    pub fn judged(&self) -> u64 {
+        self.ok.saturating_add(self.failures())
+    }
+
+    /// Inferences that the model failed.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        [self.engine_error, self.non_finite, self.wrong_shape, self.timeout]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Adds the counts of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        let pairs = [
+            (&mut self.ok, other.ok),
+            (&mut self.bad_request, other.bad_request),
+            (&mut self.busy, other.busy),
+            (&mut self.engine_error, other.engine_error),
+            (&mut self.non_finite, other.non_finite),
+            (&mut self.wrong_shape, other.wrong_shape),
+            (&mut self.timeout, other.timeout),
+            (&mut self.slow, other.slow),
+        ];
+        pairs.into_iter().for_each(|(sum, more)| *sum = sum.saturating_add(more));
+    }
+}
+
+/// Labels that came back for earlier inferences.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelCounts {
+    /// The top class was the label.
+    pub correct: u64,
+    /// It was another.
+    pub wrong: u64,
+}
+
+impl VersionFigures {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new(release: ReleaseId) -> Self {
+        Self {
+            release,
+            counts: Counts::default(),
+            labels: LabelCounts::default(),
+            latency_ms: FloatHistogram::new(),
+            queue_ms: FloatHistogram::new(),
+        }
+    }
+
+    /// Adds the figures of another window of the same version.
+    pub fn merge(&mut self, other: &Self) {
+        self.counts.merge(&other.counts);
+        self.labels.correct = self.labels.correct.saturating_add(other.labels.correct);
+        self.labels.wrong = self.labels.wrong.saturating_add(other.labels.wrong);
+        self.latency_ms.merge(&other.latency_ms);
+        self.queue_ms.merge(&other.queue_ms);
+    }
+}
