@@ -7,6 +7,7 @@
 pub mod artifact;
 pub mod block;
 pub mod device;
+pub mod enroll;
 pub mod id;
 pub mod manifest;
 pub mod message;
