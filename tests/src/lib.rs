@@ -1,1 +1,27 @@
+//! The harness of the whole-system tests: real programs, real sockets, real disks.
 //!
+//! A test starts `muster serve` and any number of `muster-agent run`, drives them through their command lines and
+//! their network, and looks only at what a user could see. Everything lives in a scratch directory, every port comes
+//! from the system, and every wait has a deadline and looks for a condition. A test that fails prints the end of the
+//! logs of its programs.
+//!
+//! What a test needs and this machine does not have (a Python environment, an aarch64 agent) is a failure that says
+//! where it comes from, never a test that passes because it did nothing.
+// A panic is how a test fails, here as in the tests themselves.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
+pub mod cli;
+pub mod clock;
+pub mod device;
+pub mod digits;
+pub mod fleet;
+pub mod http;
+pub mod inference;
+pub mod models;
+pub mod process;
+pub mod programs;
+pub mod proxy;
+pub mod server;
+pub mod traffic;
+pub mod views;
+pub mod wait;

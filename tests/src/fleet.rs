@@ -1,0 +1,180 @@
+//! A server with devices, and the steps that most tests share.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::Value;
+
+use crate::{
+    cli::{Answer, Cli},
+    device::{Device, DeviceOptions},
+    models::Publication,
+    proxy::Proxy,
+    server::Server,
+    views,
+    wait::{PATIENCE, until_true},
+};
+
+/// Label of every device here.
+pub const SITE: &str = "site=berlin";
+
+/// How long a rollout may take before its watcher gives up.
+const WATCH_FOR: &str = "60s";
+
+/// A server and its devices.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The devices, named `cam-1`, `cam-2`, … Dropped first, so that they end before their server.
+    pub devices: Vec<Device>,
+    /// The server.
+    pub server: Server,
+}
+
+impl Fleet {
+    /// A server and `count` devices, enrolled, running and connected.
+    #[must_use]
+    pub fn start(count: usize) -> Self {
+        Self::start_on(Server::start(), count)
+    }
+
+    /// The same with a proxy between the devices and the broker.
+    #[must_use]
+    pub fn start_behind(proxy: &Proxy, count: usize) -> Self {
+        Self::start_on(Server::start_behind(proxy), count)
+    }
+
+    fn start_on(server: Server, count: usize) -> Self {
+        let mut fleet = Self { devices: Vec::new(), server };
+        for number in 1..=count {
+            fleet.add(&format!("cam-{number}"), DeviceOptions::default());
+        }
+        fleet.wait_until_online();
+        fleet
+    }
+
+    /// Enrols and starts one more device.
+    pub fn add(&mut self, name: &str, options: DeviceOptions) -> &mut Device {
+        let mut device = Device::new(name, options);
+        let _ = device.enroll(&self.token()).ok();
+        device.run();
+        self.devices.push(device);
+        self.devices.last_mut().expect("just pushed")
+    }
+
+    /// The command line with the rights of an administrator.
+    #[must_use]
+    pub fn cli(&self) -> Cli {
+        self.server.cli()
+    }
+
+    /// A token for one device of [`SITE`].
+    #[must_use]
+    pub fn token(&self) -> String {
+        token(&self.cli(), 1, "1h").ok().stdout.trim().to_owned()
+    }
+
+    /// Publishes as the next version of `digits`.
+    #[must_use]
+    pub fn try_publish(&self, publication: &Publication) -> Answer {
+        self.cli().run(publish_arguments(publication, "digits", &self.policy_file(publication)))
+    }
+
+    /// Publishes as the next version of `digits`, and gives its name, for example `digits@2`.
+    #[track_caller]
+    #[must_use]
+    pub fn publish(&self, publication: &Publication) -> String {
+        let arguments = publish_arguments(publication, "digits", &self.policy_file(publication));
+        let answer = self.cli().run(arguments.into_iter().chain(["-o".into(), "json".into()])).ok();
+        views::text(&answer.json(), "release")
+    }
+
+    /// Starts a rollout to [`SITE`] and gives its id.
+    #[track_caller]
+    #[must_use]
+    pub fn start_rollout(&self, release: &str) -> String {
+        let json = self.cli().json(&["rollout", "start", release, "--to", SITE]);
+        views::text(&json, "id")
+    }
+
+    /// Watches a rollout to its end.
+    #[must_use]
+    pub fn watch(&self, rollout: &str) -> Answer {
+        self.cli().run(["rollout", "status", rollout, "--watch", "--timeout", WATCH_FOR])
+    }
+
+    /// Publishes, rolls out, and waits until every device has committed.
+    #[track_caller]
+    pub fn bring(&self, publication: &Publication) -> String {
+        let release = self.publish(publication);
+        let rollout = self.start_rollout(&release);
+        let _ = self.watch(&rollout).ok();
+        release
+    }
+
+    /// How a rollout stands.
+    #[track_caller]
+    #[must_use]
+    pub fn rollout(&self, rollout: &str) -> Value {
+        self.cli().json(&["rollout", "status", rollout])
+    }
+
+    /// What the server knows about a device.
+    #[track_caller]
+    #[must_use]
+    pub fn device(&self, name: &str) -> Value {
+        self.cli().json(&["device", "show", name])
+    }
+
+    /// Why a device runs what it runs.
+    #[track_caller]
+    #[must_use]
+    pub fn why(&self, name: &str) -> Value {
+        self.cli().json(&["device", "why", name])
+    }
+
+    /// True while the server sees the device connected.
+    #[must_use]
+    pub fn is_online(&self, name: &str) -> bool {
+        views::all(&self.device(name), "online").contains(&&Value::Bool(true))
+    }
+
+    /// Waits until the server sees every device.
+    #[track_caller]
+    pub fn wait_until_online(&self) {
+        for device in &self.devices {
+            until_true(&format!("{} is online", device.name()), PATIENCE, || self.is_online(device.name()));
+        }
+    }
+
+    /// Writes the policy of a publication.
+    #[must_use]
+    pub fn policy_file(&self, publication: &Publication) -> PathBuf {
+        let policy = publication.policy.toml();
+        let digest =
+            policy.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        let file = self.server.scratch().join(format!("policy-{digest:08x}.toml"));
+        fs::write(&file, policy).expect("the scratch folder is writable");
+        file
+    }
+}
+
+/// Makes an enrolment token.
+#[must_use]
+pub fn token(cli: &Cli, uses: u32, expires: &str) -> Answer {
+    let uses = uses.to_string();
+    cli.run(["enroll", "token", "create", "--label", SITE, "--uses", &uses, "--expires", expires])
+}
+
+fn publish_arguments(
+    publication: &Publication,
+    name: &str,
+    policy: &std::path::Path,
+) -> Vec<std::ffi::OsString> {
+    let mut arguments = vec!["model".into(), "publish".into(), publication.onnx.clone().into_os_string()];
+    arguments.extend(["--name".into(), name.into()]);
+    arguments.extend(["--golden".into(), publication.golden.clone().into_os_string()]);
+    arguments.extend(["--policy".into(), policy.as_os_str().to_owned()]);
+    if let Some(lineage) = &publication.lineage {
+        arguments.extend(["--lineage".into(), lineage.clone().into_os_string()]);
+    }
+    arguments
+}

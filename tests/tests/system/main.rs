@@ -1,0 +1,16 @@
+//! The whole system, from outside: what a user, an operator and an attacker see.
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
+mod aarch64;
+mod bad_config;
+mod bad_devices;
+mod bad_models;
+mod bad_tokens;
+mod clients;
+mod delivery;
+mod identity;
+mod one_true_path;
+mod power_cuts;
+mod rollback;
+mod telemetry;
