@@ -11,6 +11,9 @@ pub mod rollout;
 pub mod selector;
 pub mod strategy;
 
+#[cfg(test)]
+mod fixtures;
+
 pub use device::DeviceFacts;
 pub use plan::{
     Blocked, BlockedWhy, Plan, PlanError, PlannedDevice, Reach, ReleaseNeeds, RolloutSpec, RolloutSummary,

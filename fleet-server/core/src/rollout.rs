@@ -195,7 +195,7 @@ impl Rollout {
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Result<(), Refusal> {
         match input {
             Input::Report { device, at, release, event } => self.report(&device, at, &release, event, now)?,
-            Input::DeviceConnected { device } => self.record(&device)?.heard_at = Some(now),
+            Input::DeviceConnected { device } => self.connected(&device, now)?,
             Input::Tick => {}
             Input::Pause { by } => self.pause(by)?,
             Input::Resume { by } => self.resume(by)?,
@@ -241,7 +241,21 @@ impl Rollout {
             return Err(Refusal::NotAsked { device: device.clone(), release: release.clone() });
         }
         record.heard_at = Some(now);
-        self.advance(device, Progress::of(event), Some(at), now);
+        // A device that failed to fetch may start again, but a late report of the failed attempt is no start.
+        let is_late = record.reported_at.is_some_and(|last| at <= last);
+        if !(is_late && matches!(record.progress, Progress::Failed(_))) {
+            self.advance(device, Progress::of(event), Some(at), now);
+        }
+        Ok(())
+    }
+
+    /// A silent device that is back is waited for again.
+    fn connected(&mut self, device: &DeviceId, now: Timestamp) -> Result<(), Refusal> {
+        let record = self.record(device)?;
+        record.heard_at = Some(now);
+        if record.progress == Progress::Silent {
+            self.advance(device, Progress::Asked { at: now }, None, now);
+        }
         Ok(())
     }
 
