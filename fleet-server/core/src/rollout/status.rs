@@ -168,9 +168,9 @@ impl Rollout {
     }
 
     fn wave_status(&self, wave: usize) -> WaveStatus {
-        let Self { waves, .. } = self;
         let counts = Counts::of(self.records_of(wave));
-        WaveStatus { state: waves[wave].state, bake_time_secs: waves[wave].bake_time_secs, counts }
+        let wave = &self.waves[wave];
+        WaveStatus { state: wave.state, bake_time_secs: wave.bake_time_secs, counts }
     }
 }
 
