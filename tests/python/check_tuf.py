@@ -3,6 +3,7 @@
 check_tuf.py FOLDER: FOLDER/metadata holds 1.root.json and what follows, FOLDER/targets the manifests. Walks the
 whole way of a client from the first root, downloads every listed release and prints its path. Ends with 1 and a
 reason where python-tuf refuses anything.
+Needs tuf 7.0.0 and securesystemslib[crypto] 1.4.0.
 """
 
 import sys

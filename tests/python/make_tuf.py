@@ -2,7 +2,9 @@
 
 make_tuf.py FOLDER DEVICE: writes FOLDER/metadata, FOLDER/targets and FOLDER/director.json with the release
 digits@1 for DEVICE. Root needs two of three keys, of the three kinds that TUF knows (Ed25519, ECDSA P-256,
-RSA-PSS); the second root has another director. Everything else is Ed25519. Keys are new in every run.
+RSA-PSS); the second root has another director. Everything else is Ed25519. Keys are new in every run, and
+FOLDER must not hold a repository yet.
+Needs tuf 7.0.0 and securesystemslib[crypto] 1.4.0.
 """
 
 import hashlib
