@@ -214,3 +214,31 @@ fn line(stream: &mut impl BufRead) -> io::Result<String> {
     }
     Ok(text.trim_end().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> io::Result<Response> {
+        read_response(&mut text.as_bytes())
+    }
+
+    #[test]
+    fn a_body_ends_where_its_length_says() {
+        let response = read("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokrest").unwrap();
+        assert_eq!((response.status, response.text().as_str()), (200, "ok"));
+        assert!(read("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok").is_err());
+    }
+
+    #[test]
+    fn chunks_are_put_together() {
+        let text = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n";
+        assert_eq!(read(text).unwrap().text(), "abcd");
+    }
+
+    #[test]
+    fn a_connection_that_closes_early_is_no_answer() {
+        assert!(read("").is_err());
+        assert!(read("SSH-2.0-x\r\n").is_err());
+    }
+}
