@@ -22,12 +22,12 @@ pub fn texts<'a>(json: &'a Value, key: &str) -> Vec<&'a str> {
     all(json, key).into_iter().filter_map(Value::as_str).collect()
 }
 
-/// The text under `key`; panics when there is none.
+/// The text under `key`, outermost first; panics when there is none.
 #[track_caller]
 #[must_use]
 pub fn text(json: &Value, key: &str) -> String {
-    let found = texts(json, key);
-    found.first().unwrap_or_else(|| panic!("no text '{key}' in {json:#}")).to_string()
+    let found = json[key].as_str().into_iter().chain(texts(json, key)).next();
+    found.unwrap_or_else(|| panic!("no text '{key}' in {json:#}")).to_owned()
 }
 
 fn collect<'a>(json: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
