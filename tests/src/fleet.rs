@@ -1,6 +1,6 @@
 //! A server with devices, and the steps that most tests share.
 
-use std::{fs, path::PathBuf};
+use std::{ffi::OsString, fs, path::PathBuf};
 
 use serde_json::Value;
 
@@ -19,6 +19,9 @@ pub const SITE: &str = "site=berlin";
 
 /// How long a rollout may take before its watcher gives up.
 const WATCH_FOR: &str = "60s";
+
+/// Where a model comes from, when a test does not care.
+const LINEAGE: &str = "data_licence = \"CC-BY-4.0\"\n";
 
 /// A server and its devices.
 #[derive(Debug)]
@@ -75,15 +78,15 @@ impl Fleet {
     /// Publishes as the next version of `digits`.
     #[must_use]
     pub fn try_publish(&self, publication: &Publication) -> Answer {
-        self.cli().run(publish_arguments(publication, "digits", &self.policy_file(publication)))
+        self.cli().run(self.publish_arguments(publication))
     }
 
     /// Publishes as the next version of `digits`, and gives its name, for example `digits@2`.
     #[track_caller]
     #[must_use]
     pub fn publish(&self, publication: &Publication) -> String {
-        let arguments = publish_arguments(publication, "digits", &self.policy_file(publication));
-        let answer = self.cli().run(arguments.into_iter().chain(["-o".into(), "json".into()])).ok();
+        let arguments = self.publish_arguments(publication).into_iter();
+        let answer = self.cli().run(arguments.chain(["-o".into(), "json".into()])).ok();
         views::text(&answer.json(), "release")
     }
 
@@ -124,17 +127,24 @@ impl Fleet {
         self.cli().json(&["device", "show", name])
     }
 
-    /// Why a device runs what it runs.
+    /// Why a device runs what it runs. Reports stand in its sentences as JSON; they are unfolded here.
     #[track_caller]
     #[must_use]
     pub fn why(&self, name: &str) -> Value {
-        self.cli().json(&["device", "why", name])
+        let mut why = self.cli().json(&["device", "why", name]);
+        let sentences = why["reasons"].as_array().cloned().unwrap_or_default();
+        let event = |sentence: &Value| {
+            let text = sentence.as_str()?;
+            serde_json::from_str::<Value>(&text[text.find('{')?..]).ok()
+        };
+        why["events"] = sentences.iter().filter_map(event).collect();
+        why
     }
 
     /// True while the server sees the device connected.
     #[must_use]
     pub fn is_online(&self, name: &str) -> bool {
-        views::all(&self.device(name), "online").contains(&&Value::Bool(true))
+        views::all(&self.device(name), "connected").contains(&&Value::Bool(true))
     }
 
     /// Waits until the server sees every device.
@@ -145,14 +155,23 @@ impl Fleet {
         }
     }
 
-    /// Writes the policy of a publication.
-    #[must_use]
-    pub fn policy_file(&self, publication: &Publication) -> PathBuf {
-        let policy = publication.policy.toml();
-        let digest =
-            policy.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        let file = self.server.scratch().join(format!("policy-{digest:08x}.toml"));
-        fs::write(&file, policy).expect("the scratch folder is writable");
+    fn publish_arguments(&self, publication: &Publication) -> Vec<OsString> {
+        let Publication { onnx, golden, lineage, policy } = publication;
+        let policy = self.file("policy", &policy.toml());
+        let lineage = lineage.clone().unwrap_or_else(|| self.file("lineage", LINEAGE));
+        let mut arguments: Vec<OsString> =
+            ["model", "publish", "--name", "digits"].map(OsString::from).into();
+        let files = [("--golden", golden), ("--policy", &policy), ("--lineage", &lineage)];
+        arguments.extend(files.into_iter().flat_map(|(option, file)| [option.into(), file.into()]));
+        arguments.push(onnx.into());
+        arguments
+    }
+
+    /// Writes `text` under a name that other texts do not get.
+    fn file(&self, kind: &str, text: &str) -> PathBuf {
+        let mark = text.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        let file = self.server.scratch().join(format!("{kind}-{mark:08x}.toml"));
+        fs::write(&file, text).expect("the scratch folder is writable");
         file
     }
 }
@@ -162,19 +181,4 @@ impl Fleet {
 pub fn token(cli: &Cli, uses: u32, expires: &str) -> Answer {
     let uses = uses.to_string();
     cli.run(["enroll", "token", "create", "--label", SITE, "--uses", &uses, "--expires", expires])
-}
-
-fn publish_arguments(
-    publication: &Publication,
-    name: &str,
-    policy: &std::path::Path,
-) -> Vec<std::ffi::OsString> {
-    let mut arguments = vec!["model".into(), "publish".into(), publication.onnx.clone().into_os_string()];
-    arguments.extend(["--name".into(), name.into()]);
-    arguments.extend(["--golden".into(), publication.golden.clone().into_os_string()]);
-    arguments.extend(["--policy".into(), policy.as_os_str().to_owned()]);
-    if let Some(lineage) = &publication.lineage {
-        arguments.extend(["--lineage".into(), lineage.clone().into_os_string()]);
-    }
-    arguments
 }
