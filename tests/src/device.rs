@@ -46,8 +46,9 @@ impl Default for DeviceOptions {
 pub struct Device {
     name: String,
     options: DeviceOptions,
-    scratch: TempDir,
+    /// Dropped before the folder that holds its log.
     process: Option<Process>,
+    scratch: TempDir,
 }
 
 impl Device {

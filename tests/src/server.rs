@@ -25,6 +25,8 @@ const TOKEN_PREFIX: &str = "muster_api_";
 /// A server that can be stopped, killed and started again on the same ports.
 #[derive(Debug)]
 pub struct Server {
+    /// Dropped before the folder that holds its log.
+    process: Option<Process>,
     scratch: TempDir,
     /// Where the HTTP API listens, once it did.
     http: SocketAddr,
@@ -32,7 +34,6 @@ pub struct Server {
     mqtt: SocketAddr,
     /// `host:port` that devices are told, where it is not the broker's own.
     advertised: Option<String>,
-    process: Option<Process>,
 }
 
 impl Server {

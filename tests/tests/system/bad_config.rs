@@ -54,7 +54,7 @@ fn config_check_finds_the_same_mistakes_without_a_server() {
     let file = scratch.path().join("muster.toml");
     let check = || {
         let mut command = Command::new(muster());
-        command.args(["config", "check", "--config"]).arg(&file);
+        command.args(["config", "check"]).arg(&file);
         answer(command)
     };
     fs::write(&file, "[limits]\nupload = 3\n").unwrap();

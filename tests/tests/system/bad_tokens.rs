@@ -30,7 +30,7 @@ fn a_used_up_token_enrols_nobody_else() {
 #[test]
 fn an_expired_token_enrols_nobody() {
     let fleet = Fleet::start(0);
-    let token = token(&fleet.cli(), 5, "1s").ok().stdout.trim().to_owned();
+    let token = token(&fleet.cli(), 1_000, "1s").ok().stdout.trim().to_owned();
     let mut late = 0;
     // Until it expires it works; each attempt needs a device of its own.
     until_true("the token has expired", PATIENCE, || {

@@ -14,11 +14,12 @@ use system_tests::{
 const MIB: u64 = 1_024 * 1_024;
 
 /// Big enough to be cut in the middle at the rate that the server gives to one device.
-const MODEL_BYTES: u64 = 20 * MIB;
+const MODEL_BYTES: u64 = 12 * MIB;
 
 /// Blocks on their way when the cut comes, and everything that is not blocks: protocol, TLS, metadata.
-const OVERHEAD_BYTES: u64 = 4 * MIB;
+const OVERHEAD_BYTES: u64 = 3 * MIB;
 
+/// A machine of two cores that builds something beside is slow.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
 
 fn fleet_with_big_model(proxy: &Proxy) -> (Fleet, String) {
@@ -34,7 +35,7 @@ fn an_agent_killed_in_the_middle_of_a_transfer_fetches_only_what_is_missing() {
     let (mut fleet, release) = fleet_with_big_model(&proxy);
     let start = proxy.down_bytes();
     let rollout = fleet.start_rollout(&release);
-    until_true("a half is there", PATIENCE, || proxy.down_bytes() - start > MODEL_BYTES / 2);
+    until_true("a half is there", DELIVERED_WITHIN, || proxy.down_bytes() - start > MODEL_BYTES / 2);
     fleet.devices[0].kill();
     let sent_before = proxy.down_bytes() - start;
     fleet.devices[0].run();
@@ -74,7 +75,7 @@ fn a_link_that_hangs_without_closing_is_given_up_and_the_transfer_goes_on() {
     let (fleet, release) = fleet_with_big_model(&proxy);
     let start = proxy.down_bytes();
     let rollout = fleet.start_rollout(&release);
-    until_true("a quarter is there", PATIENCE, || proxy.down_bytes() - start > MODEL_BYTES / 4);
+    until_true("a quarter is there", DELIVERED_WITHIN, || proxy.down_bytes() - start > MODEL_BYTES / 4);
     proxy.pause();
     until_true("the pause holds", PATIENCE, || {
         let before = proxy.down_bytes();
@@ -91,7 +92,7 @@ fn a_newer_version_takes_over_from_one_that_is_still_on_its_way() {
     let (fleet, big) = fleet_with_big_model(&proxy);
     let start = proxy.down_bytes();
     let _superseded = fleet.start_rollout(&big);
-    until_true("the transfer runs", PATIENCE, || proxy.down_bytes() - start > MODEL_BYTES / 8);
+    until_true("the transfer runs", DELIVERED_WITHIN, || proxy.down_bytes() - start > MODEL_BYTES / 8);
     let small = fleet.publish(&Publication::digits(2));
     let answer = fleet.cli().run(["rollout", "start", &small, "--to", system_tests::fleet::SITE]);
     if answer.code == Some(system_tests::cli::Exit::Conflict as i32) {

@@ -19,6 +19,9 @@ const MODEL_BYTES: usize = 8 * 1_024 * 1_024;
 /// A runner comes back within a second or two; on a machine that runs other tests beside, within this.
 const RUNNER_BACK_WITHIN: Duration = Duration::from_secs(5);
 
+/// Nothing is under way, so nothing has to be waited for.
+const STOPPED_WITHIN: Duration = Duration::from_secs(5);
+
 #[test]
 fn a_server_killed_during_a_rollout_goes_on_where_it_was() {
     let proxy = Proxy::start();
@@ -131,6 +134,11 @@ fn an_agent_killed_in_every_probation_gives_the_version_up() {
 fn an_operator_stops_both_programs_cleanly() {
     let mut fleet = Fleet::start(1);
     fleet.bring(&Publication::digits(1));
+    let since = Instant::now();
     assert!(fleet.devices[0].stop().success());
+    let device = since.elapsed();
     assert!(fleet.server.stop().success());
+    let server = since.elapsed() - device;
+    eprintln!("the agent stopped within {device:?}, the server within {server:?}");
+    assert!(device < STOPPED_WITHIN && server < STOPPED_WITHIN, "{device:?} and {server:?}");
 }
