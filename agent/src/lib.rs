@@ -1,0 +1,9 @@
+//! The agent: the daemon that brings models to a device, watches them, and takes them back.
+//!
+//! What it decides lives in `agent-core`; this crate does what the decisions say.
+
+pub mod clock;
+pub mod config;
+pub mod disk;
+pub mod ledger_file;
+pub mod store;
