@@ -96,6 +96,9 @@ pub struct Lineage {
     /// Commit of the training code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_commit: Option<String>,
+    /// Name of the script that trained the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_script: Option<String>,
     /// Digest of the script that trained the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_script_digest: Option<Digest>,
