@@ -133,9 +133,7 @@ impl Staging {
     fn check_whole(&self) -> Result<(), StoreError> {
         let mut file = self.file.try_clone().map_err(io_error("read the staging file"))?;
         file.seek(SeekFrom::Start(0)).map_err(io_error("read the staging file"))?;
-        let mut hash = Sha256::new();
-        io::copy(&mut file.take(self.packed.size_bytes), &mut hash).map_err(io_error("read the staging file"))?;
-        let found = Digest::from_bytes(hash.finalize().into());
+        let found = hash_of(file.take(self.packed.size_bytes)).map_err(io_error("read the staging file"))?;
         if found != self.packed.digest {
             return Err(StoreError::WrongBytes(format!("packed bytes have digest {found}, signed is {}", self.packed.digest)));
         }
@@ -149,6 +147,17 @@ impl Staging {
     fn remove(&self) {
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove a staging file");
+        }
+    }
+}
+
+fn hash_of(mut from: impl Read) -> io::Result<Digest> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(Digest::from_bytes(hash.finalize().into())),
+            read => hash.update(&buffer[..read]),
         }
     }
 }
