@@ -5,5 +5,9 @@
 pub mod clock;
 pub mod config;
 pub mod disk;
+pub mod enroll;
+pub mod health;
+pub mod identity;
 pub mod ledger_file;
 pub mod store;
+pub mod tls;
