@@ -53,7 +53,7 @@ impl Monitor {
     pub fn new() -> Self {
         let kinds = RefreshKind::nothing()
             .with_memory(MemoryRefreshKind::nothing().with_ram())
-            .with_cpu(CpuRefreshKind::nothing().with_cpu_usage());
+            .with_cpu(CpuRefreshKind::nothing().with_usage());
         Self {
             system: System::new_with_specifics(kinds).ok(),
             components: Components::new_with_refreshed_list().ok(),

@@ -125,20 +125,26 @@ impl Store {
     /// Keeps a manifest under its digest.
     ///
     /// # Errors
-    /// When there is no room or the file system fails.
-    pub fn keep_manifest(&self, digest: &Digest, manifest: &Manifest) -> Result<(), StoreError> {
-        if self.has(digest) {
+    /// When the bytes have another digest, there is no room, or the file system fails.
+    pub fn keep_manifest(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        if Digest::of(bytes) != *digest {
+            return Err(StoreError::WrongBytes(format!("the manifest does not have digest {digest}")));
+        }
+        if self.manifest(digest).is_some() {
             return Ok(());
         }
-        let bytes = serde_json::to_vec(manifest).map_err(|e| StoreError::WrongBytes(e.to_string()))?;
         self.room.check(&self.artifacts, bytes.len() as u64)?;
-        disk::replace(&self.path(digest), &bytes).map_err(io_error("write a manifest"))
+        disk::replace(&self.path(digest), bytes).map_err(io_error("write a manifest"))
     }
 
-    /// Reads a manifest that was kept; `None` when it is gone or no longer readable.
+    /// Reads a manifest that was kept; `None` when it is gone or its bytes have changed.
     #[must_use]
     pub fn manifest(&self, digest: &Digest) -> Option<Manifest> {
         let bytes = disk::read_bounded(&self.path(digest), MAX_MANIFEST_BYTES).ok()??;
+        if Digest::of(&bytes) != *digest {
+            tracing::warn!(%digest, "a manifest on the disk has changed and is not used");
+            return None;
+        }
         serde_json::from_slice(&bytes).ok()
     }
 
@@ -159,6 +165,12 @@ impl Store {
         let here = staging.here().clone();
         self.staging = Some(staging);
         Ok(Opened::Staging(here))
+    }
+
+    /// The artifact that is being staged, if its packed digest starts like this.
+    #[must_use]
+    pub fn staging_digest(&self, short: [u8; 8]) -> Option<Digest> {
+        self.staging.as_ref().map(|s| s.packed().digest).filter(|digest| digest.short() == short)
     }
 
     /// Puts a block in its place if it fits its digest.
