@@ -1,0 +1,3 @@
+//! The fleet server: everything behind its thin `main`.
+
+pub mod broker;
