@@ -16,8 +16,8 @@ use crate::store::MetadataStore;
 /// Largest file that is read back: above the bound of every role.
 const MAX_FILE_BYTES: u64 = 8 * 1_024 * 1_024;
 
-/// Longest name: names of roles are short, and a delegated role's is percent-encoded.
-const MAX_NAME_LEN: usize = 200;
+/// Longest name: above that of every role.
+const MAX_NAME_LEN: usize = 64;
 
 /// Metadata in a folder that only the agent can read (files 0600, folders 0700). One agent uses it at a time.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl DiskStore {
     }
 
     fn path(&self, name: &str) -> io::Result<PathBuf> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'%');
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if name.is_empty() || name.len() > MAX_NAME_LEN || name.starts_with('.') || !name.bytes().all(plain) {
             let message = format!("{name:?} is not the name of a metadata file");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -115,7 +115,7 @@ mod tests {
     fn no_name_leaves_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let store = DiskStore::open(folder.path()).unwrap();
-        for name in ["", "..", "../a", "a/b", "/etc/passwd", ".hidden", "a\0b", &"x".repeat(201)] {
+        for name in ["", "..", "../a", "a/b", "/etc/passwd", ".hidden", "a\0b", &"x".repeat(65)] {
             assert!(store.store(name, b"x").is_err(), "{name:?}");
             assert!(store.load(name).is_err(), "{name:?}");
         }

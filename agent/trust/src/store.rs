@@ -13,7 +13,7 @@ use sigstore_tuf::cache::MetadataStore as LibraryStore;
 
 use crate::error::StoreError;
 
-/// Keeps a handful of small files by name, such as `root.json` or `timestamp.json`.
+/// Keeps four files by name: `root.json`, `timestamp.json`, `snapshot.json` and `targets.json`.
 pub trait MetadataStore: Send + Sync {
     /// The file, or `None` if it was never stored.
     ///
@@ -56,14 +56,14 @@ pub(crate) struct Adapter<M> {
 
 impl<M: MetadataStore> LibraryStore for Adapter<M> {
     fn load(&self, name: &str) -> Result<Option<Vec<u8>>, sigstore_tuf::Error> {
-        if is_history(name) {
+        if !is_kept(name) {
             return Ok(None);
         }
         self.latch.keep(name, self.store.load(name))
     }
 
     fn store(&self, name: &str, bytes: &[u8]) -> Result<(), sigstore_tuf::Error> {
-        if is_history(name) {
+        if !is_kept(name) {
             return Ok(());
         }
         self.latch.keep(name, self.store.store(name, bytes))
@@ -76,8 +76,8 @@ impl<M> fmt::Debug for Adapter<M> {
     }
 }
 
-/// Numbered copies that nobody reads: verification starts from `root.json`, so past roots and snapshots would
-/// only fill the disk.
-fn is_history(name: &str) -> bool {
-    name.starts_with("root_history/") || name.as_bytes().first().is_some_and(u8::is_ascii_digit)
+/// The files that verification starts from after a restart. Past roots, numbered snapshots and delegated roles
+/// are never read back, so they would only fill the disk.
+fn is_kept(name: &str) -> bool {
+    matches!(name, "root.json" | "timestamp.json" | "snapshot.json" | "targets.json")
 }

@@ -87,7 +87,8 @@ pub struct Verifier<S> {
 
 impl<S: MetadataSource + 'static> Verifier<S> {
     /// A verifier that starts from the root in `store`, or from `enrolled_root` when the device was just
-    /// enrolled: that one replaces what the store holds.
+    /// enrolled: that one replaces what the store holds, and a device that is enrolled with another server begins
+    /// with default floors.
     ///
     /// # Errors
     /// When there is no usable root, or the store fails.

@@ -72,8 +72,13 @@ impl Server {
         files
     }
 
-    pub fn direct(&self, generation: u64, assignments: &[Assignment]) -> Signed<DirectorDocument> {
-        director(&self.keys, device(), Generation(generation), assignments.to_vec(), self.now)
+    pub fn direct<'a>(
+        &self,
+        generation: u64,
+        assignments: impl IntoIterator<Item = &'a Assignment>,
+    ) -> Signed<DirectorDocument> {
+        let assignments = assignments.into_iter().cloned().collect();
+        director(&self.keys, device(), Generation(generation), assignments, self.now)
     }
 }
 
