@@ -29,7 +29,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     clock::Clock,
     config::Config,
-    disk,
     identity::Identity,
     store::{Room, Store},
 };
@@ -70,8 +69,8 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let store = open_store(&config)?;
     let manifests = manifests_of(&store, &saved.state().ledger);
     let core = new_core(&identity, &boot, &saved, manifests, clock);
+    let data_plane = DataPlane::open(&config, store.reader(), input_sender.clone(), figure_sender)?;
     let stager = Stager::start(store, input_sender.clone()).context("cannot start the store's thread")?;
-    let data_plane = DataPlane::open(&config, input_sender.clone(), figure_sender)?;
 
     let tasks = TaskTracker::new();
     let (link, events) = uplink::start(&identity, clock, cancel.child_token())?;
@@ -149,13 +148,6 @@ fn lock(data_dir: &Path) -> anyhow::Result<std::fs::File> {
         bail!("another agent uses {}; stop it first", data_dir.display());
     }
     Ok(file)
-}
-
-/// Tells other programs on the device where the models answer.
-fn write_endpoints(data_dir: &Path, http: std::net::SocketAddr, unix_socket: &Path) -> anyhow::Result<()> {
-    let endpoints = serde_json::json!({ "http": http.to_string(), "unix_socket": unix_socket });
-    let path = data_dir.join("endpoints.json");
-    disk::replace(&path, &serde_json::to_vec_pretty(&endpoints)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// An alias that keeps signatures readable.

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod disk;
 pub mod enroll;
 pub mod health;

@@ -80,6 +80,22 @@ pub enum BlockFate {
     Refused,
 }
 
+/// Opens artifacts that are visible. Whoever uses the bytes hashes them again while reading.
+#[derive(Debug, Clone)]
+pub struct ArtifactReader {
+    artifacts: PathBuf,
+}
+
+impl ArtifactReader {
+    /// Opens an artifact for reading.
+    ///
+    /// # Errors
+    /// When it is not here.
+    pub fn open(&self, digest: &Digest) -> io::Result<File> {
+        File::open(self.artifacts.join(digest.to_string()))
+    }
+}
+
 /// The artifacts of a device. One thread owns it.
 #[derive(Debug)]
 pub struct Store {
@@ -108,12 +124,10 @@ impl Store {
         self.artifacts.join(digest.to_string())
     }
 
-    /// Opens an artifact for reading. Whoever uses the bytes hashes them again while reading.
-    ///
-    /// # Errors
-    /// When it is not here.
-    pub fn read(&self, digest: &Digest) -> Result<File, StoreError> {
-        File::open(self.path(digest)).map_err(io_error("open an artifact"))
+    /// A handle that opens artifacts, for those who do not own the store.
+    #[must_use]
+    pub fn reader(&self) -> ArtifactReader {
+        ArtifactReader { artifacts: self.artifacts.clone() }
     }
 
     /// True when the artifact is complete and visible.

@@ -20,7 +20,6 @@ const QUEUE: usize = 1_024;
 /// The sending half; cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing {
-    device: DeviceId,
     queue: mpsc::Sender<(Up, Qos, Bytes)>,
 }
 
@@ -33,11 +32,7 @@ pub(super) struct Publisher {
 impl Outgoing {
     pub(super) fn new(device: DeviceId) -> (Self, Publisher) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        (Self { device: device.clone(), queue: sender }, Publisher { device, queue: receiver })
-    }
-
-    pub(super) fn device(&self) -> &DeviceId {
-        &self.device
+        (Self { queue: sender }, Publisher { device, queue: receiver })
     }
 
     pub(super) fn state(&self, message: &StateMessage) {

@@ -68,7 +68,7 @@ impl Shell {
             self.finish_turn().await?;
         }
         self.close_window();
-        self.data_plane.stop().await;
+        self.data_plane.end().await;
         Ok(())
     }
 
@@ -144,9 +144,9 @@ impl Shell {
             }
             Effect::Unpack { artifact } => self.stager.unpack(artifact).await,
             Effect::CollectGarbage { keep } => self.stager.collect(keep).await,
-            Effect::RunTrial { release, manifest } => self.data_plane.trial(release, *manifest),
+            Effect::RunTrial { release, manifest } => self.data_plane.trial(release, &manifest),
             Effect::EnsureRunner => self.data_plane.ensure_runner().await,
-            Effect::StopRunner => self.data_plane.stop().await,
+            Effect::StopRunner => self.data_plane.stop_runner(),
             Effect::Load { release, manifest } => self.data_plane.load(release, &manifest).await,
             Effect::Switch { release } => self.data_plane.switch(release).await,
             Effect::Unload { release } => self.data_plane.unload(release).await,
