@@ -2,7 +2,8 @@
 //!
 //! After every turn the mirror of the runner is compared with the wishes, and the difference becomes effects.
 //! So a start, a restart, a commit and a rollback need no paths of their own. The order is fixed: committed
-//! versions are loaded before any candidate, a switch comes before the unload of what it leaves.
+//! versions are loaded and answer before any candidate is loaded, and a switch comes before the unload of what it
+//! leaves.
 
 use std::collections::BTreeSet;
 
@@ -86,8 +87,8 @@ impl Agent {
             Runner::Cooling { .. } if nothing => self.serving.stop(),
             Runner::Ready { .. } => {
                 self.load_committed();
-                self.load_candidates();
                 self.switch();
+                self.load_candidates();
                 self.unload_unwanted();
             }
             Runner::Absent | Runner::Starting | Runner::Cooling { .. } => {}
