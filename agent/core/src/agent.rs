@@ -293,8 +293,8 @@ impl Agent {
     }
 
     fn acknowledged(&mut self, boot: BootId, sequence: u64) -> Result<(), Refusal> {
-        if self.ledger.outbox.waiting().any(|report| report.boot == boot && report.sequence == sequence) {
-            self.ledger.change().outbox.acknowledge(&boot, sequence);
+        let waits = self.ledger.outbox.waiting().any(|r| r.boot == boot && r.sequence == sequence);
+        if waits && self.ledger.change().outbox.acknowledge(&boot, sequence) {
             return Ok(());
         }
         Err(Refusal::UnknownReport { boot, sequence })

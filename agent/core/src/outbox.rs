@@ -67,3 +67,54 @@ impl Outbox {
         self.waiting.len() < before
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::{Generation, Timestamp, report::DeploymentEvent};
+
+    use super::*;
+
+    fn outbox() -> Outbox {
+        let mut outbox = Outbox::default();
+        outbox.start_boot(BootId::new("a").unwrap());
+        outbox
+    }
+
+    fn push(outbox: &mut Outbox, event: DeploymentEvent) {
+        let sequence = outbox.next_sequence();
+        outbox.push(Report {
+            device: "d1".parse().unwrap(),
+            boot: outbox.boot.clone().unwrap(),
+            sequence,
+            at: Timestamp(1),
+            generation: Generation(1),
+            release: "digits@1".parse().unwrap(),
+            event,
+        });
+    }
+
+    #[test]
+    fn a_full_outbox_gives_up_progress_before_ends_and_counts_the_loss() {
+        let mut outbox = outbox();
+        push(&mut outbox, DeploymentEvent::Superseded);
+        push(&mut outbox, DeploymentEvent::Probation);
+        (0..MAX_REPORTS - 1).for_each(|_| push(&mut outbox, DeploymentEvent::Superseded));
+        assert_eq!((outbox.waiting().count(), outbox.lost()), (MAX_REPORTS, 1));
+        assert!(outbox.waiting().all(|report| report.event.is_final()));
+        push(&mut outbox, DeploymentEvent::Superseded);
+        assert_eq!((outbox.waiting().next().unwrap().sequence, outbox.lost()), (3, 2));
+    }
+
+    #[test]
+    fn numbers_start_again_with_a_boot_and_old_reports_keep_theirs() {
+        let mut outbox = outbox();
+        push(&mut outbox, DeploymentEvent::Probation);
+        outbox.start_boot(BootId::new("b").unwrap());
+        push(&mut outbox, DeploymentEvent::Superseded);
+        let names: Vec<_> = outbox.waiting().map(|r| (r.boot.as_str(), r.sequence)).collect();
+        assert_eq!(names, [("a", 1), ("b", 1)]);
+        assert!(outbox.acknowledge(&BootId::new("a").unwrap(), 1));
+        assert!(!outbox.acknowledge(&BootId::new("a").unwrap(), 1));
+        assert_eq!(outbox.waiting().count(), 1);
+    }
+}
