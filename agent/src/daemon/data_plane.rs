@@ -1,39 +1,43 @@
-//! The daemon's hold on the processes that touch models: the runner, and one trial at a time.
+//! The daemon's hold on the processes that touch models: the runner, and trials.
 //!
 //! The listening sockets are made here and stay here. While there is no runner the daemon answers callers itself,
 //! and says that there is no model; so nobody waits for an answer that cannot come.
 
 mod idle;
 mod listeners;
+mod loads;
+mod pump;
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     os::fd::OwnedFd,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use agent_core::Input;
 use anyhow::Context;
 use shared::{Digest, ReleaseId, manifest::Manifest, report::RejectReason, telemetry::VersionFigures};
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Inputs;
 use crate::{
     config::Config,
-    runner::{Command, Event, LoadRequest, RunnerProcess},
+    runner::{Command, LoadRequest, RunnerProcess},
     store::ArtifactReader,
     trial::{TrialRequest, run_trial},
 };
 use idle::Idle;
 use listeners::Listeners;
-
-/// A load may take the budget of its manifest and this much more, for starting on a busy device.
-const LOAD_ALLOWANCE: Duration = Duration::from_secs(10);
+use loads::Loads;
+use pump::{Pump, Wanted};
 
 /// A runner that was asked to end gets this long to answer what it accepted.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(8);
@@ -49,15 +53,17 @@ pub(super) struct DataPlane {
     idle: Option<Idle>,
     /// The runner that was asked to end last.
     ending: Option<JoinHandle<()>>,
-    /// Dropping it ends the trial's process.
-    trial: Option<JoinHandle<()>>,
+    /// Trials by release; dropping one ends its process.
+    trials: BTreeMap<ReleaseId, AbortOnDropHandle<()>>,
+    /// One trial at a time, so that memory budgets need not add up.
+    one_trial: Arc<Semaphore>,
 }
 
 /// One life of a runner process.
 struct Runner {
     process: RunnerProcess,
-    /// Cleared when the process has ended, or when its end is nobody's business any more.
-    wanted: Arc<AtomicBool>,
+    wanted: Wanted,
+    loads: Loads,
     pump: JoinHandle<()>,
 }
 
@@ -72,12 +78,23 @@ impl DataPlane {
         let listeners = Listeners::open(config)?;
         let idle = Some(Idle::start(&listeners)?);
         let exe = std::env::current_exe().context("cannot find this program's own file")?;
-        Ok(Self { exe, artifacts, inputs, figures, listeners, runner: None, idle, ending: None, trial: None })
+        Ok(Self {
+            exe,
+            artifacts,
+            inputs,
+            figures,
+            listeners,
+            runner: None,
+            idle,
+            ending: None,
+            trials: BTreeMap::new(),
+            one_trial: Arc::new(Semaphore::new(1)),
+        })
     }
 
     /// Starts the runner unless one runs.
     pub(super) async fn ensure_runner(&mut self) {
-        if self.runner.as_ref().is_some_and(|runner| runner.wanted.load(Ordering::Acquire)) {
+        if self.runner.as_ref().is_some_and(|runner| runner.wanted.get()) {
             return;
         }
         if let Err(error) = self.start_runner().await {
@@ -89,19 +106,24 @@ impl DataPlane {
     async fn start_runner(&mut self) -> std::io::Result<()> {
         let (process, events) = RunnerProcess::spawn(&self.exe)?;
         tracing::info!(runner.pid = process.pid(), "the runner is started");
-        let wanted = Arc::new(AtomicBool::new(true));
-        let pump = Pump { inputs: self.inputs.clone(), figures: self.figures.clone(), wanted: Arc::clone(&wanted) };
+        let (wanted, loads) = (Wanted::new(), Loads::default());
+        let pump = Pump {
+            inputs: self.inputs.clone(),
+            figures: self.figures.clone(),
+            wanted: wanted.clone(),
+            loads: loads.clone(),
+        };
         let pump = tokio::spawn(pump.run(events));
         process.send(Command::Listeners { tcp: true, unix: true }, self.listeners.descriptors()?).await?;
         self.idle = None;
-        self.runner = Some(Runner { process, wanted, pump });
+        self.runner = Some(Runner { process, wanted, loads, pump });
         Ok(())
     }
 
     /// Asks the runner to end; the daemon answers callers from now on.
     pub(super) fn stop_runner(&mut self) {
         let Some(runner) = self.runner.take() else { return };
-        runner.wanted.store(false, Ordering::Release);
+        runner.wanted.clear();
         self.ending = Some(tokio::spawn(end(runner)));
         match Idle::start(&self.listeners) {
             Ok(idle) => self.idle = Some(idle),
@@ -113,9 +135,7 @@ impl DataPlane {
     pub(super) async fn end(&mut self) {
         self.stop_runner();
         self.idle = None;
-        if let Some(trial) = self.trial.take() {
-            trial.abort();
-        }
+        self.trials.clear();
         if let Some(ending) = self.ending.take() {
             let _ = ending.await;
         }
@@ -129,23 +149,10 @@ impl DataPlane {
         };
         let request = Box::new(LoadRequest::from_manifest(manifest));
         self.command(Command::Load(request), vec![file.into()]).await;
-        self.watch_load(release, manifest.budgets.load_ms);
-    }
-
-    /// A load that is not answered in time is a runner that hangs: it is killed, and its end is the answer.
-    fn watch_load(&self, release: ReleaseId, load_ms: u32) {
-        let Some(runner) = &self.runner else { return };
-        let (wanted, pid) = (Arc::clone(&runner.wanted), runner.process.pid());
-        let inputs = self.inputs.clone();
-        let patience = Duration::from_millis(load_ms.into()) + LOAD_ALLOWANCE;
-        tokio::spawn(async move {
-            tokio::time::sleep(patience).await;
-            if wanted.load(Ordering::Acquire) {
-                // The core refuses this where the load was answered; nothing is known here of what it still waits for.
-                let detail = format!("it was not loaded within {} ms (runner {pid})", patience.as_millis());
-                let _ = inputs.send(Input::LoadFailed { release, detail }).await;
-            }
-        });
+        if let Some(runner) = &self.runner {
+            let deadline = loads::deadline_of(manifest.budgets.load_ms);
+            runner.loads.watch(release, deadline, runner.process.pid(), self.inputs.clone());
+        }
     }
 
     /// Lets requests reach a version that is loaded.
@@ -167,15 +174,15 @@ impl DataPlane {
         }
     }
 
-    /// Tries a release in a process of its own. A trial that still runs is ended: nobody waits for it any more.
+    /// Tries a release in a process of its own, after those that were asked for before.
     pub(super) fn trial(&mut self, release: ReleaseId, manifest: &Manifest) {
-        if let Some(running) = self.trial.take() {
-            running.abort();
-        }
+        self.trials.retain(|_, trial| !trial.is_finished());
         let request = TrialRequest::from_manifest(manifest);
         let files = self.trial_files(manifest);
-        let (exe, inputs) = (self.exe.clone(), self.inputs.clone());
-        self.trial = Some(tokio::spawn(async move {
+        let (exe, inputs, turn) = (self.exe.clone(), self.inputs.clone(), Arc::clone(&self.one_trial));
+        let name = release.clone();
+        let task = tokio::spawn(async move {
+            let Ok(_turn) = turn.acquire().await else { return };
             let tried = match files {
                 Ok((model, golden)) => run_trial(&exe, request, model, golden).await,
                 Err(error) => Err(RejectReason::BadArtifact { detail: error.to_string() }),
@@ -185,7 +192,8 @@ impl DataPlane {
                 Err(reason) => Input::TrialFailed { release, reason },
             };
             let _ = inputs.send(input).await;
-        }));
+        });
+        self.trials.insert(name, AbortOnDropHandle::new(task));
     }
 
     fn trial_files(&self, manifest: &Manifest) -> std::io::Result<(File, File)> {
@@ -207,48 +215,5 @@ async fn end(runner: Runner) {
     let _ = runner.process.send(Command::Shutdown, Vec::new()).await;
     if timeout(SHUTDOWN_PATIENCE, runner.pump).await.is_err() {
         tracing::warn!(runner.pid = runner.process.pid(), "the runner did not end in time and is killed");
-    }
-}
-
-/// Turns what a runner says into inputs.
-struct Pump {
-    inputs: Inputs,
-    figures: mpsc::Sender<VersionFigures>,
-    wanted: Arc<AtomicBool>,
-}
-
-impl Pump {
-    async fn run(self, mut events: mpsc::Receiver<Event>) {
-        while let Some(event) = events.recv().await {
-            let input = match event {
-                Event::Observed(figures) => {
-                    let _ = self.figures.send(*figures).await;
-                    continue;
-                }
-                Event::Ready => Input::RunnerReady,
-                Event::Loaded { release, load_ms, memory_kib } => {
-                    tracing::info!(%release, load_ms, memory_kib, "loaded");
-                    Input::Loaded { release, load_ms }
-                }
-                Event::LoadFailed { release, detail } | Event::SwitchFailed { release, detail } => {
-                    Input::LoadFailed { release, detail }
-                }
-                Event::Switched { release } => Input::Switched { release },
-                Event::Unloaded { release } => {
-                    tracing::info!(%release, "unloaded");
-                    continue;
-                }
-                Event::Exited(exit) => {
-                    if !self.wanted.swap(false, Ordering::AcqRel) {
-                        return;
-                    }
-                    tracing::warn!(detail = %exit.detail, "the runner has ended");
-                    Input::RunnerExited { detail: exit.detail }
-                }
-            };
-            if self.inputs.send(input).await.is_err() {
-                return;
-            }
-        }
     }
 }
