@@ -44,7 +44,8 @@ pub struct Ledger {
 pub enum Intake {
     /// Everything it needs is here.
     Whole,
-    /// A manifest that the ledger names is missing from the store: the same generation is taken in again.
+    /// A manifest is missing from the store, or an assignment was not answered: the same generation is taken in
+    /// again.
     Lacking,
 }
 

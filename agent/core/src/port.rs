@@ -178,7 +178,8 @@ pub enum Input {
 /// Something to do, after the ledger was made durable and in the order in which it is polled.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Check the signatures of the desired state; answered by `DesiredVerified` or `DesiredRefused`.
+    /// Check the signatures of the newest desired state; answered by `DesiredVerified` or `DesiredRefused` in
+    /// any case, also when the session ends meanwhile (`retry`).
     Verify {
         /// Generation that the message claims.
         generation: Generation,

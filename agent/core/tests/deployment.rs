@@ -1,4 +1,5 @@
 //! What follows from what: one test for each transition of a deployment.
+#![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
 mod support;
 
@@ -265,6 +266,18 @@ fn a_refused_assignment_is_reported_and_the_running_version_stays() {
     device.give(Input::DesiredVerified { director: verified(director), manifests: vec![], refused });
     assert_eq!(device.last_event(), &Event::Rejected(reason));
     assert_eq!(device.serves().as_deref(), Some("digits@1"));
+}
+
+#[test]
+fn only_what_the_director_names_is_followed() {
+    let mut device = Device::running("digits@1");
+    let other = manifest("digits@2");
+    let manifests = vec![(assignment(&other, false), digest_of(&other), verified(other))];
+    let named = assignment(&manifest("digits@1"), false);
+    let director = verified(director(Generation(2), vec![named]));
+    device.give(Input::DesiredVerified { director, manifests, refused: vec![] });
+    assert_eq!((device.step().as_str(), device.serves().as_deref()), ("idle", Some("digits@1")));
+    assert_eq!(device.agent.ledger().intake, agent_core::Intake::Lacking, "digits@1 was not answered");
 }
 
 #[test]

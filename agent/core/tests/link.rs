@@ -1,4 +1,5 @@
 //! The network and the disk fail in their ways, and the device waits, goes on or says so.
+#![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
 mod support;
 

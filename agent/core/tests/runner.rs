@@ -1,4 +1,5 @@
 //! The runner dies or refuses, and what is committed comes back.
+#![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
 mod support;
 

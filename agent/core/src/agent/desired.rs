@@ -1,6 +1,9 @@
 //! From a desired state that came to deployments that begin, go on or end.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use shared::{
     Digest, Generation, ModelName, Timestamp,
@@ -92,7 +95,7 @@ impl Agent {
         manifests: Vec<(Assignment, Digest, Verified<Manifest>)>,
         refused: Vec<(Assignment, RejectReason)>,
     ) -> Result<(), Refusal> {
-        self.check_director(director, manifests.len() + refused.len())?;
+        self.check_director(director)?;
         self.end_verification(director.generation);
         if self.is_known(director.generation) {
             return Ok(());
@@ -103,18 +106,22 @@ impl Agent {
         (ledger.generation, ledger.intake) = (director.generation, Intake::Whole);
         self.store = Store::Littered;
 
-        let mut taken = BTreeSet::new();
+        let mut open: BTreeMap<ModelName, &Assignment> = by_model(&director.assignments);
+        let named: BTreeSet<ModelName> = open.keys().cloned().collect();
         for (assignment, digest, manifest) in manifests {
-            if taken.insert(assignment.release.model.clone()) {
+            if take(&mut open, &assignment) {
                 self.assign(&assignment, digest, manifest.into_inner(), reading);
             }
         }
         for (assignment, reason) in refused {
-            if taken.insert(assignment.release.model.clone()) {
+            if take(&mut open, &assignment) {
                 self.refuse(&assignment, reason, reading);
             }
         }
-        self.release_unassigned(&taken);
+        if !open.is_empty() {
+            self.ledger.change().intake = Intake::Lacking;
+        }
+        self.release_unassigned(&named);
         Ok(())
     }
 
@@ -152,10 +159,11 @@ impl Agent {
         generation == self.ledger.generation && self.ledger.intake == Intake::Whole
     }
 
-    fn check_director(&self, director: &DirectorDocument, models: usize) -> Result<(), Refusal> {
+    fn check_director(&self, director: &DirectorDocument) -> Result<(), Refusal> {
         if director.device != self.device {
             return Err(Refusal::OtherDevice(director.device.to_string()));
         }
+        let models = director.assignments.len();
         if models > MAX_MODELS {
             return Err(Refusal::TooManyModels(models));
         }
@@ -257,4 +265,15 @@ impl Agent {
             self.note(Event::info("the model is no longer assigned").with("model", &name));
         }
     }
+}
+
+/// One assignment for each model; of two, the first counts.
+fn by_model(assignments: &[Assignment]) -> BTreeMap<ModelName, &Assignment> {
+    assignments.iter().rev().map(|assignment| (assignment.release.model.clone(), assignment)).collect()
+}
+
+/// True when the director has named this assignment and nothing was said of it before.
+fn take(open: &mut BTreeMap<ModelName, &Assignment>, assignment: &Assignment) -> bool {
+    let model = &assignment.release.model;
+    open.get(model).is_some_and(|named| *named == assignment) && open.remove(model).is_some()
 }
