@@ -90,7 +90,8 @@ impl Config {
     /// and when a value lies outside its range.
     pub fn load(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let config: Self = toml::from_str(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?;
         config.check().with_context(|| format!("{} is not usable", path.display()))?;
         Ok(config)
@@ -109,7 +110,9 @@ impl Config {
         }
         if !self.serving.http.ip().is_loopback() {
             let http = self.serving.http;
-            return Err(anyhow!("serving.http is {http}; inference is served on loopback only, for example 127.0.0.1:8080"));
+            return Err(anyhow!(
+                "serving.http is {http}; inference is served on loopback only, for example 127.0.0.1:8080"
+            ));
         }
         Ok(())
     }
@@ -129,7 +132,10 @@ mod tests {
     #[test]
     fn a_typo_is_answered_with_its_line_and_the_known_names() {
         let error = format!("{:#}", load("[serving]\nhtp = \"127.0.0.1:1\"\n").unwrap_err());
-        assert!(error.contains("line 2") && error.contains("htp") && error.contains("unix_socket"), "{error}");
+        assert!(
+            error.contains("line 2") && error.contains("htp") && error.contains("unix_socket"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -125,15 +125,25 @@ const GOODBYE: std::time::Duration = std::time::Duration::from_secs(2);
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
     let limits = &config.limits;
-    let room = Room { quota_bytes: limits.store_mib.saturating_mul(MIB), spare_bytes: limits.spare_mib.saturating_mul(MIB) };
-    Store::open(&config.data_dir, room).with_context(|| format!("cannot open the store in {}", config.data_dir.display()))
+    let room = Room {
+        quota_bytes: limits.store_mib.saturating_mul(MIB),
+        spare_bytes: limits.spare_mib.saturating_mul(MIB),
+    };
+    Store::open(&config.data_dir, room)
+        .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))
 }
 
 fn manifests_of(store: &Store, ledger: &Ledger) -> Vec<(Digest, Manifest)> {
     ledger.manifests().filter_map(|digest| Some((digest, store.manifest(&digest)?))).collect()
 }
 
-fn new_core(identity: &Identity, boot: &BootId, saved: &Saved, manifests: Vec<(Digest, Manifest)>, clock: Clock) -> Agent {
+fn new_core(
+    identity: &Identity,
+    boot: &BootId,
+    saved: &Saved,
+    manifests: Vec<(Digest, Manifest)>,
+    clock: Clock,
+) -> Agent {
     let seed = Digest::of(identity.device.as_str().as_bytes()).short();
     let settings = Settings { jitter_seed: u64::from_le_bytes(seed) };
     let ledger = saved.state().ledger.clone();

@@ -36,7 +36,10 @@ struct Problem {
 pub async fn enroll(config: &Config, token: &str, device: Option<DeviceId>) -> anyhow::Result<DeviceId> {
     let token: EnrollToken = token.parse()?;
     if Identity::exists(&config.data_dir) {
-        bail!("{} already holds an identity; remove it to enrol this device again", config.data_dir.display());
+        bail!(
+            "{} already holds an identity; remove it to enrol this device again",
+            config.data_dir.display()
+        );
     }
     disk::private_dir(&config.data_dir)
         .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
@@ -66,15 +69,20 @@ fn signing_request(keys: &NewKeys, device: Option<&DeviceId>) -> anyhow::Result<
 
 async fn ask(token: &EnrollToken, request: &EnrollRequest) -> anyhow::Result<EnrollResponse> {
     let tls = tls::pinned_config(token.ca, Clock::start(Timestamp(0)))?;
-    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(TIMEOUT).no_proxy().build()?;
+    let client =
+        reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(TIMEOUT).no_proxy().build()?;
     let url = format!("{}{ENROLL_PATH}", token.url);
-    let answer = client.post(&url).json(request).send().await.map_err(|error| unreachable_server(&token.url, error))?;
+    let answer = client
+        .post(&url)
+        .json(request)
+        .send()
+        .await
+        .map_err(|error| unreachable_server(&token.url, error))?;
     if answer.status().is_success() {
         return answer.json().await.context("the server's answer is not an enrolment");
     }
     let status = answer.status();
-    let problem: Problem =
-        answer.json().await.unwrap_or(Problem { detail: None, title: None, hint: None });
+    let problem: Problem = answer.json().await.unwrap_or(Problem { detail: None, title: None, hint: None });
     let what = problem.detail.or(problem.title).unwrap_or_else(|| status.to_string());
     Err(match problem.hint {
         Some(hint) => anyhow!("the server refused: {what}; {hint}"),
@@ -86,7 +94,11 @@ async fn ask(token: &EnrollToken, request: &EnrollRequest) -> anyhow::Result<Enr
 fn unreachable_server(url: &str, error: reqwest::Error) -> anyhow::Error {
     let now = jiff::Timestamp::now();
     let text = format!("{:#}", anyhow!(error));
-    let hint = if text.contains("NotValidYet") || text.contains("Expired") || text.contains("expired") || text.contains("not valid yet") {
+    let hint = if text.contains("NotValidYet")
+        || text.contains("Expired")
+        || text.contains("expired")
+        || text.contains("not valid yet")
+    {
         format!("; this device's clock says {now}: is it right?")
     } else {
         String::new()
@@ -96,7 +108,8 @@ fn unreachable_server(url: &str, error: reqwest::Error) -> anyhow::Error {
 
 fn check_ca(token: &EnrollToken, response: &EnrollResponse) -> anyhow::Result<()> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
-    let ca = CertificateDer::from_pem_slice(response.ca_pem.as_bytes()).context("the server's CA certificate is damaged")?;
+    let ca = CertificateDer::from_pem_slice(response.ca_pem.as_bytes())
+        .context("the server's CA certificate is damaged")?;
     if Digest::of(&ca) != token.ca {
         bail!("the server sent another CA than the one that the token names");
     }

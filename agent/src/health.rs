@@ -10,7 +10,9 @@ const MIB: u64 = 1_024 * 1_024;
 /// What the device is; read once at every connect.
 #[must_use]
 pub fn inventory(data_dir: &Path) -> Inventory {
-    let kinds = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()).with_cpu(CpuRefreshKind::nothing());
+    let kinds = RefreshKind::nothing()
+        .with_memory(MemoryRefreshKind::nothing().with_ram())
+        .with_cpu(CpuRefreshKind::nothing());
     let system = System::new_with_specifics(kinds).ok();
     let cpus = system.as_ref().map_or(0, |system| system.cpus().len());
     Inventory {
@@ -18,7 +20,11 @@ pub fn inventory(data_dir: &Path) -> Inventory {
         arch: std::env::consts::ARCH.into(),
         os: System::long_os_version().unwrap_or_default(),
         kernel: System::kernel_version().unwrap_or_default(),
-        cpu: system.as_ref().and_then(|s| s.cpus().first()).map(|cpu| cpu.brand().trim().to_owned()).unwrap_or_default(),
+        cpu: system
+            .as_ref()
+            .and_then(|s| s.cpus().first())
+            .map(|cpu| cpu.brand().trim().to_owned())
+            .unwrap_or_default(),
         cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
         memory_mib: system.as_ref().map_or(0, |system| system.total_memory() / MIB),
         disk_free_mib: disk_free_mib(data_dir),
@@ -85,7 +91,11 @@ impl Monitor {
     fn hottest(&mut self) -> Option<f32> {
         let components = self.components.as_mut()?;
         components.refresh(false);
-        components.iter().filter_map(sysinfo::Component::temperature).filter(|t| t.is_finite()).reduce(f32::max)
+        components
+            .iter()
+            .filter_map(sysinfo::Component::temperature)
+            .filter(|t| t.is_finite())
+            .reduce(f32::max)
     }
 }
 
@@ -105,9 +115,15 @@ mod tests {
     fn a_real_device_has_a_processor_and_memory() {
         let dir = tempfile::tempdir().unwrap();
         let inventory = inventory(dir.path());
-        assert!(inventory.cpus > 0 && inventory.memory_mib > 0 && inventory.disk_free_mib > 0, "{inventory:?}");
+        assert!(
+            inventory.cpus > 0 && inventory.memory_mib > 0 && inventory.disk_free_mib > 0,
+            "{inventory:?}"
+        );
         let health = Monitor::new().read(dir.path(), (1, 2));
-        assert!(health.agent_memory_kib > 0 && health.memory_total_mib >= health.memory_used_mib, "{health:?}");
+        assert!(
+            health.agent_memory_kib > 0 && health.memory_total_mib >= health.memory_used_mib,
+            "{health:?}"
+        );
         assert_eq!((health.link_sent_bytes, health.link_received_bytes), (1, 2));
     }
 }

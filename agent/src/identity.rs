@@ -65,7 +65,8 @@ impl NewKeys {
     pub fn generate() -> anyhow::Result<Self> {
         let tls = rcgen::KeyPair::generate().context("cannot make a TLS key")?;
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness for the report key: {error}"))?;
+        getrandom::fill(&mut seed)
+            .map_err(|error| anyhow::anyhow!("no randomness for the report key: {error}"))?;
         Ok(Self { tls, report: Signer::from_seed(&seed) })
     }
 }
@@ -99,7 +100,8 @@ impl Identity {
             ("device.json", serde_json::to_vec_pretty(&facts)?),
         ];
         for (name, bytes) in files {
-            disk::replace(&dir.join(name), &bytes).with_context(|| format!("cannot write identity/{name}"))?;
+            disk::replace(&dir.join(name), &bytes)
+                .with_context(|| format!("cannot write identity/{name}"))?;
         }
         Ok(())
     }
@@ -119,30 +121,40 @@ impl Identity {
         for name in ["tls.key.pem", "report.key.pem"] {
             refuse_open_file(&dir.join(name))?;
         }
-        let facts: Facts = serde_json::from_str(&text_of(&dir, "device.json")?).context("identity/device.json is damaged")?;
+        let facts: Facts = serde_json::from_str(&text_of(&dir, "device.json")?)
+            .context("identity/device.json is damaged")?;
         Ok(Self {
             device: facts.device,
             mqtt: facts.mqtt,
             tls_key_pem: text_of(&dir, "tls.key.pem")?,
             certificate_pem: text_of(&dir, "tls.cert.pem")?,
             ca_pem: text_of(&dir, "ca.pem")?,
-            report_signer: Signer::from_pem(&text_of(&dir, "report.key.pem")?).context("identity/report.key.pem is damaged")?,
-            root: serde_json::from_str(&text_of(&dir, "root.json")?).context("identity/root.json is damaged")?,
+            report_signer: Signer::from_pem(&text_of(&dir, "report.key.pem")?)
+                .context("identity/report.key.pem is damaged")?,
+            root: serde_json::from_str(&text_of(&dir, "root.json")?)
+                .context("identity/root.json is damaged")?,
         })
     }
 }
 
 fn text_of(dir: &Path, name: &str) -> anyhow::Result<String> {
     let path = dir.join(name);
-    let bytes = disk::read_bounded(&path, MAX_FILE_BYTES).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = disk::read_bounded(&path, MAX_FILE_BYTES)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     let bytes = bytes.with_context(|| format!("{} is missing; enrol the device again", path.display()))?;
     String::from_utf8(bytes).with_context(|| format!("{} is not text", path.display()))
 }
 
 fn refuse_open_file(path: &Path) -> anyhow::Result<()> {
-    let mode = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.permissions().mode();
+    let mode =
+        fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.permissions().mode();
     if mode & 0o077 != 0 {
-        bail!("{} may be read by others (mode {:o}); run `chmod 600 {}`", path.display(), mode & 0o777, path.display());
+        bail!(
+            "{} may be read by others (mode {:o}); run `chmod 600 {}`",
+            path.display(),
+            mode & 0o777,
+            path.display()
+        );
     }
     Ok(())
 }

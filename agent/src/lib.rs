@@ -10,5 +10,8 @@ pub mod enroll;
 pub mod health;
 pub mod identity;
 pub mod ledger_file;
+pub mod runner;
+pub mod serving;
 pub mod store;
 pub mod tls;
+pub mod trial;

@@ -1,17 +1,17 @@
-//! `muster-agent`: the daemon of a device and its two helpers, in one binary.
+//! `muster-agent`: the daemon of a device and its two kinds of children, in one binary.
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use muster_agent::{config::Config, daemon, enroll};
+use muster_agent::{config::Config, daemon, enroll, runner, trial};
 use shared::DeviceId;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// Runs machine-learning models on this device for a Muster fleet.
+/// Brings models to this device, watches them, and takes them back when they fail.
 #[derive(Debug, Parser)]
 #[command(name = "muster-agent", version)]
-struct Cli {
+struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -35,12 +35,27 @@ enum Command {
         #[arg(long)]
         config: Option<PathBuf>,
     },
+    /// Serves inference for the daemon at the other end of the standard input.
+    #[command(hide = true)]
+    Runner,
+    /// Tries one model for the daemon at the other end of the standard input.
+    #[command(hide = true)]
+    Trial,
 }
 
+/// Threads of the daemon: one decides, the other keeps the link alive meanwhile.
+const DAEMON_THREADS: usize = 2;
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments = Arguments::parse();
     start_log();
-    match run(cli.command) {
+    let done = match arguments.command {
+        Command::Runner => return runner::main(),
+        Command::Trial => return trial::main(),
+        Command::Enroll { token, name, config } => enroll_device(&token, name, config),
+        Command::Run { config } => run_daemon(config),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
@@ -49,22 +64,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        match command {
-            Command::Enroll { token, name, config } => {
-                let config = Config::load(config.as_deref())?;
-                let device = enroll::enroll(&config, &token, name).await?;
-                say(&format!("enrolled as {device}; start the agent with `muster-agent run`"));
-                Ok(())
-            }
-            Command::Run { config } => daemon::run(Config::load(config.as_deref())?, until_signal()?).await,
-        }
-    })
+fn enroll_device(token: &str, name: Option<DeviceId>, config: Option<PathBuf>) -> anyhow::Result<()> {
+    let config = Config::load(config.as_deref())?;
+    let device = runtime()?.block_on(enroll::enroll(&config, token, name))?;
+    say(&format!("enrolled as {device}; start the agent with `muster-agent run`"));
+    Ok(())
 }
 
-/// A token that is cancelled by SIGTERM or SIGINT.
+fn run_daemon(config: Option<PathBuf>) -> anyhow::Result<()> {
+    let config = Config::load(config.as_deref())?;
+    runtime()?.block_on(async { Box::pin(daemon::run(config, until_signal()?)).await })
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(DAEMON_THREADS).enable_all().build()
+}
+
+/// A token that SIGTERM or SIGINT cancels.
 fn until_signal() -> std::io::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -81,8 +97,11 @@ fn until_signal() -> std::io::Result<CancellationToken> {
 }
 
 fn start_log() {
-    let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }
 
 #[allow(clippy::print_stdout)] // the answer to the command

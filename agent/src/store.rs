@@ -191,7 +191,12 @@ impl Store {
     ///
     /// # Errors
     /// When nothing with this short digest is being staged, or the file system fails.
-    pub fn put_block(&mut self, short: [u8; 8], index: u32, bytes: &[u8]) -> Result<(Digest, BlockFate), StoreError> {
+    pub fn put_block(
+        &mut self,
+        short: [u8; 8],
+        index: u32,
+        bytes: &[u8],
+    ) -> Result<(Digest, BlockFate), StoreError> {
         let staging = self.staging.as_mut().filter(|s| s.packed().digest.short() == short);
         let staging = staging.ok_or(StoreError::NotStaging)?;
         let fate = staging.put(index, bytes)?;

@@ -29,12 +29,14 @@ fn provider() -> Arc<CryptoProvider> {
 /// When a key or certificate of the identity is damaged.
 pub fn link_config(identity: &Identity, clock: Clock) -> anyhow::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    let ca = CertificateDer::from_pem_slice(identity.ca_pem.as_bytes()).context("identity/ca.pem is damaged")?;
+    let ca =
+        CertificateDer::from_pem_slice(identity.ca_pem.as_bytes()).context("identity/ca.pem is damaged")?;
     roots.add(ca).context("identity/ca.pem is not a CA certificate")?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(identity.certificate_pem.as_bytes())
         .collect::<Result<_, _>>()
         .context("identity/tls.cert.pem is damaged")?;
-    let key = PrivateKeyDer::from_pem_slice(identity.tls_key_pem.as_bytes()).context("identity/tls.key.pem is damaged")?;
+    let key = PrivateKeyDer::from_pem_slice(identity.tls_key_pem.as_bytes())
+        .context("identity/tls.key.pem is damaged")?;
     ClientConfig::builder_with_details(provider(), Arc::new(TlsClock(clock)))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)

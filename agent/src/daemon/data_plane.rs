@@ -8,14 +8,7 @@ mod listeners;
 mod loads;
 mod pump;
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    os::fd::OwnedFd,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs::File, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use agent_core::Input;
 use anyhow::Context;

@@ -59,7 +59,12 @@ impl Fetcher {
         (Self { outgoing, parts: tokio::sync::Mutex::new(receiver), manifests }, sender)
     }
 
-    async fn part(&self, parts: &mut mpsc::Receiver<MetadataPart>, name: &str, offset: u64) -> Result<MetadataPart, SourceError> {
+    async fn part(
+        &self,
+        parts: &mut mpsc::Receiver<MetadataPart>,
+        name: &str,
+        offset: u64,
+    ) -> Result<MetadataPart, SourceError> {
         let network = |text: &str| SourceError::Network { name: name.into(), cause: text.into() };
         for _ in 0..MAX_ATTEMPTS {
             self.outgoing.request(&Request::Metadata { name: name.into(), offset });
@@ -73,7 +78,11 @@ impl Fetcher {
     }
 }
 
-async fn answer_to(parts: &mut mpsc::Receiver<MetadataPart>, name: &str, offset: u64) -> Option<MetadataPart> {
+async fn answer_to(
+    parts: &mut mpsc::Receiver<MetadataPart>,
+    name: &str,
+    offset: u64,
+) -> Option<MetadataPart> {
     loop {
         let part = parts.recv().await?;
         if part.name == name && part.offset == offset {
@@ -97,7 +106,10 @@ impl MetadataSource for Fetcher {
                 break;
             }
             if part.bytes.is_empty() {
-                return Err(SourceError::Network { name: name.into(), cause: "the server sent an empty part".into() });
+                return Err(SourceError::Network {
+                    name: name.into(),
+                    cause: "the server sent an empty part".into(),
+                });
             }
         }
         if name.contains('/') {

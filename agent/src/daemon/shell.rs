@@ -19,7 +19,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{data_plane::DataPlane, outgoing::Outgoing, stager::Stager, state::Saved, telemetry::Windows, uplink::LinkNews};
+use super::{
+    data_plane::DataPlane, outgoing::Outgoing, stager::Stager, state::Saved, telemetry::Windows,
+    uplink::LinkNews,
+};
 use crate::{clock::Clock, config::Config, health};
 
 /// Inputs handled in one turn before the ledger is written and effects are performed.
@@ -125,7 +128,9 @@ impl Shell {
     /// ends: what it would do next could not be remembered.
     async fn finish_turn(&mut self) -> anyhow::Result<()> {
         let floors = self.floors.borrow_and_update().clone();
-        self.saved.save_if_changed(&self.core, &floors).context("the agent cannot go on without its ledger")?;
+        self.saved
+            .save_if_changed(&self.core, &floors)
+            .context("the agent cannot go on without its ledger")?;
         while let Some(effect) = self.core.poll_effect() {
             self.perform(effect).await;
         }

@@ -99,8 +99,12 @@ impl Worker {
             Job::Collect(keep) => {
                 match self.store.collect(&keep) {
                     Ok(0) => {}
-                    Ok(freed_bytes) => tracing::info!(freed_bytes, "removed artifacts that are no longer needed"),
-                    Err(error) => tracing::warn!(%error, "cannot collect artifacts that are no longer needed"),
+                    Ok(freed_bytes) => {
+                        tracing::info!(freed_bytes, "removed artifacts that are no longer needed")
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot collect artifacts that are no longer needed")
+                    }
                 }
                 None
             }
@@ -131,7 +135,9 @@ impl Worker {
                 let delay = std::time::Duration::from_millis(delay_ms.into());
                 Some(Input::RetryAfter { packed, delay })
             }
-            Frame::Gone { artifact } => Some(Input::ArtifactGone { packed: self.store.staging_digest(artifact)? }),
+            Frame::Gone { artifact } => {
+                Some(Input::ArtifactGone { packed: self.store.staging_digest(artifact)? })
+            }
         }
     }
 

@@ -32,7 +32,11 @@ impl Saved {
     }
 
     /// Makes the core's ledger and the floors durable, if either has moved.
-    pub(super) fn save_if_changed(&mut self, core: &agent_core::Agent, floors: &Floors) -> Result<(), LedgerFileError> {
+    pub(super) fn save_if_changed(
+        &mut self,
+        core: &agent_core::Agent,
+        floors: &Floors,
+    ) -> Result<(), LedgerFileError> {
         if core.ledger_revision() == self.revision && *floors == self.state.floors {
             return Ok(());
         }

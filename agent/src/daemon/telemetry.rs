@@ -72,7 +72,10 @@ impl Windows {
         if self.waiting.len() == MAX_WAITING {
             self.waiting.pop_front();
             self.lost += 1;
-            tracing::warn!(lost = self.lost, "the server has been away for long; the oldest telemetry is dropped");
+            tracing::warn!(
+                lost = self.lost,
+                "the server has been away for long; the oldest telemetry is dropped"
+            );
         }
         self.waiting.push_back(window);
     }

@@ -33,8 +33,13 @@ pub(super) enum LinkNews {
 }
 
 /// Starts the link of an enrolled device.
-pub(super) fn start(identity: &Identity, clock: Clock, cancel: CancellationToken) -> anyhow::Result<(Link, mpsc::Receiver<Event>)> {
-    let (host, port) = identity.mqtt.rsplit_once(':').context("identity/device.json: mqtt is not host:port")?;
+pub(super) fn start(
+    identity: &Identity,
+    clock: Clock,
+    cancel: CancellationToken,
+) -> anyhow::Result<(Link, mpsc::Receiver<Event>)> {
+    let (host, port) =
+        identity.mqtt.rsplit_once(':').context("identity/device.json: mqtt is not host:port")?;
     let port = port.parse().context("identity/device.json: mqtt is not host:port")?;
     let name = ServerName::try_from(host.to_owned()).context("identity/device.json: mqtt names no host")?;
     let config = Arc::new(tls::link_config(identity, clock)?);
@@ -43,7 +48,8 @@ pub(super) fn start(identity: &Identity, clock: Clock, cancel: CancellationToken
     let mut options = LinkOptions::new(host, port, name, device.as_str(), Arc::new(source));
     options.keep_alive = KEEP_ALIVE;
     options.max_packet_bytes = u32::try_from(MAX_PACKET_BYTES).unwrap_or(u32::MAX);
-    options.subscriptions = Down::ALL.map(|down| (Topic::down(device.clone(), down).to_string(), qos_of(down))).to_vec();
+    options.subscriptions =
+        Down::ALL.map(|down| (Topic::down(device.clone(), down).to_string(), qos_of(down))).to_vec();
     options.last_will = Some(Message {
         topic: Topic::up(device.clone(), Up::State).to_string(),
         qos: Qos::AtLeastOnce,

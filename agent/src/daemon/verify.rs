@@ -4,11 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use agent_core::Input;
 use muster_trust::{DiskStore, Floors, VerifiedDesired, Verifier, VerifyError};
-use shared::{
-    Generation,
-    message::DesiredMessage,
-    report::DeploymentEvent,
-};
+use shared::{Generation, message::DesiredMessage, report::DeploymentEvent};
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -67,9 +63,14 @@ impl VerifyTask {
     async fn accept(&mut self, verified: VerifiedDesired) -> Input {
         let generation = verified.director.generation;
         for (digest, bytes) in self.manifests.take() {
-            let needed = verified.manifests.iter().any(|(assignment, _)| assignment.manifest_digest == digest);
+            let needed =
+                verified.manifests.iter().any(|(assignment, _)| assignment.manifest_digest == digest);
             if needed && let Err(error) = self.stager.keep_manifest(digest, bytes).await {
-                return Input::DesiredRefused { generation, detail: format!("cannot keep the manifest: {error}"), retry: true };
+                return Input::DesiredRefused {
+                    generation,
+                    detail: format!("cannot keep the manifest: {error}"),
+                    retry: true,
+                };
             }
         }
         let mut refused = Vec::new();

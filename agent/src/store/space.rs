@@ -16,7 +16,8 @@ pub struct Room {
 impl Room {
     /// Checks that `needed_bytes` more fit beside what lies in `artifacts` and its sibling folders.
     pub(super) fn check(&self, artifacts: &Path, needed_bytes: u64) -> Result<(), StoreError> {
-        let used = used_bytes(artifacts) + artifacts.parent().map_or(0, |root| used_bytes(&root.join("staging")));
+        let used =
+            used_bytes(artifacts) + artifacts.parent().map_or(0, |root| used_bytes(&root.join("staging")));
         let within_quota = self.quota_bytes.saturating_sub(used);
         let on_disk = rustix::fs::statvfs(artifacts)
             .map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize))

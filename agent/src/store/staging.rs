@@ -47,7 +47,8 @@ impl Staging {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        let mut staging = Self { path, file, packed: packed.clone(), here: BlockMap::empty(packed.block_count()) };
+        let mut staging =
+            Self { path, file, packed: packed.clone(), here: BlockMap::empty(packed.block_count()) };
         if resumed {
             staging.find_blocks()?;
         }
@@ -116,7 +117,8 @@ impl Staging {
     fn decompress(&self, artifact: &Artifact, temporary: &Path) -> Result<(), StoreError> {
         let mut packed = self.file.try_clone().map_err(io_error("read the staging file"))?;
         packed.seek(SeekFrom::Start(0)).map_err(io_error("read the staging file"))?;
-        let mut decoder = zstd::Decoder::new(packed).map_err(io_error("start the decompressor"))?.single_frame();
+        let mut decoder =
+            zstd::Decoder::new(packed).map_err(io_error("start the decompressor"))?.single_frame();
         decoder.window_log_max(MAX_WINDOW_LOG).map_err(io_error("bound the decompressor"))?;
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary);
         let mut file = file.map_err(io_error("open the unpacked file"))?;
@@ -124,7 +126,10 @@ impl Staging {
         let length = copy_bounded(decoder, &mut file, &mut hash, artifact.size_bytes)?;
         let digest = Digest::from_bytes(hash.finalize().into());
         if length != artifact.size_bytes || digest != artifact.digest {
-            let text = format!("unpacked to {length} bytes with digest {digest}, signed are {} with {}", artifact.size_bytes, artifact.digest);
+            let text = format!(
+                "unpacked to {length} bytes with digest {digest}, signed are {} with {}",
+                artifact.size_bytes, artifact.digest
+            );
             return Err(StoreError::WrongBytes(text));
         }
         file.sync_all().map_err(io_error("sync the unpacked file"))
@@ -135,7 +140,10 @@ impl Staging {
         file.seek(SeekFrom::Start(0)).map_err(io_error("read the staging file"))?;
         let found = hash_of(file.take(self.packed.size_bytes)).map_err(io_error("read the staging file"))?;
         if found != self.packed.digest {
-            return Err(StoreError::WrongBytes(format!("packed bytes have digest {found}, signed is {}", self.packed.digest)));
+            return Err(StoreError::WrongBytes(format!(
+                "packed bytes have digest {found}, signed is {}",
+                self.packed.digest
+            )));
         }
         Ok(())
     }
@@ -169,7 +177,8 @@ fn reserve(file: &File, size_bytes: u64) -> Result<(), StoreError> {
         Ok(()) => {}
         Err(Errno::OPNOTSUPP) => {}
         Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
-            let free_bytes = rustix::fs::fstatvfs(file).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+            let free_bytes =
+                rustix::fs::fstatvfs(file).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
             return Err(StoreError::NoRoom { needed_bytes: size_bytes, free_bytes });
         }
         Err(error) => return Err(io_error("reserve room")(error.into())),
@@ -178,7 +187,12 @@ fn reserve(file: &File, size_bytes: u64) -> Result<(), StoreError> {
 }
 
 /// Copies at most `limit` bytes; one byte more is an error, so a decompression bomb ends at the signed length.
-fn copy_bounded(mut from: impl Read, to: &mut File, hash: &mut Sha256, limit: u64) -> Result<u64, StoreError> {
+fn copy_bounded(
+    mut from: impl Read,
+    to: &mut File,
+    hash: &mut Sha256,
+    limit: u64,
+) -> Result<u64, StoreError> {
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut total = 0_u64;
     loop {

@@ -93,7 +93,10 @@ fn what_does_not_fit_is_refused_before_the_first_byte() {
     let refused = Store::open(dir.path(), small).unwrap().stage(&artifact).unwrap_err();
     assert!(matches!(refused, StoreError::NoRoom { free_bytes: 150_000, .. }), "{refused}");
     let spare = Room { quota_bytes: 1 << 40, spare_bytes: u64::MAX };
-    assert!(matches!(Store::open(dir.path(), spare).unwrap().stage(&artifact), Err(StoreError::NoRoom { .. })));
+    assert!(matches!(
+        Store::open(dir.path(), spare).unwrap().stage(&artifact),
+        Err(StoreError::NoRoom { .. })
+    ));
     assert_eq!(fs::read_dir(dir.path().join("staging")).unwrap().count(), 0);
 }
 

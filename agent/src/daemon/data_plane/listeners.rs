@@ -1,8 +1,7 @@
 //! The sockets on which applications ask for inferences.
 
 use std::{
-    fs,
-    io,
+    fs, io,
     net::{SocketAddr, TcpListener},
     os::{
         fd::OwnedFd,
@@ -38,8 +37,12 @@ impl Listeners {
         tcp.set_nonblocking(true)?;
         let unix_path = config.unix_socket();
         remove_stale(&unix_path)?;
-        let unix = UnixListener::bind(&unix_path)
-            .with_context(|| format!("cannot listen on {}; set [serving] unix_socket to a path of at most 107 bytes", unix_path.display()))?;
+        let unix = UnixListener::bind(&unix_path).with_context(|| {
+            format!(
+                "cannot listen on {}; set [serving] unix_socket to a path of at most 107 bytes",
+                unix_path.display()
+            )
+        })?;
         unix.set_nonblocking(true)?;
         fs::set_permissions(&unix_path, fs::Permissions::from_mode(SOCKET_MODE))?;
         write_endpoints(&config.data_dir, tcp.local_addr()?, &unix_path)?;
@@ -73,7 +76,10 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
         bail!("{} exists and is not a socket; set [serving] unix_socket to another path", path.display());
     }
     if UnixStream::connect(path).is_ok() {
-        bail!("another program listens on {}; stop it, or set [serving] unix_socket to another path", path.display());
+        bail!(
+            "another program listens on {}; stop it, or set [serving] unix_socket to another path",
+            path.display()
+        );
     }
     fs::remove_file(path).with_context(|| format!("cannot remove the old socket {}", path.display()))
 }
@@ -81,5 +87,6 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
 fn write_endpoints(data_dir: &Path, http: SocketAddr, unix_socket: &Path) -> anyhow::Result<()> {
     let endpoints = serde_json::json!({ "http": http.to_string(), "unix_socket": unix_socket });
     let path = data_dir.join("endpoints.json");
-    disk::replace(&path, &serde_json::to_vec_pretty(&endpoints)?).with_context(|| format!("cannot write {}", path.display()))
+    disk::replace(&path, &serde_json::to_vec_pretty(&endpoints)?)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
