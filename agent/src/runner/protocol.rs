@@ -1,4 +1,6 @@
 //! What the daemon tells the runner, and what it hears back.
+//!
+//! The enums are tagged from outside: serde cannot read a histogram, whose keys are numbers, through a tag inside.
 
 use serde::{Deserialize, Serialize};
 use shared::{
@@ -9,7 +11,7 @@ use shared::{
 
 /// From the daemon to the runner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// Accept callers on these listening sockets, which travel as descriptors: TCP first, then Unix.
     Listeners {
@@ -65,7 +67,7 @@ impl LoadRequest {
 
 /// From the runner to the daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// Callers are accepted.
     Ready,
