@@ -1,4 +1,5 @@
 //! The runner process, driven as the daemon drives it: through the real binary and real sockets.
+#![allow(clippy::unwrap_used)] // a panic is the failure report
 
 #[path = "../../shared/engine/tests/support/mod.rs"]
 mod onnx;

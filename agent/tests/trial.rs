@@ -1,4 +1,5 @@
 //! The trial process: whatever a model does to it, the caller gets a reason.
+#![allow(clippy::unwrap_used)] // a panic is the failure report
 
 #[path = "../../shared/engine/tests/support/mod.rs"]
 mod onnx;

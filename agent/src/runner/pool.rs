@@ -146,3 +146,90 @@ fn run(job: Job, stuck: &AtomicUsize) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runner::figures::Figures;
+    use muster_engine::Session;
+    use shared::manifest::{Budgets, TensorSpec};
+    use std::sync::mpsc as blocking;
+
+    /// Hangs until the other end of its channel is dropped.
+    struct Hanging(Mutex<blocking::Receiver<()>>, Arc<AtomicUsize>);
+
+    impl Session for Hanging {
+        fn inputs(&self) -> &[TensorSpec] {
+            &[]
+        }
+        fn outputs(&self) -> &[TensorSpec] {
+            &[]
+        }
+        fn run(&self, _: &[(String, Tensor)]) -> Result<Vec<Tensor>, EngineError> {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            let _ = self.0.lock().unwrap().recv();
+            Ok(vec![])
+        }
+        fn warm(&self) -> Result<(), EngineError> {
+            Ok(())
+        }
+    }
+
+    fn hanging() -> (Arc<Loaded>, blocking::Sender<()>, Arc<AtomicUsize>) {
+        let (release, hang) = blocking::channel();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let id: shared::ReleaseId = "m@1".parse().unwrap();
+        let loaded = Loaded {
+            release: id.clone(),
+            session: Box::new(Hanging(Mutex::new(hang), Arc::clone(&runs))),
+            budgets: Budgets { latency_ms: 1, ..Budgets::default() },
+            figures: Arc::new(Figures::new(id, Arc::default())),
+            _gone: oneshot::channel().0,
+        };
+        (Arc::new(loaded), release, runs)
+    }
+
+    #[tokio::test]
+    async fn when_every_worker_hangs_the_callers_are_answered_and_the_process_is_told() {
+        let all_stuck = Arc::new(Notify::new());
+        let pool = Arc::new(Pool::start(Arc::clone(&all_stuck)).unwrap());
+        let (loaded, release, runs) = hanging();
+        let waiting = pool.workers + QUEUE;
+        let calls: Vec<_> = (0..waiting + pool.workers + 1)
+            .map(|_| {
+                let (pool, loaded) = (Arc::clone(&pool), Arc::clone(&loaded));
+                tokio::spawn(async move { pool.run(loaded, vec![]).await })
+            })
+            .collect();
+        let (mut timeouts, mut busy) = (0, 0);
+        for call in calls {
+            match call.await.unwrap() {
+                Err(NoResult::Timeout(times)) => {
+                    assert!(times.compute >= MIN_DEADLINE);
+                    timeouts += 1;
+                }
+                Err(NoResult::Busy) => busy += 1,
+                Ok(_) => panic!("a hanging model cannot answer"),
+            }
+        }
+        assert_eq!(timeouts, pool.workers);
+        assert!(busy > QUEUE, "what waited until its deadline and what found the queue full");
+        all_stuck.notified().await;
+
+        drop(release);
+        let answered = loop {
+            match pool.run(Arc::clone(&loaded), vec![]).await {
+                Ok((result, _)) => break result,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!(answered, Ok(vec![]), "threads that came back work again");
+        assert_eq!(runs.load(Ordering::SeqCst), pool.workers + 1, "nobody waits for what is skipped");
+        let recovered = async {
+            while pool.stuck.load(Ordering::SeqCst) > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), recovered).await.unwrap();
+    }
+}

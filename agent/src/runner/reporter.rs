@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{models::Models, protocol::Event};
@@ -20,6 +21,9 @@ pub(super) async fn report(models: Arc<Models>, events: mpsc::Sender<Event>) {
             () = sleep(INTERVAL) => {}
             () = models.wake.failure.notified() => sleep(AFTER_FAILURE).await,
         }
+        // What was notified up to here is told now, and must not wake the next round.
+        let _ = models.wake.failure.notified().now_or_never();
+        let _ = models.wake.activity.notified().now_or_never();
         if !flush(&models, &events).await {
             return;
         }
