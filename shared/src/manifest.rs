@@ -16,7 +16,7 @@ pub use tensor::{DataType, Dim, TensorSpec};
 
 use crate::{
     artifact::{Artifact, InvalidArtifact},
-    id::{Digest, ReleaseId},
+    id::ReleaseId,
     time::Timestamp,
 };
 
@@ -96,12 +96,15 @@ pub struct Lineage {
     /// Commit of the training code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_commit: Option<String>,
+    /// Name of the script that trained the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_script: Option<String>,
     /// Digest of the script that trained the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub training_script_digest: Option<Digest>,
+    pub training_script_digest: Option<String>,
     /// Digest of the training data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data_digest: Option<Digest>,
+    pub data_digest: Option<String>,
     /// Name or address of the training data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_source: Option<String>,
