@@ -1,0 +1,241 @@
+//! The handle that users hold, and the task that keeps a connection up behind it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::outbox::{Outbound, Outbox};
+use crate::session::{self, End, PACKET_OVERHEAD_BYTES};
+use crate::{Event, LinkBytes, LinkError, LinkOptions, Message, Qos};
+
+/// Messages that publishers may leave before they have to wait; with the packet limit a bound in bytes too.
+const OUTBOX: usize = 32;
+
+/// Events that the reader may be behind before the link holds back: two full credits of blocks.
+const EVENTS: usize = 32;
+
+/// A connection that lasted this long was a good one: the next attempt starts without the old back-off.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
+
+/// A link to a broker. Clones share it; it ends when all are gone, when it is stopped or cancelled, or when
+/// nobody reads its events any more.
+#[derive(Clone)]
+pub struct Link {
+    outbox: mpsc::Sender<Outbound>,
+    shared: Arc<Shared>,
+}
+
+/// What the handle and the task both see.
+pub(crate) struct Shared {
+    // Inputs.
+    pub(crate) cancel: CancellationToken,
+    pub(crate) drain: CancellationToken,
+    pub(crate) renew: Notify,
+    max_packet_bytes: u32,
+    // Outputs.
+    pub(crate) bytes: LinkBytes,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) online: AtomicBool,
+    pub(crate) server_max_packet_bytes: AtomicU32,
+    tasks: TaskTracker,
+}
+
+impl Shared {
+    /// Whether `message` fits into one packet, as far as we know the server's limit.
+    pub(crate) fn fits(&self, message: &Message) -> Result<(), LinkError> {
+        let limit = self.max_packet_bytes.min(self.server_max_packet_bytes.load(Ordering::Relaxed));
+        let max_bytes = (limit as usize).saturating_sub(PACKET_OVERHEAD_BYTES);
+        let size_bytes = message.topic.len() + message.payload.len();
+        if size_bytes > max_bytes { Err(LinkError::TooLarge { size_bytes, max_bytes }) } else { Ok(()) }
+    }
+}
+
+impl Link {
+    /// Starts to connect, and keeps connected until `cancel`.
+    #[must_use]
+    pub fn start(options: LinkOptions, cancel: CancellationToken) -> (Self, mpsc::Receiver<Event>) {
+        let (outbox, inbox) = mpsc::channel(OUTBOX);
+        let (events, reader) = mpsc::channel(EVENTS);
+        let shared = Arc::new(Shared {
+            cancel: cancel.child_token(),
+            drain: CancellationToken::new(),
+            renew: Notify::new(),
+            max_packet_bytes: options.max_packet_bytes,
+            bytes: LinkBytes::default(),
+            dropped: AtomicU64::new(0),
+            online: AtomicBool::new(false),
+            server_max_packet_bytes: AtomicU32::new(u32::MAX),
+            tasks: TaskTracker::new(),
+        });
+        let keeper = Keeper { options, shared: shared.clone(), inbox, events, outbox: Outbox::default() };
+        shared.tasks.spawn(keeper.run());
+        shared.tasks.close();
+        (Self { outbox, shared }, reader)
+    }
+
+    /// Leaves a message to be sent, waiting for room.
+    ///
+    /// A QoS 1 message is then sent and repeated until the server acknowledged it; if the server refuses it,
+    /// [`Event::Refused`] tells so. A QoS 0 message is sent once or lost.
+    ///
+    /// # Errors
+    /// When it is too large, the link is stopped, or (QoS 0) there is no connection.
+    pub async fn publish(&self, topic: impl Into<String>, qos: Qos, payload: Bytes) -> Result<(), LinkError> {
+        if qos == Qos::AtMostOnce && !self.is_connected() {
+            return Err(LinkError::Offline);
+        }
+        self.leave(Message { topic: topic.into(), qos, payload }, None).await
+    }
+
+    /// Sends a QoS 1 message and waits for its acknowledgement, over reconnects if need be.
+    ///
+    /// # Errors
+    /// When it is too large, the server refused it, or the link was stopped first.
+    pub async fn publish_acked(&self, topic: impl Into<String>, payload: Bytes) -> Result<(), LinkError> {
+        let (done, answer) = oneshot::channel();
+        self.leave(Message { topic: topic.into(), qos: Qos::AtLeastOnce, payload }, Some(done)).await?;
+        answer.await.unwrap_or(Err(LinkError::Stopped))
+    }
+
+    async fn leave(
+        &self,
+        message: Message,
+        done: Option<oneshot::Sender<Result<(), LinkError>>>,
+    ) -> Result<(), LinkError> {
+        if self.shared.drain.is_cancelled() {
+            return Err(LinkError::Stopped);
+        }
+        self.shared.fits(&message)?;
+        self.outbox.send(Outbound { message, done }).await.map_err(|_| LinkError::Stopped)
+    }
+
+    /// Whether there is a connection with all its subscriptions just now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.shared.online.load(Ordering::Acquire)
+    }
+
+    /// Bytes over this link, TLS included.
+    #[must_use]
+    pub fn bytes(&self) -> LinkBytes {
+        self.shared.bytes.clone()
+    }
+
+    /// QoS 0 messages from the server that were dropped because the reader was behind.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Gives up the present connection for a new one, without back-off: a new certificate takes effect.
+    pub fn reconnect(&self) {
+        self.shared.renew.notify_one();
+    }
+
+    /// Takes no more messages, waits up to `drain` until those taken are acknowledged, then says goodbye.
+    pub async fn stop(&self, drain: Duration) {
+        self.shared.drain.cancel();
+        // Whatever did not get through by then is reported as stopped.
+        let _ = tokio::time::timeout(drain, self.shared.tasks.wait()).await;
+        self.shared.cancel.cancel();
+        self.shared.tasks.wait().await;
+    }
+}
+
+/// Keeps one connection up.
+struct Keeper {
+    options: LinkOptions,
+    shared: Arc<Shared>,
+    inbox: mpsc::Receiver<Outbound>,
+    events: mpsc::Sender<Event>,
+    outbox: Outbox,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let mut attempt = 0;
+        loop {
+            let started = Instant::now();
+            let (end, connected) = self.connect_once().await;
+            if started.elapsed() >= STABLE_AFTER {
+                attempt = 0;
+            }
+            let renewed = matches!(end, End::Renewed);
+            let Some(event) = report(end, connected) else { break };
+            if !self.tell(event).await || !(renewed || self.wait(attempt).await) {
+                break;
+            }
+            attempt += 1;
+        }
+        self.finish();
+    }
+
+    /// One connection; a panic in the client is one more way to lose it.
+    async fn connect_once(&mut self) -> (End, bool) {
+        let session =
+            session::run(&self.options, &self.shared, &mut self.outbox, &mut self.inbox, &self.events);
+        let ended = AssertUnwindSafe(Box::pin(session)).catch_unwind().await;
+        let connected = self.shared.online.swap(false, Ordering::AcqRel);
+        self.outbox.connection_lost();
+        let Ok((end, received)) = ended else {
+            return (End::Lost { reason: "the MQTT client panicked".into() }, connected);
+        };
+        for event in received {
+            if !self.tell(event).await {
+                return (End::Stopped, connected);
+            }
+        }
+        (end, connected)
+    }
+
+    /// Hands `event` to the reader; false when the link shall end.
+    async fn tell(&self, event: Event) -> bool {
+        tokio::select! {
+            sent = self.events.send(event) => sent.is_ok(),
+            () = self.shared.cancel.cancelled() => false,
+        }
+    }
+
+    /// Waits out the back-off; false when the link shall end.
+    async fn wait(&self, attempt: u32) -> bool {
+        let delay = self.options.backoff.delay(attempt, roll());
+        tokio::select! {
+            () = tokio::time::sleep(delay) => true,
+            () = self.shared.renew.notified() => true,
+            () = self.shared.cancel.cancelled() => false,
+            () = self.shared.drain.cancelled(), if self.outbox.is_empty() && self.inbox.is_empty() => false,
+            () = self.events.closed() => false,
+        }
+    }
+
+    fn finish(mut self) {
+        self.outbox.abandon();
+        self.inbox.close();
+        while let Ok(outbound) = self.inbox.try_recv() {
+            outbound.finish(Err(LinkError::Stopped));
+        }
+    }
+}
+
+/// What the reader is told about the end of a connection; nothing when it was wished for.
+fn report(end: End, connected: bool) -> Option<Event> {
+    let reason = match end {
+        End::Stopped => return None,
+        End::Refused { what, reason } => return Some(Event::Refused { what, reason }),
+        End::Renewed => "a new connection was asked for".to_owned(),
+        End::Lost { reason } => reason,
+    };
+    Some(if connected { Event::Disconnected { reason } } else { Event::Failed { reason } })
+}
+
+/// Jitter need not be secret: without randomness every wait is the longest one.
+fn roll() -> u32 {
+    getrandom::u32().unwrap_or(u32::MAX)
+}
