@@ -7,7 +7,9 @@
 mod canonical;
 mod envelope;
 mod key;
+mod listing;
 
 pub use canonical::{CanonicalError, canonical_json};
 pub use envelope::{Envelope, MAX_SIGNATURES, Signature, Signed, TrustError, Verified};
-pub use key::{KeyId, KeySet, PublicKey, Signer};
+pub use key::{KeyId, KeySet, PublicKey, Signer, UnusablePem};
+pub use listing::{DIRECTOR_MEMBER, Listing, SIGNED_AT_MEMBER, SPEC_VERSION, target_path};

@@ -2,8 +2,14 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use ed25519_dalek::{SigningKey, VerifyingKey, ed25519::signature::Signer as _};
+use ed25519_dalek::{
+    SigningKey, VerifyingKey,
+    ed25519::signature::Signer as _,
+    pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, spki::der::pem::LineEnding},
+};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::{CanonicalError, canonical_json, envelope::TrustError};
 use crate::id::Digest;
@@ -73,6 +79,11 @@ impl KeySet {
     }
 }
 
+/// A text is not an Ed25519 private key. What it was instead is not told, because it may be a secret.
+#[derive(Debug, Error)]
+#[error("the text is not an Ed25519 private key in PKCS#8 PEM form")]
+pub struct UnusablePem;
+
 /// A private key together with the id under which its public half is listed.
 pub struct Signer {
     key: SigningKey,
@@ -88,6 +99,24 @@ impl Signer {
         let public = PublicKey::new(&key.verifying_key());
         let id = public.id();
         Self { key, public, id }
+    }
+
+    /// A signer from a PKCS#8 private key in PEM.
+    ///
+    /// # Errors
+    /// When the text is not an Ed25519 private key in that form.
+    pub fn from_pem(pem: &str) -> Result<Self, UnusablePem> {
+        let key = SigningKey::from_pkcs8_pem(pem).map_err(|_| UnusablePem)?;
+        Ok(Self::from_seed(&Zeroizing::new(key.to_bytes())))
+    }
+
+    /// The private key as PKCS#8 in PEM; the text is wiped when it is dropped.
+    ///
+    /// # Panics
+    /// Never: every Ed25519 key has this form.
+    #[must_use]
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        self.key.to_pkcs8_pem(LineEnding::LF).expect("every Ed25519 key has a PKCS#8 form")
     }
 
     /// The public half.
@@ -116,5 +145,19 @@ impl fmt::Debug for Signer {
     /// The secret stays out of logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signer").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_key_survives_its_pem_form_and_stays_out_of_logs() {
+        let signer = Signer::from_seed(&[9; 32]);
+        let pem = signer.to_pem();
+        assert_eq!(Signer::from_pem(&pem).unwrap().id(), signer.id());
+        assert!(Signer::from_pem("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").is_err());
+        assert!(!format!("{signer:?}").contains("0909"));
     }
 }
