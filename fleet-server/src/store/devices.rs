@@ -178,6 +178,31 @@ impl Store {
         Ok(())
     }
 
+    /// Changes what is known of the models on a device.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn update_models(
+        tx: &mut Tx,
+        id: &DeviceId,
+        now: Timestamp,
+        change: impl FnOnce(Vec<ModelState>) -> Vec<ModelState>,
+    ) -> Result<(), StoreError> {
+        let row = sqlx::query("SELECT models FROM devices WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_optional(&mut **tx)
+            .await?;
+        let Some(row) = row else { return Ok(()) };
+        let models = change(from_json("models", &row.text("models")?)?);
+        sqlx::query("UPDATE devices SET models = $1, last_seen = $2 WHERE id = $3")
+            .bind(to_json(&models))
+            .bind(millis(now))
+            .bind(id.as_str())
+            .execute(&mut **tx)
+            .await?;
+        Ok(())
+    }
+
     /// Notes whether a device holds a connection.
     ///
     /// # Errors
