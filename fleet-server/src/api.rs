@@ -23,9 +23,12 @@ use utoipa::openapi::{
     ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, OpenApiVersion,
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt},
+    routes,
+};
 
-use crate::{app::App, auth::Permission};
+use crate::{app::App, auth::Permission, config::Limits};
 use routes::Table;
 
 pub use audit::AuditView;
@@ -44,7 +47,7 @@ const MAX_BODY_BYTES: usize = 256 * 1_024;
 
 /// Every route with its permission, its handler and its documentation.
 #[must_use]
-pub fn table() -> Table {
+pub fn table(upload_mib: u32) -> Table {
     Table { router: OpenApiRouter::with_openapi(description()), specs: Vec::new() }
         .open(routes!(health::healthz))
         .open(routes!(health::readyz))
@@ -53,7 +56,7 @@ pub fn table() -> Table {
         .needs(Permission::Read, routes!(health::metrics))
         .needs(Permission::Read, routes!(models::list))
         .needs(Permission::Read, routes!(models::versions))
-        .needs(Permission::Publish, routes!(models::publish))
+        .needs(Permission::Publish, routes!(models::publish).layer(models::upload_limit(upload_mib)))
         .needs(Permission::Read, routes!(models::show))
         .needs(Permission::Read, routes!(models::figures))
         .needs(Permission::Read, routes!(rollouts::plan))
@@ -78,7 +81,7 @@ pub fn table() -> Table {
 
 /// The whole API.
 pub fn router(app: Shared) -> Router {
-    let (router, _) = table().router.split_for_parts();
+    let (router, _) = table(app.limits.upload_mib).router.split_for_parts();
     router
         .fallback(layers::no_such_path)
         .with_state(app.clone())
@@ -90,13 +93,13 @@ pub fn router(app: Shared) -> Router {
 /// The OpenAPI document.
 #[must_use]
 pub fn openapi() -> OpenApi {
-    table().router.split_for_parts().1
+    table(Limits::default().upload_mib).router.split_for_parts().1
 }
 
 /// Every route with the permission it needs.
 #[must_use]
 pub fn route_specs() -> Vec<RouteSpec> {
-    table().specs
+    table(Limits::default().upload_mib).specs
 }
 
 fn description() -> OpenApi {

@@ -14,7 +14,7 @@ use sqlx::any::AnyRow;
 use super::{Columns, Store, StoreError, Tx, from_json, millis, parsed, signed, to_json};
 
 /// Devices of one page.
-pub const PAGE: i64 = 500;
+const PAGE: i64 = 500;
 
 /// A device as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -90,6 +90,9 @@ impl DeviceRow {
 }
 
 impl Store {
+    /// Devices of one page.
+    pub const DEVICE_PAGE: usize = 500;
+
     /// Stores a device that joins; false when its name is taken. The name of a revoked device is free again.
     ///
     /// # Errors
@@ -127,7 +130,7 @@ impl Store {
         row.as_ref().map(DeviceRow::from_row).transpose()
     }
 
-    /// Up to [`PAGE`] devices after the name `after`, by name.
+    /// Up to [`Self::DEVICE_PAGE`] devices after the name `after`, by name.
     ///
     /// # Errors
     /// When the database refuses.
@@ -149,7 +152,7 @@ impl Store {
         loop {
             let after = devices.last().map_or(String::new(), |device| device.id.to_string());
             let page = self.devices_after(&after).await?;
-            let last_page = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+            let last_page = page.len() < Self::DEVICE_PAGE;
             devices.extend(page);
             if last_page {
                 devices.retain(|device| !device.revoked);
