@@ -10,7 +10,7 @@ use bytes::Bytes;
 use muster::broker::{Broker, BrokerLimits, Delivery, PublishError};
 use muster_link::{Event, LinkError, Message, Qos, Refused};
 use shared::topic::{Down, Up};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use world::{Authority, Device, Heard, World, device, down_topic, soon, up_topic};
 
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -376,4 +376,30 @@ async fn a_stopped_link_delivers_what_it_took() {
     world.hear_exactly(Heard::Disconnected(device("cam-7"))).await;
     let late = cam.link.publish(up_topic("cam-7", Up::Sketches), Qos::AtLeastOnce, "late".into()).await;
     assert_eq!(late, Err(LinkError::Stopped));
+}
+
+#[tokio::test]
+async fn a_reader_that_is_behind_does_not_hold_back_what_the_device_says() {
+    let world = World::new().await;
+    let cam = world.device("cam-7").await;
+    while cam.link.dropped() == 0 {
+        let block = Bytes::from(vec![0; BLOCK_BYTES]);
+        world.broker.publish(&device("cam-7"), Down::Blocks, Delivery::AtMostOnce, block).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        soon(cam.link.publish_acked(up_topic("cam-7", Up::Telemetry), "1".into())).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up() {
+    let world = World::new().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut options = world.options("cam-7");
+    options.port = silent.local_addr().unwrap().port();
+    options.deadlines.handshake = Duration::from_millis(50);
+    let mut cam = Device::start(options);
+    let Event::Failed { reason } = cam.next().await else { panic!("connected to silence") };
+    assert!(reason.starts_with("TLS handshake"), "{reason}");
 }

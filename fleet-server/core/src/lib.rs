@@ -1,1 +1,27 @@
+//! What the fleet should do next: who takes part in a rollout, in which order, and when it stops.
 //!
+//! A plan is made before anything moves and says what it leaves out and why ([`plan()`]). A [`Rollout`] then turns
+//! reports of devices, orders of people and the passing of time into effects. The shell around it reads the
+//! clock, stores the state and writes desired states; it makes no choices. Nothing here knows a clock, a file, a
+//! socket or a random source: moments and seeds are inputs, so replaying inputs rebuilds the same state.
+
+pub mod device;
+pub mod plan;
+pub mod rollout;
+pub mod selector;
+pub mod strategy;
+
+#[cfg(test)]
+mod fixtures;
+
+pub use device::DeviceFacts;
+pub use plan::{
+    Blocked, BlockedWhy, Plan, PlanError, PlannedDevice, Reach, ReleaseNeeds, RolloutSpec, RolloutSummary,
+    Superseding, WavePlan, plan,
+};
+pub use rollout::{
+    Cause, Counts, DeviceStatus, Effect, Event, FirstFailure, Input, Progress, Refusal, Restoration, Rollout,
+    RolloutStatus, State, Verdict, Wakeup, WaveState, WaveStatus,
+};
+pub use selector::{Selector, SelectorError};
+pub use strategy::{InvalidStrategy, MaxFailed, StopAction, Strategy, WaveShare, WaveSpec};

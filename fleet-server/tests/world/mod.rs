@@ -1,4 +1,5 @@
 //! A certificate authority, a broker with a sink that remembers, and devices with real links.
+#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -113,13 +114,42 @@ async fn copy_down(
     silence: Duration,
 ) -> io::Result<()> {
     let mut buffer = vec![0; COPY_BUFFER_BYTES];
+    let mut tail = [0; SHORT_DISCONNECT_BYTES];
     loop {
-        let count = within(silence, wire.read(&mut buffer)).await?;
-        if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server closed the connection"));
-        }
+        let count = match within(silence, wire.read(&mut buffer)).await {
+            Ok(0) => return Err(closed(tail)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(closed(tail)),
+            read => read?,
+        };
+        keep_tail(&mut tail, &buffer[..count]);
         client.write_all(&buffer[..count]).await?;
     }
+}
+
+/// A DISCONNECT with a reason and no properties: type, remaining length 1, reason.
+const SHORT_DISCONNECT_BYTES: usize = 3;
+
+fn keep_tail(tail: &mut [u8; SHORT_DISCONNECT_BYTES], bytes: &[u8]) {
+    for byte in &bytes[bytes.len().saturating_sub(tail.len())..] {
+        tail.rotate_left(1);
+        tail[SHORT_DISCONNECT_BYTES - 1] = *byte;
+    }
+}
+
+/// Why the server closed. `rumqttc` cannot read the short form of DISCONNECT, which MQTT 5 allows, so the reason is
+/// taken from the last bytes here. It is told to people and decides nothing.
+fn closed(tail: [u8; SHORT_DISCONNECT_BYTES]) -> io::Error {
+    let reason = match tail {
+        [0xE0, 1, code] => DisconnectReasonCode::try_from(code).ok(),
+        _ => None,
+    };
+    let text = reason.map_or_else(|| "the server closed the connection".to_owned(), farewell);
+    io::Error::new(io::ErrorKind::ConnectionAborted, text)
+}
+
+/// The words for a DISCONNECT of the server.
+pub(crate) fn farewell(reason: DisconnectReasonCode) -> String {
+    format!("the server said goodbye: {reason:?}")
 }
 
 #[cfg(test)]
@@ -177,6 +207,18 @@ mod tests {
         assert_eq!((&up, &down), (b"up", b"down"));
         drop(server);
         assert_eq!(task.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn the_reason_of_a_goodbye_is_told_even_when_it_comes_in_pieces() {
+        let (_client, mut server, task) = bridged(1024);
+        for byte in [b'x', 0xE0, 1, 0x8B] {
+            server.write_all(&[byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        drop(server);
+        let error = task.await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "the server said goodbye: ServerShuttingDown");
     }
 
     #[tokio::test]

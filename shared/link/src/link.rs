@@ -1,5 +1,6 @@
 //! The handle that users hold, and the task that keeps a connection up behind it.
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::outbox::{Outbound, Outbox};
-use crate::session::{self, End, PACKET_OVERHEAD_BYTES};
+use crate::session::{self, End, HELD, PACKET_OVERHEAD_BYTES};
 use crate::{Event, LinkBytes, LinkError, LinkOptions, Message, Qos};
 
 /// Messages that publishers may leave before they have to wait; with the packet limit a bound in bytes too.
@@ -74,7 +75,14 @@ impl Link {
             server_max_packet_bytes: AtomicU32::new(u32::MAX),
             tasks: TaskTracker::new(),
         });
-        let keeper = Keeper { options, shared: shared.clone(), inbox, events, outbox: Outbox::default() };
+        let keeper = Keeper {
+            options,
+            shared: shared.clone(),
+            inbox,
+            events,
+            outbox: Outbox::default(),
+            backlog: VecDeque::new(),
+        };
         shared.tasks.spawn(keeper.run());
         shared.tasks.close();
         (Self { outbox, shared }, reader)
@@ -149,13 +157,14 @@ impl Link {
     }
 }
 
-/// Keeps one connection up.
+/// Keeps one connection up. It never waits for the reader, who may be waiting for it in a publish.
 struct Keeper {
     options: LinkOptions,
     shared: Arc<Shared>,
     inbox: mpsc::Receiver<Outbound>,
     events: mpsc::Sender<Event>,
     outbox: Outbox,
+    backlog: VecDeque<Event>,
 }
 
 impl Keeper {
@@ -169,7 +178,8 @@ impl Keeper {
             }
             let renewed = matches!(end, End::Renewed);
             let Some(event) = report(end, connected) else { break };
-            if !self.tell(event).await || !(renewed || self.wait(attempt).await) {
+            self.tell(event);
+            if !(renewed || self.wait(attempt).await) {
                 break;
             }
             attempt += 1;
@@ -179,40 +189,52 @@ impl Keeper {
 
     /// One connection; a panic in the client is one more way to lose it.
     async fn connect_once(&mut self) -> (End, bool) {
-        let session =
-            session::run(&self.options, &self.shared, &mut self.outbox, &mut self.inbox, &self.events);
+        let session = session::run(
+            &self.options,
+            &self.shared,
+            &mut self.outbox,
+            &mut self.inbox,
+            &self.events,
+            &mut self.backlog,
+        );
         let ended = AssertUnwindSafe(Box::pin(session)).catch_unwind().await;
         let connected = self.shared.online.swap(false, Ordering::AcqRel);
         self.outbox.connection_lost();
-        let Ok((end, received)) = ended else {
-            return (End::Lost { reason: "the MQTT client panicked".into() }, connected);
-        };
-        for event in received {
-            if !self.tell(event).await {
-                return (End::Stopped, connected);
+        (ended.unwrap_or_else(|_| End::Lost { reason: "the MQTT client panicked".into() }), connected)
+    }
+
+    /// Keeps `event` for the reader. One that is far behind does not learn of every single attempt.
+    fn tell(&mut self, event: Event) {
+        if self.backlog.len() < 2 * HELD {
+            self.backlog.push_back(event);
+        }
+    }
+
+    /// Waits out the back-off; false when the link shall end. A stop with messages left is worth one try at once.
+    async fn wait(&mut self, attempt: u32) -> bool {
+        let mut delay = std::pin::pin!(tokio::time::sleep(self.options.backoff.delay(attempt, roll())));
+        let was_draining = self.shared.drain.is_cancelled();
+        loop {
+            let draining = self.shared.drain.is_cancelled();
+            if draining && (!was_draining || self.has_nothing_left()) {
+                return !self.has_nothing_left();
+            }
+            tokio::select! {
+                () = &mut delay => return true,
+                () = self.shared.renew.notified() => return true,
+                () = self.shared.cancel.cancelled() => return false,
+                () = self.shared.drain.cancelled(), if !draining => {}
+                () = self.events.closed() => return false,
+                room = self.events.reserve(), if !self.backlog.is_empty() => {
+                    let (Ok(room), Some(event)) = (room, self.backlog.pop_front()) else { return false };
+                    room.send(event);
+                }
             }
         }
-        (end, connected)
     }
 
-    /// Hands `event` to the reader; false when the link shall end.
-    async fn tell(&self, event: Event) -> bool {
-        tokio::select! {
-            sent = self.events.send(event) => sent.is_ok(),
-            () = self.shared.cancel.cancelled() => false,
-        }
-    }
-
-    /// Waits out the back-off; false when the link shall end.
-    async fn wait(&self, attempt: u32) -> bool {
-        let delay = self.options.backoff.delay(attempt, roll());
-        tokio::select! {
-            () = tokio::time::sleep(delay) => true,
-            () = self.shared.renew.notified() => true,
-            () = self.shared.cancel.cancelled() => false,
-            () = self.shared.drain.cancelled(), if self.outbox.is_empty() && self.inbox.is_empty() => false,
-            () = self.events.closed() => false,
-        }
+    fn has_nothing_left(&self) -> bool {
+        self.outbox.is_empty() && self.inbox.is_empty()
     }
 
     fn finish(mut self) {

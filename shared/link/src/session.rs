@@ -32,7 +32,7 @@ const IN_FLIGHT: u16 = 16;
 const RECEIVE_MAXIMUM: u16 = 16;
 
 /// Messages that wait for the reader before QoS 0 is dropped: two full credits of blocks.
-const HELD: usize = 32;
+pub(crate) const HELD: usize = 32;
 
 /// Everything that can be in `rumqttc`'s request queue at once: ours, acknowledgements, subscribe, goodbye.
 const REQUESTS: usize = MAX_SUBMITTED + RECEIVE_MAXIMUM as usize + 4;
@@ -62,27 +62,30 @@ pub(crate) enum End {
 type Bridged = AbortOnDropHandle<std::io::Result<()>>;
 type PollResult = Result<Polled, ConnectionError>;
 
-/// Dials, connects and stays until the end. Returns also what was received and not yet passed on.
+/// Dials, connects and stays until the end. `backlog` is what the reader has not taken yet, before and after.
 pub(crate) async fn run(
     options: &LinkOptions,
     shared: &Shared,
     outbox: &mut Outbox,
     inbox: &mut mpsc::Receiver<Outbound>,
     events: &mpsc::Sender<Event>,
-) -> (End, Vec<Event>) {
+    backlog: &mut VecDeque<Event>,
+) -> End {
     let opened = tokio::select! {
         opened = open(options, shared) => opened,
-        () = shared.cancel.cancelled() => return (End::Stopped, Vec::new()),
+        () = shared.cancel.cancelled() => return End::Stopped,
     };
     let (client, event_loop, bridged) = match opened {
         Ok(parts) => parts,
-        Err(reason) => return (End::Lost { reason }, Vec::new()),
+        Err(reason) => return End::Lost { reason },
     };
     let window = usize::from(IN_FLIGHT);
-    let mut session =
-        Session { options, shared, outbox, client, held: VecDeque::new(), window, connected: false };
+    let held = backlog.drain(..).map(|event| Held { event, acknowledge: None }).collect();
+    let mut session = Session { options, shared, outbox, client, held, window, connected: false };
     let end = session.drive(event_loop, bridged, inbox, events).await;
-    (end, session.held.into_iter().map(|held| held.event).collect())
+    // What is cut off here was never acknowledged, so the server does not think that we have it.
+    backlog.extend(session.held.into_iter().take(HELD).map(|held| held.event));
+    end
 }
 
 async fn open(
@@ -159,6 +162,10 @@ impl Session<'_> {
             if let Err(end) = self.submit_waiting() {
                 break end;
             }
+            let draining = self.shared.drain.is_cancelled();
+            if draining && self.outbox.is_empty() && inbox.is_empty() {
+                break End::Stopped;
+            }
             let step = tokio::select! {
                 (event_loop, polled) = &mut poll => {
                     poll.set(poll_once(event_loop));
@@ -176,9 +183,7 @@ impl Session<'_> {
                     Err(lost("the server did not grant the connection in time"))
                 }
                 () = self.shared.renew.notified() => Err(End::Renewed),
-                () = self.shared.drain.cancelled(), if self.outbox.is_empty() && inbox.is_empty() => {
-                    Err(End::Stopped)
-                }
+                () = self.shared.drain.cancelled(), if !draining => Ok(()),
                 () = self.shared.cancel.cancelled() => Err(End::Stopped),
                 () = events.closed() => Err(End::Stopped),
             };
@@ -194,9 +199,11 @@ impl Session<'_> {
         self.connected && !self.outbox.has_waiting() && self.may_submit()
     }
 
-    /// A reader that does not even take refusals gets no more of them.
+    /// Messages that wait for the reader must not hold back ours, or a reader that publishes would wait for itself;
+    /// only refusals do, since each of our messages may make one.
     fn may_submit(&self) -> bool {
-        self.connected && self.held.len() < HELD && self.outbox.has_room(self.window)
+        let refusals = self.held.iter().filter(|held| matches!(held.event, Event::Refused { .. })).count();
+        self.connected && refusals < HELD && self.outbox.has_room(self.window)
     }
 
     fn submit_waiting(&mut self) -> Result<(), End> {
@@ -338,7 +345,7 @@ impl Session<'_> {
                 End::Refused { what: Refused::Connect, reason: format!("{code:?}") }
             }
             ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
-                lost(format!("the server said goodbye: {reason_code:?}"))
+                lost(crate::bridge::farewell(reason_code))
             }
             error => match timeout(BRIDGE_LAST_WORDS, bridged).await {
                 Ok(Ok(Err(cause))) => lost(cause.to_string()),

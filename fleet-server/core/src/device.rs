@@ -1,0 +1,76 @@
+//! What the server knows of a device when it plans.
+
+use serde::{Deserialize, Serialize};
+use shared::{
+    DeviceId, Generation, ModelName, ReleaseId, Timestamp,
+    device::{Inventory, Labels},
+};
+
+/// A device at the moment of planning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceFacts {
+    /// Who.
+    pub id: DeviceId,
+    /// Its labels.
+    pub labels: Labels,
+    /// Whether it holds a connection now.
+    pub connected: bool,
+    /// When it was last heard of.
+    pub last_seen: Option<Timestamp>,
+    /// What it said it is; empty for a device that never connected.
+    pub inventory: Inventory,
+    /// What it shall run: one release for each model.
+    pub desired: Vec<ReleaseId>,
+    /// What it runs and keeps: one release for each model.
+    pub committed: Vec<ReleaseId>,
+    /// Number of its desired state.
+    pub generation: Generation,
+    /// Taken out of every rollout by a person.
+    pub quarantined: bool,
+}
+
+impl DeviceFacts {
+    /// True when it runs `release` and nobody asks it for another version of that model.
+    #[must_use]
+    pub fn already_runs(&self, release: &ReleaseId) -> bool {
+        let wanted = version_of(&self.desired, &release.model);
+        self.committed.contains(release) && wanted.is_none_or(|wanted| wanted == release)
+    }
+
+    /// The release to go back to when `next` is taken away again: what it runs, or else what it was asked to run.
+    #[must_use]
+    pub fn fallback(&self, next: &ReleaseId) -> Option<&ReleaseId> {
+        let other = |list| version_of(list, &next.model).filter(|release| *release != next);
+        other(&self.committed).or_else(|| other(&self.desired))
+    }
+
+    /// True unless it said that it has no engine `name`. A device that never told its engines is asked: it
+    /// knows itself best.
+    #[must_use]
+    pub fn may_have_engine(&self, name: &str) -> bool {
+        let engines = &self.inventory.engines;
+        engines.is_empty() || engines.iter().any(|engine| engine_is(engine, name))
+    }
+
+    /// True unless it said that its memory is smaller.
+    #[must_use]
+    pub fn may_hold(&self, memory_mib: u64) -> bool {
+        let known_mib = self.inventory.memory_mib;
+        known_mib == 0 || memory_mib <= known_mib
+    }
+
+    /// Devices of one stratum share an uplink or a kind of hardware, so waves are spread over strata.
+    pub(crate) fn stratum(&self) -> (Option<&str>, &str) {
+        (self.labels.get("site").map(String::as_str), &self.inventory.arch)
+    }
+}
+
+fn version_of<'a>(releases: &'a [ReleaseId], model: &ModelName) -> Option<&'a ReleaseId> {
+    releases.iter().find(|release| release.model == *model)
+}
+
+/// `tract-onnx 0.23.9` is the engine `tract-onnx`, and also `tract` and `onnx`.
+fn engine_is(engine: &str, name: &str) -> bool {
+    let own = engine.split_whitespace().next().unwrap_or_default();
+    own == name || own.split('-').any(|part| part == name)
+}
