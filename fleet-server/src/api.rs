@@ -3,6 +3,9 @@
 //! Handlers take what the route's guard let through, ask the store or the executor, and answer. What all requests
 //! share happens in the outermost layers: a request id, a bound on the body, problem documents for every error.
 
+// The macro that documents handlers repeats their parameter types in full.
+#![allow(unused_qualifications)]
+
 mod audit;
 mod devices;
 mod enroll;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use object_store::{ObjectStore, ObjectStoreExt, local::LocalFileSystem, path::Path as Name};
+use object_store::{ObjectStoreExt, local::LocalFileSystem, path::Path as Name};
 use shared::Digest;
 use thiserror::Error;
 

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::data_dir::{DataDir, DataDirError, read_secret, write_atomically, write_secret};
 
-pub use server_certificate::{ServerCertificate, tls_config};
+pub use server_certificate::{ServerCertificate, mutual_tls_config, tls_config};
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 

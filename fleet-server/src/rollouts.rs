@@ -161,6 +161,3 @@ impl Executor {
 pub fn status(row: &RolloutRow) -> Result<RolloutStatus, StoreError> {
     Ok(entry::Entry::read(row.clone())?.machine.status())
 }
-
-#[cfg(test)]
-mod tests;

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
 use serde::{Deserialize, Serialize};
 use shared::Timestamp;
 
@@ -73,6 +76,30 @@ pub fn tls_config(certificate: &ServerCertificate) -> Result<Arc<rustls::ServerC
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// TLS of the broker: every client must show a certificate of the fleet's CA.
+///
+/// # Errors
+/// When key and certificate do not fit.
+pub fn mutual_tls_config(
+    certificate: &ServerCertificate,
+    authority: &Authority,
+) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+    let unreadable = || PkiError::Unreadable("ca.pem".into());
+    let ca = CertificateDer::from_pem_slice(authority.pem().as_bytes()).map_err(|_| unreadable())?;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(|_| unreadable())?;
+    let (chain, key) = certificate.certified()?;
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)?;
     Ok(Arc::new(config))
 }
 
@@ -157,5 +184,6 @@ mod tests {
         let certificate =
             ServerCertificate::open(&data_dir, &authority, &names(&["localhost"]), NOW).unwrap();
         tls_config(&certificate).unwrap();
+        mutual_tls_config(&certificate, &authority).unwrap();
     }
 }

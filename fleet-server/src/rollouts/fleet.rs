@@ -176,9 +176,11 @@ impl Fleet {
     ) -> Result<BTreeSet<DeviceId>, RolloutError> {
         let stored = self.store(tx, &touched, now).await;
         match &stored {
-            Ok(changed) => self.app.metrics.effects.inc_by(changed.len() as u64),
+            Ok(changed) => {
+                self.app.metrics.effects.inc_by(changed.len() as u64);
+            }
             Err(_) => self.reload(&touched).await?,
-        };
+        }
         stored
     }
 
