@@ -75,7 +75,7 @@ struct Pace {
 
 impl Pace {
     fn new(bytes_per_second: f64, now: Instant) -> Self {
-        Self { bytes_per_second, free_at: now }
+        Self { bytes_per_second, free_at: now.checked_sub(BURST).unwrap_or(now) }
     }
 
     fn spend(&mut self, bytes: u32, now: Instant) {
