@@ -20,7 +20,10 @@ async fn the_openapi_document_is_the_committed_one() {
         std::fs::write(path, &found).unwrap();
     }
     let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(found == committed, "the API changed; look at the difference after UPDATE_OPENAPI=1 cargo test -p muster");
+    assert!(
+        found == committed,
+        "the API changed; look at the difference after UPDATE_OPENAPI=1 cargo test -p muster"
+    );
 }
 
 #[tokio::test]
@@ -34,7 +37,8 @@ async fn every_route_lets_in_exactly_the_roles_it_names() {
         let Some(permission) = route.permission else { continue };
         let (status, problem) = world.request(&route.method(), &path(&route), None, None).await;
         assert_eq!((status, code(&problem)), (StatusCode::UNAUTHORIZED, "no_token"), "{route:?}");
-        let (status, problem) = world.request(&route.method(), &path(&route), Some("muster_api_x"), None).await;
+        let (status, problem) =
+            world.request(&route.method(), &path(&route), Some("muster_api_x"), None).await;
         assert_eq!((status, code(&problem)), (StatusCode::UNAUTHORIZED, "bad_token"), "{route:?}");
         for (role, token) in &tokens {
             let (status, _) = world.request(&route.method(), &path(&route), Some(token), None).await;
@@ -108,10 +112,12 @@ async fn a_published_model_is_signed_numbered_and_never_published_twice() {
 #[tokio::test]
 async fn a_model_with_the_golden_vectors_of_another_is_refused_with_the_case() {
     let world = World::start().await;
-    let (status, problem) = world.publish_files("digits", "digits-v1.onnx", "digits-v2-golden.npz", None).await;
-    assert_eq!((status, code(&problem)), (StatusCode::UNPROCESSABLE_ENTITY, "golden_mismatch"), "{problem}");
     let (status, problem) =
-        world.publish_files("digits", "digits-v1.onnx", "digits-v1-golden.npz", Some("[budgets]\nlatency = 1")).await;
+        world.publish_files("digits", "digits-v1.onnx", "digits-v2-golden.npz", None).await;
+    assert_eq!((status, code(&problem)), (StatusCode::UNPROCESSABLE_ENTITY, "golden_mismatch"), "{problem}");
+    let (status, problem) = world
+        .publish_files("digits", "digits-v1.onnx", "digits-v1-golden.npz", Some("[budgets]\nlatency = 1"))
+        .await;
     assert_eq!((status, code(&problem)), (StatusCode::BAD_REQUEST, "bad_file"), "{problem}");
     assert!(problem["detail"].as_str().unwrap().starts_with("policy:2:1"), "{problem}");
     let (status, problem) = world.publish_files("digits", "README.md", "digits-v1-golden.npz", None).await;
@@ -149,7 +155,10 @@ async fn a_rollout_is_planned_started_and_ordered() {
     world.enroll(&token, Some("cam-7")).await;
     let wanted = json!({"release": "digits@1", "selector": "site=berlin"});
     let (status, plan) = world.post("/api/v1/rollouts/plan", wanted.clone()).await;
-    assert_eq!((status, plan["plan"]["waves"][0]["devices"][0]["device"].clone()), (StatusCode::OK, json!("cam-7")));
+    assert_eq!(
+        (status, plan["plan"]["waves"][0]["devices"][0]["device"].clone()),
+        (StatusCode::OK, json!("cam-7"))
+    );
 
     let (status, rollout) = world.post("/api/v1/rollouts", wanted).await;
     assert_eq!((status, rollout["status"]["state"]["kind"].clone()), (StatusCode::CREATED, json!("running")));
@@ -176,7 +185,8 @@ async fn a_restarted_server_knows_everything_again() {
     world.publish("digits", 1).await;
     let token = world.enroll_token(1).await;
     world.enroll(&token, Some("cam-7")).await;
-    let (_, rollout) = world.post("/api/v1/rollouts", json!({"release": "digits@1", "selector": "all"})).await;
+    let (_, rollout) =
+        world.post("/api/v1/rollouts", json!({"release": "digits@1", "selector": "all"})).await;
     world.restart().await;
     let again = world.get(&format!("/api/v1/rollouts/{}", rollout["status"]["id"].as_str().unwrap())).await;
     assert_eq!(again["status"]["state"], rollout["status"]["state"]);
