@@ -76,7 +76,7 @@ enum Plans {
     /// Every axis is fixed.
     One(Arc<TypedRunnableModel>),
     /// Some axis is not.
-    PerShape(PlanCache),
+    PerShape(Box<PlanCache>),
 }
 
 struct PlanCache {
@@ -94,11 +94,11 @@ impl TractSession {
         let proto = decode(model)?;
         let plans = match fixed_shapes(inputs) {
             Some(shapes) => Plans::One(compile_fixed(&proto, inputs, &shapes)?),
-            None => Plans::PerShape(PlanCache {
+            None => Plans::PerShape(Box::new(PlanCache {
                 source: parse(&proto, ValueInfo::Ignored).map_err(|error| load_error(&error))?,
                 ready: Mutex::default(),
                 compiling: Mutex::default(),
-            }),
+            })),
         };
         Ok(Self { inputs: inputs.to_vec(), outputs: outputs.to_vec(), plans })
     }
@@ -132,7 +132,7 @@ impl Session for TractSession {
                 ordered.iter().map(|tensor| convert::to_tract(tensor)).collect();
             let outputs =
                 plan.run(values.map_err(|error| run_error(&error))?).map_err(|error| run_error(&error))?;
-            outputs.iter().map(|value| convert::from_tract(value)).collect()
+            outputs.iter().map(convert::from_tract).collect()
         })
     }
 

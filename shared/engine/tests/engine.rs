@@ -1,4 +1,5 @@
 //! The engine: what it runs, and that it fails with an error and nothing worse.
+#![allow(clippy::unwrap_used)] // a panic is the failure report
 
 mod support;
 

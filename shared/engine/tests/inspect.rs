@@ -1,4 +1,5 @@
 //! The structural gate: what it reads, and what it refuses in which words.
+#![allow(clippy::unwrap_used)] // a panic is the failure report
 
 mod support;
 
