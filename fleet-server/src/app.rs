@@ -9,16 +9,8 @@ use shared::DeviceId;
 use tokio::sync::{Mutex, watch};
 
 use crate::{
-    artifacts::Artifacts,
-    auth::TokenKey,
-    broker::Broker,
-    clock::Clock,
-    config::Limits,
-    metrics::Metrics,
-    pki::Authority,
-    rollouts::Executor,
-    signing::Signing,
-    store::Store,
+    artifacts::Artifacts, auth::TokenKey, broker::Broker, clock::Clock, config::Limits, metrics::Metrics,
+    pki::Authority, rollouts::Executor, signing::Signing, store::Store,
 };
 
 /// Where the server can be reached.

@@ -62,8 +62,9 @@ impl Artifacts {
     /// When it does not.
     pub fn open(folder: &Path) -> Result<Self, ArtifactError> {
         let open = LocalFileSystem::new_with_prefix(folder);
-        let folder =
-            open.map_err(|source| ArtifactError::Folder { path: folder.to_owned(), source })?.with_fsync(true);
+        let folder = open
+            .map_err(|source| ArtifactError::Folder { path: folder.to_owned(), source })?
+            .with_fsync(true);
         Ok(Self { folder, cache: Mutex::default() })
     }
 
@@ -112,8 +113,7 @@ impl Artifacts {
             return Ok(None);
         }
         let range = start..size.min(start + u64::from(block_bytes));
-        let block =
-            self.folder.get_range(&name, range).await.map_err(|error| read_error(digest, error))?;
+        let block = self.folder.get_range(&name, range).await.map_err(|error| read_error(digest, error))?;
         self.lock().insert(key, block.clone());
         Ok(Some(block))
     }

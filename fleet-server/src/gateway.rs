@@ -117,8 +117,11 @@ impl Gateway {
             self.refused(device, "telemetry", why);
             return Ok(());
         }
-        let acknowledgement =
-            Acknowledgement { stream: Stream::Telemetry, boot: report.boot.clone(), sequence: report.sequence };
+        let acknowledgement = Acknowledgement {
+            stream: Stream::Telemetry,
+            boot: report.boot.clone(),
+            sequence: report.sequence,
+        };
         self.telemetry.store(device.clone(), report).await?;
         self.app.metrics.message("telemetry", "stored");
         self.acknowledge(device, &acknowledgement).await;

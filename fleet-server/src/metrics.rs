@@ -54,9 +54,17 @@ impl Default for Metrics {
         };
         let registry = &mut metrics.registry;
         registry.register("http_answers", "Answers of the HTTP API", metrics.http.clone());
-        registry.register("device_messages", "Messages of devices by what became of them", metrics.messages.clone());
+        registry.register(
+            "device_messages",
+            "Messages of devices by what became of them",
+            metrics.messages.clone(),
+        );
         registry.register("block_bytes", "Bytes of blocks sent to devices", metrics.block_bytes.clone());
-        registry.register("blocks_deferred", "Requests for blocks told to come later", metrics.blocks_deferred.clone());
+        registry.register(
+            "blocks_deferred",
+            "Requests for blocks told to come later",
+            metrics.blocks_deferred.clone(),
+        );
         registry.register("devices_connected", "Devices that hold a connection", metrics.connected.clone());
         registry.register("rollout_effects", "Effects of rollouts carried out", metrics.effects.clone());
         metrics

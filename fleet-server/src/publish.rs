@@ -179,11 +179,8 @@ async fn seal(app: &Arc<App>, gated: Gated) -> Result<Sealed, PublishError> {
 /// Packs a file and stores its packed form.
 async fn store(app: &App, bytes: Bytes) -> Result<Artifact, PublishError> {
     let packing = tokio::task::spawn_blocking(move || pack::pack(&bytes));
-    let (artifact, packed) = packing
-        .await
-        .map_err(std::io::Error::other)
-        .and_then(|packed| packed)
-        .map_err(PublishError::Pack)?;
+    let (artifact, packed) =
+        packing.await.map_err(std::io::Error::other).and_then(|packed| packed).map_err(PublishError::Pack)?;
     app.artifacts.put(packed).await?;
     Ok(artifact)
 }
@@ -227,7 +224,8 @@ fn content_digest(upload: &Upload) -> Digest {
 
 fn check_sizes(upload: &Upload) -> Result<(), PublishError> {
     let reference = upload.reference.as_ref().map_or(1, Bytes::len);
-    let sizes = [("model", upload.onnx.len()), ("golden file", upload.golden.len()), ("reference", reference)];
+    let sizes =
+        [("model", upload.onnx.len()), ("golden file", upload.golden.len()), ("reference", reference)];
     let wrong = |size: usize| size == 0 || size as u64 > MAX_ARTIFACT_BYTES;
     match sizes.into_iter().find(|(_, size)| wrong(*size)) {
         Some((what, size_bytes)) => Err(PublishError::Size { what, size_bytes }),

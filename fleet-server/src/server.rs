@@ -53,7 +53,9 @@ pub enum StartError {
     #[error("cannot list the stored releases")]
     Releases(#[from] PublishError),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address} for {what}: {reason}. Stop the other program, or set {key} (or {variable}) to another port")]
+    #[error(
+        "cannot listen on {address} for {what}: {reason}. Stop the other program, or set {key} (or {variable}) to another port"
+    )]
     Listen {
         /// Which address.
         address: SocketAddr,

@@ -159,8 +159,11 @@ fn save(file: &std::path::Path, repository: &Repository) -> Result<(), SigningEr
 }
 
 fn read_repository(file: &std::path::Path) -> Result<Repository, SigningError> {
-    let bytes = std::fs::read(file)
-        .map_err(|source| DataDirError::Io { act: "read", path: file.to_owned(), source })?;
+    let bytes = std::fs::read(file).map_err(|source| DataDirError::Io {
+        act: "read",
+        path: file.to_owned(),
+        source,
+    })?;
     serde_json::from_slice(&bytes)
         .map_err(|source| SigningError::Unreadable { path: file.to_owned(), source })
 }

@@ -156,8 +156,9 @@ impl DeviceView {
 )]
 pub async fn list(State(app): State<Shared>, Query(query): Query<DevicesQuery>) -> Answer<Json<DeviceList>> {
     let selector = match &query.selector {
-        Some(text) => Selector::parse(text)
-            .map_err(|error| Problem::bad_request("bad_selector", error.to_string()))?,
+        Some(text) => {
+            Selector::parse(text).map_err(|error| Problem::bad_request("bad_selector", error.to_string()))?
+        }
         None => Selector::all(),
     };
     let page = app.store.devices_after(&query.after).await?;

@@ -83,9 +83,8 @@ async fn join(
         inventory: request.inventory,
     };
     if !Store::insert_device(&mut tx, &device, now).await? {
-        return Err(Problem::conflict("device_exists", format!("there is a device {id} already")).hint(
-            "enrol under another name, or lock the old one out first: muster device revoke NAME",
-        ));
+        return Err(Problem::conflict("device_exists", format!("there is a device {id} already"))
+            .hint("enrol under another name, or lock the old one out first: muster device revoke NAME"));
     }
     Store::audit(&mut tx, now, &format!("device:{id}"), "device.enroll", id.as_str(), "").await?;
     tx.commit().await.map_err(StoreError::from)?;

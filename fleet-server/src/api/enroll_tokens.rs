@@ -97,7 +97,10 @@ fn check(wanted: &CreateEnrollToken) -> Answer<()> {
 /// Labels from a request must look like labels everywhere else.
 pub(super) fn check_labels(labels: &Labels) -> Answer<()> {
     if labels.len() > MAX_LABELS {
-        return Err(Problem::bad_request("too_many_labels", format!("a device has at most {MAX_LABELS} labels")));
+        return Err(Problem::bad_request(
+            "too_many_labels",
+            format!("a device has at most {MAX_LABELS} labels"),
+        ));
     }
     labels.iter().try_for_each(|(name, value)| {
         let read = parse_label(&format!("{name}={value}"));

@@ -69,5 +69,7 @@ fn code(status: StatusCode) -> &'static str {
 /// Answers paths that no route has.
 pub async fn no_such_path(request: Request) -> Response {
     let detail = format!("there is nothing at {}", request.uri().path());
-    Problem::not_found("no_such_path", detail).hint("see /api/v1/openapi.json for what there is").into_response()
+    Problem::not_found("no_such_path", detail)
+        .hint("see /api/v1/openapi.json for what there is")
+        .into_response()
 }

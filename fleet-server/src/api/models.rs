@@ -291,7 +291,10 @@ fn text(bytes: &Bytes, what: &str) -> Answer<String> {
     let small = bytes.len() <= MAX_TEXT_BYTES;
     let text = String::from_utf8(bytes.to_vec()).ok().filter(|_| small);
     text.ok_or_else(|| {
-        Problem::bad_request("bad_file", format!("the {what} is not a text of at most {MAX_TEXT_BYTES} bytes"))
+        Problem::bad_request(
+            "bad_file",
+            format!("the {what} is not a text of at most {MAX_TEXT_BYTES} bytes"),
+        )
     })
 }
 

@@ -236,7 +236,9 @@ pub async fn order(
     let order = match body.order {
         Order::Pause => rollouts::Order::Pause,
         Order::Resume => rollouts::Order::Resume,
-        Order::Halt => rollouts::Order::Halt { reason: body.reason.unwrap_or_else(|| "no reason given".into()) },
+        Order::Halt => {
+            rollouts::Order::Halt { reason: body.reason.unwrap_or_else(|| "no reason given".into()) }
+        }
         Order::Rollback => rollouts::Order::Rollback,
     };
     app.rollouts.order(id.clone(), order, caller.name).await?;
@@ -244,8 +246,10 @@ pub async fn order(
 }
 
 fn wanted(body: StartRollout, caller: Caller) -> Answer<Wanted> {
-    let release: ReleaseId =
-        body.release.parse().map_err(|error: shared::id::InvalidId| Problem::bad_request("bad_release", error.to_string()))?;
+    let release: ReleaseId = body
+        .release
+        .parse()
+        .map_err(|error: shared::id::InvalidId| Problem::bad_request("bad_release", error.to_string()))?;
     let selector = Selector::parse(&body.selector)
         .map_err(|error| Problem::bad_request("bad_selector", error.to_string()))?;
     Ok(Wanted { release, selector, strategy: body.strategy, by: caller.name })
@@ -271,13 +275,13 @@ fn no_rollout(id: &RolloutId) -> Problem {
 impl From<RolloutError> for Problem {
     fn from(error: RolloutError) -> Self {
         match &error {
-            RolloutError::NoRelease(release) => {
-                Self::not_found("release_not_found", error.to_string())
-                    .hint(format!("see its versions: muster model show {}", release.model))
-            }
+            RolloutError::NoRelease(release) => Self::not_found("release_not_found", error.to_string())
+                .hint(format!("see its versions: muster model show {}", release.model)),
             RolloutError::NoRollout(id) => no_rollout(id),
             RolloutError::Plan(PlanError::Strategy(why)) => Self::refused("bad_strategy", why.to_string()),
-            RolloutError::Plan(PlanError::Nobody { .. }) => Self::refused("nobody_selected", error.to_string()),
+            RolloutError::Plan(PlanError::Nobody { .. }) => {
+                Self::refused("nobody_selected", error.to_string())
+            }
             RolloutError::Plan(PlanError::AllBlocked(_)) => Self::refused("all_blocked", error.to_string())
                 .hint("see who is left out and why: muster rollout plan"),
             RolloutError::Refused(refusal) => Self::conflict("wrong_state", refusal.to_string()),

@@ -75,8 +75,7 @@ impl Table {
 }
 
 fn specs(path: &str, item: &PathItem, permission: Option<Permission>) -> Vec<RouteSpec> {
-    let methods =
-        [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put), ("DELETE", &item.delete)];
+    let methods = [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put), ("DELETE", &item.delete)];
     methods
         .into_iter()
         .filter(|(_, operation)| operation.is_some())

@@ -42,11 +42,7 @@ impl Client {
     ///
     /// # Errors
     /// As the server says, or when it cannot be reached.
-    pub async fn get<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        query: &[(&str, String)],
-    ) -> Result<T, Failure> {
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, Failure> {
         self.send(self.request(Method::GET, path).query(query)).await
     }
 
@@ -86,8 +82,11 @@ impl Client {
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
         let response = self.answer(request).await?;
         response.json().await.map_err(|error| {
-            Failure::new(Exit::Failed, format!("the server's answer is not understood: {}", super::chain(&error)))
-                .hint("use a command line of the server's version")
+            Failure::new(
+                Exit::Failed,
+                format!("the server's answer is not understood: {}", super::chain(&error)),
+            )
+            .hint("use a command line of the server's version")
         })
     }
 

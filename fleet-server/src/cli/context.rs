@@ -1,6 +1,9 @@
 //! Which server the command line talks to, and as whom.
 
-use std::{env, path::{Path, PathBuf}};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,8 +57,9 @@ impl Context {
     }
 
     fn read(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::usage(format!("cannot read the context {}: {error}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::usage(format!("cannot read the context {}: {error}", path.display()))
+        })?;
         Self::parse(&text)
             .map_err(|error| Failure::usage(format!("{} is not a context: {error}", path.display())))
     }

@@ -38,8 +38,7 @@ async fn publish(client: &Client, args: PublishArgs, output: &Output) -> Result<
             form = form.part(name, file(path).await?);
         }
     }
-    let published: Published =
-        client.send_form(&format!("/models/{}/versions", args.name), form).await?;
+    let published: Published = client.send_form(&format!("/models/{}/versions", args.name), form).await?;
     if published.created {
         say(&format!("published {}", published.release));
     } else {
@@ -55,7 +54,11 @@ fn lines(published: &Published) -> Vec<String> {
         published.release.clone(),
         format!("  transfer      {} bytes", published.transfer_bytes),
         format!("  golden cases  {} passed", number("cases")),
-        format!("  latency here  {} us median, {} us at most", number("latency_p50_us"), number("latency_max_us")),
+        format!(
+            "  latency here  {} us median, {} us at most",
+            number("latency_p50_us"),
+            number("latency_max_us")
+        ),
         format!("  memory here   {} KiB", number("peak_memory_kib")),
     ]
 }
@@ -100,6 +103,8 @@ fn release_lines(view: &ReleaseView) -> Vec<String> {
     ];
     lines.extend(manifest.inputs.iter().map(|spec| format!("  input         {spec}")));
     lines.extend(manifest.outputs.iter().map(|spec| format!("  output        {spec}")));
-    lines.extend(manifest.lineage.metrics.iter().map(|(name, value)| format!("  metric        {name} {value}")));
+    lines.extend(
+        manifest.lineage.metrics.iter().map(|(name, value)| format!("  metric        {name} {value}")),
+    );
     lines
 }

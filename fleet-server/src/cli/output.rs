@@ -32,7 +32,7 @@ impl Output {
             Format::Name => items.iter().for_each(|item| println!("{}", row(item)[0])),
             Format::Table => {
                 let mut table = Table::new();
-                table.load_preset(NOTHING).set_header(header.map(str::to_uppercase));
+                table.load_style(NOTHING).set_header(header.map(str::to_uppercase));
                 items.iter().for_each(|item| {
                     table.add_row(row(item));
                 });

@@ -24,7 +24,9 @@ pub(super) async fn run(client: &Client, command: RolloutCommand, output: &Outpu
             output.one(&view, view.status.id.as_str(), || watch::lines(&view));
             Ok(())
         }
-        RolloutCommand::Status { id, watch: true, timeout } => watch::watch(client, &id, timeout, output).await,
+        RolloutCommand::Status { id, watch: true, timeout } => {
+            watch::watch(client, &id, timeout, output).await
+        }
         RolloutCommand::Status { id, watch: false, .. } => {
             let view: RolloutView = client.get(&format!("/rollouts/{id}"), &[]).await?;
             output.one(&view, view.status.id.as_str(), || watch::lines(&view));
@@ -68,7 +70,8 @@ async fn order(
 fn body(args: RolloutArgs) -> Result<StartRollout, Failure> {
     let mut strategy = match &args.strategy {
         Some(path) => {
-            let wrong = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
+            let wrong =
+                |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
             let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
             serde_json::from_str(&text).map_err(|error| wrong(&error))?
         }

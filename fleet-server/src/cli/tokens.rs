@@ -45,13 +45,13 @@ pub(super) async fn create_enroll_token(
     output: &Output,
 ) -> Result<(), Failure> {
     let (uses, expires) = (args.uses, args.expires);
-    let body = CreateEnrollToken {
-        labels: args.label.into_iter().collect(),
-        uses,
-        expires_secs: expires.as_secs(),
-    };
+    let body =
+        CreateEnrollToken { labels: args.label.into_iter().collect(), uses, expires_secs: expires.as_secs() };
     let made: CreatedEnrollToken = client.send_json(Method::POST, "/enroll-tokens", &body).await?;
-    say(&format!("for {uses} device(s), until {}; on the device: muster-agent enroll TOKEN", moment(Some(made.expires_at))));
+    say(&format!(
+        "for {uses} device(s), until {}; on the device: muster-agent enroll TOKEN",
+        moment(Some(made.expires_at))
+    ));
     output.one(&made, &made.token, || vec![made.token.clone()]);
     Ok(())
 }

@@ -51,7 +51,8 @@ async fn ask(
     after: Option<u64>,
     left: Option<Duration>,
 ) -> Result<RolloutView, Failure> {
-    let wait_ms = left.map_or(WAIT_MS, |left| u64::try_from(left.as_millis()).unwrap_or(WAIT_MS).min(WAIT_MS));
+    let wait_ms =
+        left.map_or(WAIT_MS, |left| u64::try_from(left.as_millis()).unwrap_or(WAIT_MS).min(WAIT_MS));
     let mut query = vec![("wait_ms", wait_ms.to_string())];
     query.extend(after.map(|after| ("after", after.to_string())));
     client.get(&format!("/rollouts/{id}"), &query).await
@@ -72,7 +73,8 @@ fn verdict(view: &RolloutView) -> Result<(), Failure> {
 /// The rollout as lines.
 pub(super) fn lines(view: &RolloutView) -> Vec<String> {
     let status = &view.status;
-    let mut lines = vec![format!("{} {} to {}: {}", status.id, status.release, status.selector, status.state.word())];
+    let mut lines =
+        vec![format!("{} {} to {}: {}", status.id, status.release, status.selector, status.state.word())];
     lines.extend(status.reason.iter().map(|reason| format!("  {reason}")));
     for (number, wave) in status.waves.iter().enumerate() {
         lines.push(format!(
@@ -87,7 +89,9 @@ pub(super) fn lines(view: &RolloutView) -> Vec<String> {
         let hidden = wave.counts.devices.saturating_sub(MAX_SHOWN);
         lines.extend((hidden > 0).then(|| format!("    … and {hidden} more")));
     }
-    lines.extend(status.blocked.iter().map(|blocked| format!("  left out: {} {}", blocked.device, blocked.why)));
+    lines.extend(
+        status.blocked.iter().map(|blocked| format!("  left out: {} {}", blocked.device, blocked.why)),
+    );
     lines
 }
 
@@ -124,7 +128,9 @@ impl Screen {
             return Self::Lines(BTreeMap::new());
         }
         let bar = ProgressBar::new_spinner();
-        bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         Self::Tree(bar)
     }
 

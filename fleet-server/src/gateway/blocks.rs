@@ -75,7 +75,7 @@ struct Pace {
 
 impl Pace {
     fn new(bytes_per_second: f64, now: Instant) -> Self {
-        Self { bytes_per_second, free_at: now }
+        Self { bytes_per_second, free_at: now.checked_sub(BURST).unwrap_or(now) }
     }
 
     fn spend(&mut self, bytes: u32, now: Instant) {
@@ -107,10 +107,8 @@ impl Queues {
     /// Queues all of `wanted`, or none when a bound is reached.
     fn push(&mut self, device: &DeviceId, wanted: Vec<Wanted>, now: Instant) -> bool {
         let pace = Pace::new(self.device_bytes_per_second, now);
-        let queue = self
-            .devices
-            .entry(device.clone())
-            .or_insert_with(|| Queue { waiting: VecDeque::new(), pace });
+        let queue =
+            self.devices.entry(device.clone()).or_insert_with(|| Queue { waiting: VecDeque::new(), pace });
         let fits = queue.waiting.len() + wanted.len() <= DEVICE_QUEUE;
         if !fits || self.total + wanted.len() > TOTAL_QUEUE {
             return false;

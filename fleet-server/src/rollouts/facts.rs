@@ -36,7 +36,13 @@ fn facts_of(device: DeviceRow, desired: &mut BTreeMap<DeviceId, Desired>) -> Dev
 pub(super) fn after_report(mut models: Vec<ModelState>, report: &Report) -> Vec<ModelState> {
     let at = models.iter().position(|state| state.model == report.release.model).unwrap_or_else(|| {
         let model = report.release.model.clone();
-        models.push(ModelState { model, committed: None, candidate: None, step: String::new(), held: vec![] });
+        models.push(ModelState {
+            model,
+            committed: None,
+            candidate: None,
+            step: String::new(),
+            held: vec![],
+        });
         models.len() - 1
     });
     let state = &mut models[at];

@@ -103,7 +103,9 @@ impl Fleet {
         for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.row.release.model == *model) {
             match entry.report(report, now) {
                 Ok(()) => touched.push(id.clone()),
-                Err(refusal) => tracing::trace!(rollout.id = %id, %refusal, "a report is about something else"),
+                Err(refusal) => {
+                    tracing::trace!(rollout.id = %id, %refusal, "a report is about something else")
+                }
             }
         }
         touched
