@@ -28,12 +28,8 @@ pub fn inventory(data_dir: &Path) -> Inventory {
         cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
         memory_mib: system.as_ref().map_or(0, |system| system.total_memory() / MIB),
         disk_free_mib: disk_free_mib(data_dir),
-        engines: vec![muster_engine_name()],
+        engines: vec![muster_engine::ENGINE.into()],
     }
-}
-
-fn muster_engine_name() -> String {
-    "tract".into()
 }
 
 fn disk_free_mib(data_dir: &Path) -> u64 {

@@ -27,8 +27,8 @@ const CA_LIFE: Duration = Duration::from_secs(10 * YEAR.as_secs());
 /// Life of a device's certificate: a stolen one is worth little, and a device offline for a month still has it.
 pub const DEVICE_LIFE: Duration = Duration::from_secs(30 * 86_400);
 
-/// Clocks of small devices run late; a certificate is valid since a little before it was made.
-const BACKDATED: Duration = Duration::from_secs(3_600);
+/// Clocks of small devices run late, and time zones are set wrong; a certificate is valid since a day before it was made.
+const BACKDATED: Duration = Duration::from_secs(86_400);
 
 /// Why something about certificates failed.
 #[derive(Debug, Error)]

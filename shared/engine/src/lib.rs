@@ -7,6 +7,9 @@
 //! The way of a model is [`inspect()`] (structure, without the engine) → [`Engine::load`] → [`Session::run`], with
 //! [`replay()`] for its golden vectors.
 
+/// The engine that is built in, as `name version`, for inventories and reports.
+pub const ENGINE: &str = "tract-onnx 0.23";
+
 mod checks;
 mod engine;
 mod golden;
