@@ -201,10 +201,9 @@ async fn sign(app: &App, sealed: Sealed, content: Digest, by: &str) -> Result<()
     };
     let mut tx = app.store.begin().await?;
     Store::insert_release(&mut tx, &new, now).await?;
-    for artifact in [Some(&manifest.model), Some(&manifest.golden.artifact), manifest.reference.as_ref()] {
-        if let Some(Artifact { packed, .. }) = artifact {
-            Store::insert_artifact(&mut tx, &packed.digest, packed.size_bytes, now).await?;
-        }
+    let artifacts = [Some(&manifest.model), Some(&manifest.golden.artifact), manifest.reference.as_ref()];
+    for Artifact { packed, .. } in artifacts.into_iter().flatten() {
+        Store::insert_artifact(&mut tx, &packed.digest, packed.size_bytes, now).await?;
     }
     Store::audit(&mut tx, now, by, "model.publish", &release.to_string(), &content.to_string()).await?;
     tx.commit().await.map_err(StoreError::from)?;

@@ -114,7 +114,7 @@ impl Server {
         )
         .map_err(StartError::Broker)?;
         let _ = app.broker.set(Arc::new(broker));
-        tasks.spawn(gateway::run_batcher(app.clone(), telemetry, keep));
+        tasks.spawn(gateway::run_batcher(app.clone(), telemetry, keep, stop.clone()));
         tasks.spawn(run_blocks(blocks, stop.clone()));
         tasks.spawn(gateway::redrive(app.clone(), stop.clone()));
         tasks.spawn(gateway::keep_house(app.clone(), keep, stop.clone()));
@@ -160,7 +160,6 @@ impl Server {
             broker.stop().await;
         }
         self.stop.cancel();
-        // The batcher ends when nobody can send to it any more; everything else ends on the signal.
         let ended = tokio::time::timeout(DRAIN, async { while self.tasks.join_next().await.is_some() {} });
         if ended.await.is_err() {
             self.tasks.shutdown().await;

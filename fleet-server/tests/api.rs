@@ -1,5 +1,7 @@
 //! The API over a real server in this process: TLS, tokens, publication with the gate worker, enrolment, rollouts.
 
+#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
+
 mod server_world;
 
 use std::collections::BTreeMap;

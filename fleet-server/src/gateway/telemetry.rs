@@ -11,6 +11,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{app::App, store::TelemetryRow};
 
@@ -55,9 +56,14 @@ impl TelemetryBatcher {
     }
 }
 
-/// Stores batches until nobody sends any more.
-pub async fn run_batcher(app: Arc<App>, mut inbox: mpsc::Receiver<Job>, keep: Duration) {
-    while let Some(first) = inbox.recv().await {
+/// Stores batches until `stop`; what was taken before is still stored.
+pub async fn run_batcher(
+    app: Arc<App>,
+    mut inbox: mpsc::Receiver<Job>,
+    keep: Duration,
+    stop: CancellationToken,
+) {
+    while let Some(first) = next(&mut inbox, &stop).await {
         let batch = gather(&mut inbox, first).await;
         let (rows, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let now = app.clock.now();
@@ -68,6 +74,17 @@ pub async fn run_batcher(app: Arc<App>, mut inbox: mpsc::Receiver<Job>, keep: Du
         for reply in replies {
             // A device that left meanwhile sends its report again.
             let _ = reply.send(stored.is_ok());
+        }
+    }
+}
+
+/// After `stop` nothing new is taken, and the queue runs empty.
+async fn next(inbox: &mut mpsc::Receiver<Job>, stop: &CancellationToken) -> Option<Job> {
+    tokio::select! {
+        job = inbox.recv() => job,
+        () = stop.cancelled() => {
+            inbox.close();
+            inbox.recv().await
         }
     }
 }

@@ -62,14 +62,17 @@ fn tensor(npz: &mut Npz<'_>, name: &str) -> Result<Tensor, String> {
     Err("an element type that is not supported; use float32, float64, an integer or bool".into())
 }
 
-type Reader = fn(&mut Npz<'_>, &str) -> Result<Option<(Vec<u64>, Vec<u8>)>, String>;
+/// Shape and little-endian bytes of an array.
+type Plain = (Vec<u64>, Vec<u8>);
 
-/// Shape and little-endian bytes of an array of `T`; `None` when it is of another type.
+type Reader = fn(&mut Npz<'_>, &str) -> Result<Option<Plain>, String>;
+
+/// An array of `T`; `None` when it is of another type.
 fn bytes<T: ReadableElement + Copy, const N: usize>(
     npz: &mut Npz<'_>,
     name: &str,
     write: fn(T) -> [u8; N],
-) -> Result<Option<(Vec<u64>, Vec<u8>)>, String> {
+) -> Result<Option<Plain>, String> {
     match npz.by_name::<OwnedRepr<T>, IxDyn>(name) {
         Ok(array) => {
             let shape = array.shape().iter().map(|&length| length as u64).collect();

@@ -1,10 +1,12 @@
 //! A whole server in this process, on free ports, and a client that believes its CA.
 
 #![allow(dead_code)] // each test file uses its part
+#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
 
 use std::{path::PathBuf, time::Duration};
 
 use muster::{auth::Role, cli::Context, config::Config, server::Server};
+use rcgen::KeyPair;
 use reqwest::{
     Method, StatusCode,
     multipart::{Form, Part},
@@ -87,7 +89,7 @@ impl World {
         made["token"].as_str().unwrap().to_owned()
     }
 
-    /// A policy that lets nothing but the golden vectors decide.
+    /// Publishes a model of the demo.
     pub async fn publish(&self, model: &str, version: u32) -> Value {
         let (onnx, golden) = (format!("digits-v{version}.onnx"), format!("digits-v{version}-golden.npz"));
         let (status, body) = self.publish_files(model, &onnx, &golden, None).await;
@@ -121,8 +123,24 @@ impl World {
     }
 
     pub async fn enroll(&self, token: &EnrollToken, device: Option<&str>) -> (StatusCode, Value) {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-        let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+        self.enroll_key(token, device, &new_key()).await
+    }
+
+    /// Enrols and returns the answer with the private key.
+    pub async fn enroll_with_key(&self, token: &EnrollToken, device: &str) -> (Value, Vec<u8>) {
+        let key = new_key();
+        let (status, joined) = self.enroll_key(token, Some(device), &key).await;
+        assert_eq!(status, StatusCode::CREATED, "{joined}");
+        (joined, key.serialize_der())
+    }
+
+    async fn enroll_key(
+        &self,
+        token: &EnrollToken,
+        device: Option<&str>,
+        key: &KeyPair,
+    ) -> (StatusCode, Value) {
+        let csr = rcgen::CertificateParams::default().serialize_request(key).unwrap().pem().unwrap();
         let body = json!({
             "secret": token.secret,
             "device": device,
@@ -132,6 +150,10 @@ impl World {
         });
         self.request(&Method::POST, shared::enroll::ENROLL_PATH, None, Some(body)).await
     }
+}
+
+fn new_key() -> KeyPair {
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap()
 }
 
 pub fn demo(name: &str) -> Vec<u8> {
