@@ -1,2 +1,115 @@
-//! Placeholder entry point.
-fn main() {}
+//! `muster-agent`: the daemon of a device and its two kinds of children, in one binary.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use muster_agent::{config::Config, daemon, enroll, runner, trial};
+use shared::DeviceId;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Brings models to this device, watches them, and takes them back when they fail.
+#[derive(Debug, Parser)]
+#[command(name = "muster-agent", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make this device a member of a fleet.
+    Enroll {
+        /// The line that `muster enroll token create` printed.
+        token: String,
+        /// Name of this device in the fleet; the server makes one up otherwise.
+        #[arg(long)]
+        name: Option<DeviceId>,
+        /// Configuration file.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Run the agent.
+    Run {
+        /// Configuration file.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Serves inference for the daemon at the other end of the standard input.
+    #[command(hide = true)]
+    Runner,
+    /// Tries one model for the daemon at the other end of the standard input.
+    #[command(hide = true)]
+    Trial,
+}
+
+/// Threads of the daemon: one decides, the other keeps the link alive meanwhile.
+const DAEMON_THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log();
+    let done = match arguments.command {
+        Command::Runner => return runner::main(),
+        Command::Trial => return trial::main(),
+        Command::Enroll { token, name, config } => enroll_device(&token, name, config),
+        Command::Run { config } => run_daemon(config),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn enroll_device(token: &str, name: Option<DeviceId>, config: Option<PathBuf>) -> anyhow::Result<()> {
+    let config = Config::load(config.as_deref())?;
+    let device = runtime()?.block_on(enroll::enroll(&config, token, name))?;
+    say(&format!("enrolled as {device}; start the agent with `muster-agent run`"));
+    Ok(())
+}
+
+fn run_daemon(config: Option<PathBuf>) -> anyhow::Result<()> {
+    let config = Config::load(config.as_deref())?;
+    runtime()?.block_on(async { Box::pin(daemon::run(config, until_signal()?)).await })
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(DAEMON_THREADS).enable_all().build()
+}
+
+/// A token that SIGTERM or SIGINT cancels.
+fn until_signal() -> std::io::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let cancel = CancellationToken::new();
+    let cancelled = cancel.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancelled.cancel();
+    });
+    Ok(cancel)
+}
+
+fn start_log() {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+}
+
+#[allow(clippy::print_stdout)] // the answer to the command
+fn say(text: &str) {
+    println!("{text}");
+}
+
+#[allow(clippy::print_stderr)] // the last word of a command that failed
+fn complain(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}

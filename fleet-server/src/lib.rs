@@ -1,3 +1,24 @@
-//! The fleet server: everything behind its thin `main`.
+//! The fleet server: publishes models, rolls them out, and answers what runs where and why.
+//!
+//! One binary is server and command line. The server's parts, from the bottom up: [`config`] and [`data_dir`] (what
+//! the operator gave), [`pki`], [`auth`] and [`signing`] (who is who, and what is believed), [`store`] and
+//! [`artifacts`] (what is kept), [`broker`] and [`gateway`] (the way to devices), [`publish`] and [`rollouts`] (what
+//! changes), [`api`] (how people and programs ask), [`server`] (all of it, running). [`cli`] is a client of the API.
 
+pub mod api;
+pub mod app;
+pub mod artifacts;
+pub mod auth;
 pub mod broker;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod data_dir;
+pub mod gateway;
+pub mod metrics;
+pub mod pki;
+pub mod publish;
+pub mod rollouts;
+pub mod server;
+pub mod signing;
+pub mod store;

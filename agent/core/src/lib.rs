@@ -1,1 +1,100 @@
+//! What an agent decides; pure.
 //!
+//! No clock, file, socket or random source: the shell brings inputs with the time, makes the ledger durable when
+//! its revision has moved, and then performs the effects in order. So the consequence of a fact is never seen
+//! before the fact is safe, and a power cut between any two effects is the same as one before the next start:
+//! [`Agent::new`] continues from the ledger alone.
+//!
+//! ```text
+//! collect inputs ─▶ handle ─▶ persist the ledger if ledger_revision moved ─▶ poll_effect until None
+//! ```
+//!
+//! One deployment for each model. A version is *committed*, or a *candidate* on its way to be; the committed one
+//! stays in the runner until the candidate is committed, so going back is one switch and needs neither network
+//! nor disk.
+//!
+//! # Deployment
+//!
+//! | in | on | to | durable | effects, reports |
+//! |---|---|---|---|---|
+//! | any | desired: another release | Transferring | candidate | `Superseded` for the old candidate |
+//! | any | desired: the candidate's release | same | generation | |
+//! | any | desired: the committed release | Idle | | `Committed` once for the generation |
+//! | any | desired: a digest remembered as bad, no `retry` | Idle | | `Rejected(RememberedBad)` |
+//! | any | desired: refused assignment | Idle | | `Rejected`; the committed version goes on |
+//! | any | desired: model not named | none | record removed | `Unload` both, `StopRunner` if it was the last |
+//! | Transferring | `StagingFailed`, `ArtifactGone`, attempts used up | Idle | outcome | `Failed` |
+//! | Transferring | `UnpackFailed` | Idle | outcome, digest remembered | `Rejected` |
+//! | Transferring | last artifact `Unpacked` or `AlreadyHere` | SelfTesting | trials + 1 | `Staged`, `RunTrial` |
+//! | SelfTesting | `TrialFailed` | Idle | outcome, digest remembered | `Rejected` |
+//! | SelfTesting | restart after the last allowed trial | Idle | outcome, digest remembered | `Rejected(TrialCrashed)` |
+//! | SelfTesting | restart | SelfTesting | trials + 1 | `RunTrial` |
+//! | SelfTesting | `TrialPassed` | Activating | phase | `SelfTested` |
+//! | Activating | runner ready, committed versions loaded | Activating | starts + 1 | `Load` |
+//! | Activating | `Loaded` | Activating | | `Switch` |
+//! | Activating | `LoadFailed` | Idle | outcome, digest remembered | `RolledBack(LoadFailed)` |
+//! | Activating | `Switched` | Probation | phase | `Probation`, the first time |
+//! | Activating, Probation | `RunnerExited` or restart, starts left | Activating | time and counts (not at a restart) | `EnsureRunner` |
+//! | Activating, Probation | `RunnerExited` or restart, no starts left | Idle | outcome, digest remembered | `RolledBack(CrashLoop)` |
+//! | Probation | judge: Degraded | Idle | outcome, digest remembered | `RolledBack`, `Switch` back, `Unload` |
+//! | Probation | judge: Healthy | Idle | committed := candidate | `Committed`, `Unload` the old version |
+//! | Probation | judge: Insufficient | Probation | | |
+//!
+//! Staged is passed through: nothing waits in it. Every way to Idle ends in `CollectGarbage`.
+//!
+//! # Transfer, one at a time on a device
+//!
+//! | in | on | to | effects |
+//! |---|---|---|---|
+//! | Planned | no other transfer | Opening | `OpenStaging` |
+//! | Opening | `StagingOpened`, connected | Fetching | `Request`, report `Transferring` once |
+//! | Opening | `StagingOpened`, offline | Stalled(Offline) | report `Transferring` once |
+//! | Opening | `AlreadyHere` | next artifact | |
+//! | Fetching | `BlockStored`, round complete | Fetching, credit + 1 | `Request` |
+//! | Fetching | `BlockStored`, all here | Complete | `Unpack` |
+//! | Fetching | time-out or refused round | Fetching, credit halved at a time-out | `Request` |
+//! | Fetching | [`MAX_ATTEMPTS`] without progress | the deployment fails | |
+//! | Fetching, Stalled | `Disconnected` | Stalled(Offline) | |
+//! | Fetching, Stalled(Busy) | `RetryAfter` | Stalled(Busy) | |
+//! | Stalled | `Connected`, or the wait is over | Fetching | `Request` |
+//! | Complete | `Unpacked` | next artifact, or the trial | |
+//!
+//! # Judge
+//!
+//! Warming (too few inferences to keep) → Watching (enough; the time runs) → Decided. Either of two sequential
+//! tests may condemn in both; see [`HealthJudge`].
+//!
+//! # Runner
+//!
+//! Absent → Starting → Ready; it ends → Absent at once, or Cooling with a wait that doubles to a minute. What it
+//! holds follows from the wishes after every turn: committed versions first and switched to, then candidates.
+//!
+//! # Limits of attribution
+//!
+//! When several models have an activated candidate and the runner dies, a start is counted against each of them:
+//! from outside nobody can tell which one it was.
+
+mod agent;
+mod backoff;
+mod deployment;
+mod event;
+mod judge;
+mod ledger;
+mod outbox;
+mod port;
+mod serving;
+mod sprt;
+mod transfer;
+
+pub use agent::{Agent, ModelStatus};
+pub use event::{Event, Level};
+pub use judge::{Case, HealthJudge, Verdict};
+pub use ledger::{
+    Candidate, Installed, Intake, LEDGER_FORMAT, Ledger, MAX_REMEMBERED, Outcome, Phase, Record, Watch,
+};
+pub use outbox::{MAX_REPORTS, Outbox};
+pub use port::{Effect, Input, Refusal, Settings, Wakeup};
+pub use transfer::{MAX_ATTEMPTS, MAX_CREDIT, MIN_CREDIT};
+
+/// Models that one device runs at most; telemetry has room for as many versions.
+pub const MAX_MODELS: usize = 64;

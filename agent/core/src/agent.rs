@@ -1,0 +1,340 @@
+//! All models of a device together: the turn from input to effects, timers, and what people may see.
+
+mod desired;
+mod fetch;
+mod outcome;
+mod recover;
+mod serve;
+mod steps;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Deref,
+};
+
+use shared::{
+    BootId, DeviceId, Digest, Generation, ModelName, ReleaseId, Timestamp,
+    manifest::Manifest,
+    report::{DeploymentEvent, ModelState, Report},
+};
+
+use self::desired::Verification;
+use crate::{
+    deployment::Deployment,
+    event::Event,
+    ledger::{Ledger, Outcome, Phase, Record},
+    port::{Effect, Input, Refusal, Settings, Wakeup},
+    serving::Serving,
+};
+
+/// All models of a device together.
+#[derive(Debug)]
+pub struct Agent {
+    // Who this is.
+    device: DeviceId,
+    boot: BootId,
+    settings: Settings,
+
+    // State.
+    /// The moment of this turn.
+    now: Timestamp,
+    ledger: Durable,
+    models: BTreeMap<ModelName, Model>,
+    serving: Serving,
+    verification: Verification,
+    link: Link,
+    store: Store,
+
+    // Outputs.
+    effects: VecDeque<Effect>,
+    refusals: u64,
+}
+
+/// What a device runs of one model, and why nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelStatus {
+    /// What runs and what is coming.
+    pub state: ModelState,
+    /// What the candidate waits for, in words; empty without a candidate.
+    pub detail: String,
+    /// How the last deployment ended.
+    pub last: Option<Outcome>,
+}
+
+/// What is known of a model beside its record in the ledger.
+#[derive(Debug, Default)]
+struct Model {
+    /// Manifest of the committed version; `None` when the store has lost it.
+    committed: Option<Box<Manifest>>,
+    deployment: Deployment,
+}
+
+/// The session with the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Up,
+    Down,
+}
+
+/// Whether the store may hold something that nobody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Store {
+    Clean,
+    Littered,
+}
+
+/// The ledger, which cannot be changed without moving its revision.
+#[derive(Debug)]
+struct Durable {
+    ledger: Ledger,
+    revision: u64,
+}
+
+impl Durable {
+    fn change(&mut self) -> &mut Ledger {
+        self.revision += 1;
+        &mut self.ledger
+    }
+
+    fn record(&mut self, model: &ModelName) -> &mut Record {
+        self.change().models.entry(model.clone()).or_default()
+    }
+
+    fn set_phase(&mut self, model: &ModelName, phase: Phase) {
+        if let Some(candidate) = &mut self.record(model).candidate {
+            candidate.phase = phase;
+        }
+    }
+}
+
+impl Deref for Durable {
+    type Target = Ledger;
+    fn deref(&self) -> &Ledger {
+        &self.ledger
+    }
+}
+
+impl Agent {
+    /// Takes up where the ledger left off; the first effects can be polled at once.
+    ///
+    /// `manifests` are those that [`Ledger::manifests`] names and the store still holds, by digest.
+    #[must_use]
+    pub fn new(
+        device: DeviceId,
+        boot: BootId,
+        ledger: Ledger,
+        manifests: Vec<(Digest, Manifest)>,
+        settings: Settings,
+        now: Timestamp,
+    ) -> Self {
+        let mut agent = Self {
+            device,
+            boot,
+            settings,
+            now,
+            ledger: Durable { ledger, revision: 0 },
+            models: BTreeMap::new(),
+            serving: Serving::new(),
+            verification: Verification::Idle,
+            link: Link::Down,
+            store: Store::Littered,
+            effects: VecDeque::new(),
+            refusals: 0,
+        };
+        agent.recover(manifests.into_iter().collect());
+        agent.settle();
+        agent
+    }
+
+    /// Takes an input.
+    ///
+    /// # Errors
+    /// When the input does not fit the state; it is counted and changes nothing.
+    pub fn handle(&mut self, input: Input, now: Timestamp) -> Result<(), Refusal> {
+        // A clock that goes back stands still here.
+        self.now = self.now.max(now);
+        match self.take(input) {
+            Ok(()) => {
+                self.settle();
+                Ok(())
+            }
+            Err(refusal) => {
+                self.refusals += 1;
+                Err(refusal)
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) -> Result<(), Refusal> {
+        match input {
+            Input::Connected => self.connected(),
+            Input::Disconnected => self.disconnected(),
+            Input::DesiredArrived { generation } => return self.desired_arrived(generation),
+            Input::DesiredVerified { director, manifests, refused } => {
+                return self.desired_verified(&director, manifests, refused);
+            }
+            Input::DesiredRefused { generation, detail, retry } => {
+                self.desired_refused(generation, &detail, retry);
+            }
+            Input::StagingOpened { packed, here } => return self.staging_opened(packed, here),
+            Input::AlreadyHere { packed } => return self.already_here(packed),
+            Input::StagingFailed { packed, reason } => return self.staging_failed(packed, reason),
+            Input::BlockStored { packed, index, bytes } => {
+                return self.block_stored(packed, index, bytes);
+            }
+            Input::BlockRefused { packed, index } => return self.block_refused(packed, index),
+            Input::RetryAfter { packed, delay } => return self.retry_after(packed, delay),
+            Input::ArtifactGone { packed } => return self.artifact_gone(packed),
+            Input::Unpacked { packed } => return self.unpacked(packed),
+            Input::UnpackFailed { packed, reason } => return self.unpack_failed(packed, reason),
+            Input::TrialPassed { release, figures } => return self.trial_passed(&release, figures),
+            Input::TrialFailed { release, reason } => return self.trial_failed(&release, reason),
+            Input::RunnerReady => return self.runner_ready(),
+            Input::RunnerExited { detail } => return self.runner_exited(&detail),
+            Input::Loaded { release, load_ms } => return self.loaded(release, load_ms),
+            Input::LoadFailed { release, detail } => return self.load_failed(&release, detail),
+            Input::Switched { release } => return self.switched(&release),
+            Input::Observed { release, counts } => return self.observed(&release, &counts),
+            Input::ReportAcknowledged { boot, sequence } => return self.acknowledged(boot, sequence),
+            Input::Tick => {}
+        }
+        Ok(())
+    }
+
+    /// Brings everything that follows from the new state under way, in an order that frees before it takes.
+    fn settle(&mut self) {
+        self.advance_verification();
+        self.advance_transfers();
+        self.advance_probations();
+        self.advance_runner();
+        self.reconcile_runner();
+        self.collect_garbage();
+        self.start_transfer();
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to send [`Input::Tick`], and what for.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Timestamp, Wakeup)> {
+        let verify = self.verification.timer().map(|(at, generation)| (at, Wakeup::Verify(generation)));
+        let serving = self.serving.timers().map(|(at, release)| match release {
+            Some(release) => (at, Wakeup::Load(release.model.clone())),
+            None => (at, Wakeup::Runner),
+        });
+        let models = self.models.iter().filter_map(|(name, model)| model.deployment.timer(name));
+        verify.into_iter().chain(serving).chain(models).min()
+    }
+
+    /// The durable state.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Moves whenever the ledger has changed.
+    #[must_use]
+    pub fn ledger_revision(&self) -> u64 {
+        self.ledger.revision
+    }
+
+    /// What the device runs, for its hello.
+    #[must_use]
+    pub fn model_states(&self) -> Vec<ModelState> {
+        self.status().into_iter().map(|status| status.state).collect()
+    }
+
+    /// What the device runs, what is coming and why nothing else, for its own command line.
+    #[must_use]
+    pub fn status(&self) -> Vec<ModelStatus> {
+        let known = self.ledger.models.iter();
+        known.map(|(name, record)| self.model_status(name, record)).collect()
+    }
+
+    /// Inputs that were refused since start.
+    #[must_use]
+    pub fn refusals(&self) -> u64 {
+        self.refusals
+    }
+
+    fn model_status(&self, name: &ModelName, record: &Record) -> ModelStatus {
+        let deployment = self.models.get(name).map(|model| &model.deployment);
+        let staged = record.candidate.iter().filter(|candidate| candidate.phase != Phase::Transferring);
+        let held: BTreeSet<Digest> = record
+            .committed
+            .iter()
+            .chain(staged.map(|candidate| &candidate.installed))
+            .map(|i| i.model)
+            .collect();
+        let state = ModelState {
+            model: name.clone(),
+            committed: record.committed.as_ref().map(|installed| installed.release.clone()),
+            candidate: record.candidate.as_ref().map(|candidate| candidate.installed.release.clone()),
+            step: deployment.map_or("idle", Deployment::step).into(),
+            held: held.into_iter().collect(),
+        };
+        let detail = deployment.map(Deployment::detail).unwrap_or_default();
+        ModelStatus { state, detail, last: record.last.clone() }
+    }
+
+    fn connected(&mut self) {
+        self.link = Link::Up;
+        let again = self.ledger.outbox.waiting().cloned().map(|report| Effect::Send { report });
+        self.effects.extend(again.collect::<Vec<_>>());
+        self.resume_transfers();
+    }
+
+    fn disconnected(&mut self) {
+        self.link = Link::Down;
+        self.stall_transfers();
+    }
+
+    fn acknowledged(&mut self, boot: BootId, sequence: u64) -> Result<(), Refusal> {
+        let waits = self.ledger.outbox.waiting().any(|r| r.boot == boot && r.sequence == sequence);
+        if waits && self.ledger.change().outbox.acknowledge(&boot, sequence) {
+            return Ok(());
+        }
+        Err(Refusal::UnknownReport { boot, sequence })
+    }
+
+    fn collect_garbage(&mut self) {
+        // While a desired state is verified, its manifests lie in the store and nobody names them yet.
+        if self.store == Store::Clean || self.verification.is_running() {
+            return;
+        }
+        self.store = Store::Clean;
+        let records = self.ledger.models.values();
+        let installed = records.flat_map(|record| {
+            record.committed.iter().chain(record.candidate.as_ref().map(|candidate| &candidate.installed))
+        });
+        let mut keep: BTreeSet<Digest> = installed.flat_map(|i| [i.manifest, i.model, i.golden]).collect();
+        let parts = self.models.values().filter_map(|model| match &model.deployment {
+            Deployment::Transferring(transferring) => Some(&transferring.parts),
+            _ => None,
+        });
+        keep.extend(parts.flatten().map(|artifact| artifact.packed.digest));
+        self.effects.push_back(Effect::CollectGarbage { keep });
+    }
+
+    fn report(&mut self, generation: Generation, release: ReleaseId, event: DeploymentEvent) {
+        let (device, boot) = (self.device.clone(), self.boot.clone());
+        let outbox = &mut self.ledger.change().outbox;
+        let sequence = outbox.next_sequence();
+        let report = Report { device, boot, sequence, at: self.now, generation, release, event };
+        outbox.push(report.clone());
+        if self.link == Link::Up {
+            self.effects.push_back(Effect::Send { report });
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        self.effects.push_back(Effect::Note(event));
+    }
+
+    fn model_mut(&mut self, name: &ModelName) -> &mut Model {
+        self.models.entry(name.clone()).or_default()
+    }
+}

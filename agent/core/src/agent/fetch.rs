@@ -1,0 +1,254 @@
+//! Moves artifacts onto the device: one transfer at a time, so that a slow link finishes something.
+
+use std::{mem, time::Duration};
+
+use shared::{
+    Digest, ModelName,
+    artifact::Artifact,
+    block::BlockMap,
+    report::{DeploymentEvent, FailReason, RejectReason},
+};
+
+use super::{Agent, Link};
+use crate::{
+    deployment::{Announcement, Deployment, Transferring},
+    port::{Effect, Refusal},
+    transfer::{Fetching, MAX_ATTEMPTS, Stall, Step, Transfer, bytes_here},
+};
+
+impl Agent {
+    /// Opens the next artifact when none is on its way; models take turns in the order of their names.
+    pub(super) fn start_transfer(&mut self) {
+        if self.transfers().any(|transferring| transferring.transfer != Transfer::Planned) {
+            return;
+        }
+        let Some(next) = self.transfers().next() else { return };
+        let Some(artifact) = next.parts.front().cloned() else { return };
+        next.transfer = Transfer::Opening;
+        self.effects.push_back(Effect::OpenStaging { artifact });
+    }
+
+    pub(super) fn staging_opened(&mut self, packed: Digest, here: BlockMap) -> Result<(), Refusal> {
+        let (link, now) = (self.link, self.now);
+        let (name, transferring, artifact) = self.active(packed, "an opened file")?;
+        if transferring.transfer != Transfer::Opening {
+            return Err(Refusal::UnexpectedArtifact { what: "an opened file", packed });
+        }
+        let expected = artifact.packed.block_count();
+        if here.len() != expected {
+            return Err(Refusal::BlockMap { found: here.len(), expected });
+        }
+        let resumed_bytes = bytes_here(&artifact.packed, &here);
+        let size_bytes = transferring.parts.iter().map(|part| part.packed.size_bytes).sum();
+        let announcement = mem::replace(&mut transferring.announcement, Announcement::Made);
+        let fetching = Fetching::new(here, now);
+        transferring.transfer = match link {
+            Link::Up => Transfer::Fetching(fetching),
+            Link::Down if fetching.here().is_complete() => Transfer::Fetching(fetching),
+            Link::Down => Transfer::Stalled(fetching, Stall::Offline),
+        };
+        if announcement == Announcement::Due {
+            self.progress(&name, DeploymentEvent::Transferring { size_bytes, resumed_bytes });
+        }
+        self.with_fetching(&name, |fetching| fetching.ask(now));
+        Ok(())
+    }
+
+    pub(super) fn already_here(&mut self, packed: Digest) -> Result<(), Refusal> {
+        let (name, transferring, _) = self.active(packed, "a published artifact")?;
+        if transferring.transfer != Transfer::Opening {
+            return Err(Refusal::UnexpectedArtifact { what: "a published artifact", packed });
+        }
+        self.part_is_here(&name);
+        Ok(())
+    }
+
+    pub(super) fn staging_failed(&mut self, packed: Digest, reason: FailReason) -> Result<(), Refusal> {
+        let (name, ..) = self.active(packed, "a failure of the disk")?;
+        self.fail(&name, reason);
+        Ok(())
+    }
+
+    pub(super) fn block_stored(&mut self, packed: Digest, index: u32, bytes: u32) -> Result<(), Refusal> {
+        let now = self.now;
+        let (name, transferring, _) = self.active(packed, "a block")?;
+        match &mut transferring.transfer {
+            Transfer::Fetching(fetching) if index < fetching.here().len() => {
+                let known = fetching.here().has(index);
+                transferring.fetched_bytes += if known { 0 } else { u64::from(bytes) };
+                self.with_fetching(&name, |fetching| fetching.stored(index, now));
+                Ok(())
+            }
+            // A block that was on its way when the wait began.
+            Transfer::Stalled(fetching, stall) if index < fetching.here().len() => {
+                let known = fetching.here().has(index);
+                transferring.fetched_bytes += if known { 0 } else { u64::from(bytes) };
+                if fetching.keep(index) {
+                    *stall = Stall::Busy { until: now };
+                }
+                Ok(())
+            }
+            _ => Err(Refusal::UnexpectedArtifact { what: "a block", packed }),
+        }
+    }
+
+    pub(super) fn block_refused(&mut self, packed: Digest, index: u32) -> Result<(), Refusal> {
+        let now = self.now;
+        let (name, ..) = self.active(packed, "a wrong block")?;
+        self.with_fetching(&name, |fetching| fetching.refused(index, now));
+        Ok(())
+    }
+
+    pub(super) fn retry_after(&mut self, packed: Digest, delay: Duration) -> Result<(), Refusal> {
+        let now = self.now;
+        let (_, transferring, _) = self.active(packed, "a request to wait")?;
+        transferring.stall(Stall::busy(delay, now));
+        Ok(())
+    }
+
+    pub(super) fn artifact_gone(&mut self, packed: Digest) -> Result<(), Refusal> {
+        let (name, transferring, _) = self.active(packed, "the absence")?;
+        match transferring.transfer {
+            Transfer::Fetching(_) | Transfer::Stalled(..) => {
+                self.fail(&name, FailReason::ArtifactGone { digest: packed });
+                Ok(())
+            }
+            Transfer::Planned | Transfer::Opening | Transfer::Complete => {
+                Err(Refusal::UnexpectedArtifact { what: "the absence", packed })
+            }
+        }
+    }
+
+    pub(super) fn unpacked(&mut self, packed: Digest) -> Result<(), Refusal> {
+        let (name, ..) = self.complete(packed)?;
+        self.part_is_here(&name);
+        Ok(())
+    }
+
+    pub(super) fn unpack_failed(&mut self, packed: Digest, reason: RejectReason) -> Result<(), Refusal> {
+        let (name, ..) = self.complete(packed)?;
+        self.reject(&name, reason);
+        Ok(())
+    }
+
+    pub(super) fn stall_transfers(&mut self) {
+        self.transfers().for_each(|transferring| transferring.stall(Stall::Offline));
+    }
+
+    pub(super) fn resume_transfers(&mut self) {
+        let now = self.now;
+        for transferring in self.transfers() {
+            if let Transfer::Stalled(_, stall @ Stall::Offline) = &mut transferring.transfer {
+                *stall = Stall::Busy { until: now };
+            }
+        }
+    }
+
+    /// Acts on waits that are over and on answers that did not come.
+    pub(super) fn advance_transfers(&mut self) {
+        let now = self.now;
+        let due = |model: &super::Model| match &model.deployment {
+            Deployment::Transferring(transferring) => {
+                transferring.transfer.timer().is_some_and(|at| at <= now)
+            }
+            _ => false,
+        };
+        let due = self.models.iter().filter(|(_, model)| due(model)).map(|(name, _)| name.clone());
+        for name in due.collect::<Vec<_>>() {
+            let Some(transferring) = self.transfer_of(&name) else { continue };
+            match mem::replace(&mut transferring.transfer, Transfer::Planned) {
+                Transfer::Stalled(fetching, _) => {
+                    transferring.transfer = Transfer::Fetching(fetching);
+                    self.with_fetching(&name, |fetching| fetching.resume(now));
+                }
+                other => {
+                    transferring.transfer = other;
+                    self.with_fetching(&name, |fetching| fetching.time_out(now));
+                }
+            }
+        }
+    }
+
+    /// Does what a transfer wants after news.
+    fn with_fetching(&mut self, name: &ModelName, news: impl FnOnce(&mut Fetching) -> Step) {
+        let Some(transferring) = self.transfer_of(name) else { return };
+        let Transfer::Fetching(fetching) = &mut transferring.transfer else { return };
+        let Some(artifact) = transferring.parts.front() else { return };
+        let (packed, block_bytes) = (artifact.packed.digest, artifact.packed.block_bytes);
+        match news(fetching) {
+            Step::Wait => {}
+            Step::Ask(runs) => self.effects.push_back(Effect::Request { packed, block_bytes, runs }),
+            Step::Complete => {
+                let artifact = artifact.clone();
+                transferring.transfer = Transfer::Complete;
+                self.effects.push_back(Effect::Unpack { artifact });
+            }
+            Step::GiveUp => {
+                let detail = format!("no block of {packed} in {MAX_ATTEMPTS} attempts");
+                self.fail(name, FailReason::Network { detail });
+            }
+        }
+    }
+
+    /// The artifact in hand is published; the next one follows, or the trial.
+    fn part_is_here(&mut self, name: &ModelName) {
+        let Some(transferring) = self.transfer_of(name) else { return };
+        transferring.parts.pop_front();
+        if let Some(artifact) = transferring.parts.front().cloned() {
+            transferring.transfer = Transfer::Opening;
+            self.effects.push_back(Effect::OpenStaging { artifact });
+            return;
+        }
+        let (manifest, fetched_bytes) = (transferring.manifest.clone(), transferring.fetched_bytes);
+        self.progress(name, DeploymentEvent::Staged { fetched_bytes });
+        self.begin_trial(name, manifest, 0);
+    }
+
+    fn fail(&mut self, name: &ModelName, reason: FailReason) {
+        if let Some(candidate) = self.drop_candidate(name) {
+            let (generation, release) = (candidate.generation, candidate.installed.release);
+            self.end(generation, release, DeploymentEvent::Failed(reason));
+        }
+    }
+
+    fn transfers(&mut self) -> impl Iterator<Item = &mut Transferring> {
+        self.models.values_mut().filter_map(|model| match &mut model.deployment {
+            Deployment::Transferring(transferring) => Some(&mut **transferring),
+            _ => None,
+        })
+    }
+
+    fn transfer_of(&mut self, name: &ModelName) -> Option<&mut Transferring> {
+        match &mut self.models.get_mut(name)?.deployment {
+            Deployment::Transferring(transferring) => Some(transferring),
+            _ => None,
+        }
+    }
+
+    /// The transfer that this artifact is on.
+    fn active(
+        &mut self,
+        packed: Digest,
+        what: &'static str,
+    ) -> Result<(ModelName, &mut Transferring, Artifact), Refusal> {
+        let found = self.transfers().find(|transferring| transferring.transfer != Transfer::Planned);
+        let (transferring, artifact) = found
+            .and_then(|transferring| {
+                let artifact =
+                    transferring.parts.front().filter(|part| part.packed.digest == packed)?.clone();
+                Some((transferring, artifact))
+            })
+            .ok_or(Refusal::UnexpectedArtifact { what, packed })?;
+        Ok((transferring.manifest.release.model.clone(), transferring, artifact))
+    }
+
+    /// The same for an artifact of which every block is here.
+    fn complete(&mut self, packed: Digest) -> Result<(ModelName, &mut Transferring, Artifact), Refusal> {
+        let what = "the end of unpacking";
+        let found = self.active(packed, what)?;
+        match found.1.transfer {
+            Transfer::Complete => Ok(found),
+            _ => Err(Refusal::UnexpectedArtifact { what, packed }),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The network and the disk fail in their ways, and the device waits, goes on or says so.
+#![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
+
+mod support;
+
+use std::time::Duration;
+
+use agent_core::{Effect, Input};
+use shared::{
+    Generation,
+    report::{DeploymentEvent as Event, FailReason, RejectReason},
+};
+use support::{Device, manifest};
+
+#[test]
+fn a_full_disk_fails_the_deployment_until_a_higher_generation_asks_again() {
+    let mut device = Device::running("digits@1");
+    let packed = manifest("digits@2").model.packed.digest;
+    device.desire(&[("digits@2", false)]);
+    device.pump_until(|effect| matches!(effect, Effect::OpenStaging { .. }));
+    let reason = FailReason::DiskFull { needed_bytes: 2, free_bytes: 1 };
+    device.give(Input::StagingFailed { packed, reason: reason.clone() });
+    assert_eq!(device.last_event(), &Event::Failed(reason));
+    device.connect();
+    assert_eq!(device.step(), "idle");
+    device.deploy("digits@2");
+    assert_eq!(device.step(), "probation");
+}
+
+#[test]
+fn an_artifact_that_unpacks_wrongly_is_rejected() {
+    let mut device = Device::running("digits@1");
+    let packed = manifest("digits@2").model.packed.digest;
+    device.desire(&[("digits@2", false)]);
+    device.pump_until(|effect| matches!(effect, Effect::Unpack { .. }));
+    let reason = RejectReason::BadArtifact { detail: "digest".into() };
+    device.give(Input::UnpackFailed { packed, reason: reason.clone() });
+    assert_eq!(device.last_event(), &Event::Rejected(reason));
+}
+
+#[test]
+fn a_transfer_waits_offline_without_end_and_goes_on_where_it_was() {
+    let mut device = Device::running("digits@1");
+    device.desire(&[("digits@2", false)]);
+    device.pump_until(|effect| matches!(effect, Effect::Request { .. }));
+    device.disconnect();
+    device.pass(Duration::from_secs(86_400));
+    assert_eq!(device.step(), "transferring");
+    device.connect();
+    assert_eq!(device.step(), "probation");
+}
+
+#[test]
+fn a_server_that_never_answers_ends_the_transfer() {
+    let mut device = Device::running("digits@1");
+    device.desire(&[("digits@2", false)]);
+    device.pump_until(|effect| matches!(effect, Effect::Request { .. }));
+    device.lose_requests = true;
+    device.pass(Duration::from_secs(3_600));
+    assert!(matches!(device.last_event(), Event::Failed(FailReason::Network { .. })));
+    assert_eq!(device.serves().as_deref(), Some("digits@1"));
+}
+
+#[test]
+fn a_busy_server_is_left_alone_for_as_long_as_it_asks() {
+    let mut device = Device::running("digits@1");
+    let packed = manifest("digits@2").model.packed.digest;
+    device.desire(&[("digits@2", false)]);
+    device.pump_until(|effect| matches!(effect, Effect::Request { .. }));
+    device.log.clear();
+    device.give(Input::RetryAfter { packed, delay: Duration::from_secs(30) });
+    device.pass(Duration::from_secs(29));
+    assert_eq!(device.count(|effect| matches!(effect, Effect::Request { .. })), 0);
+    device.pass(Duration::from_secs(1));
+    assert_eq!(device.step(), "probation");
+}
+
+#[test]
+fn a_verification_that_may_succeed_later_is_tried_again_ever_more_slowly() {
+    let mut device = Device::new();
+    let generation = Generation(5);
+    let refused = Input::DesiredRefused { generation, detail: "no timestamp".into(), retry: true };
+    let _ = device.agent.handle(Input::DesiredArrived { generation }, device.now);
+    let mut waits = vec![];
+    for _ in 0..12 {
+        let _ = device.agent.handle(refused.clone(), device.now);
+        let (at, _) = device.agent.poll_timeout().unwrap();
+        waits.push(at.since(device.now).as_secs());
+        device.now = at;
+        let _ = device.agent.handle(Input::Tick, device.now);
+    }
+    assert!(waits[0] <= 2 && waits[11] >= 150 && waits.iter().all(|&wait| wait <= 300), "{waits:?}");
+}
+
+#[test]
+fn a_report_made_offline_is_sent_after_the_next_connect_until_it_is_acknowledged() {
+    let mut device = Device::running("digits@1");
+    device.deploy("digits@2");
+    device.disconnect();
+    device.acknowledges = false;
+    device.traffic(60);
+    device.pass(support::PROBATION);
+    let before = device.received.len();
+    device.connect();
+    device.connect();
+    device.acknowledges = true;
+    device.reboot();
+    assert_eq!(device.received.len(), before + 3);
+    assert!(device.received[before..].iter().all(|r| matches!(r.event, Event::Committed { .. })));
+    assert!(device.agent.ledger().outbox.waiting().next().is_none());
+}

@@ -1,0 +1,379 @@
+//! A device without a device: performs effects as the shell would, in memory, and can lose power at any effect.
+#![allow(dead_code, unused_imports, reason = "every test file uses its own part")]
+
+mod fixtures;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use agent_core::{Agent, Effect, Input, Ledger};
+use shared::{
+    Digest, Generation, ModelName, ReleaseId, Timestamp,
+    artifact::Artifact,
+    block::BlockMap,
+    manifest::Manifest,
+    message::DirectorDocument,
+    report::{DeploymentEvent, RejectReason, Report, TrialFigures},
+    telemetry::Counts,
+};
+
+pub use fixtures::{agent, artifact, assignment, digest_of, director, manifest, model, verified};
+
+pub const PROBATION: Duration = Duration::from_secs(600);
+
+/// How a version behaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Nature {
+    #[default]
+    Good,
+    FailsTrial,
+    FailsToLoad,
+    KillsRunner,
+    FailsInferences,
+}
+
+pub struct Device {
+    pub agent: Agent,
+    pub now: Timestamp,
+    pub natures: BTreeMap<ReleaseId, Nature>,
+    /// What the disk holds.
+    pub saved: Ledger,
+    revision: u64,
+    pub manifests: BTreeMap<Digest, Manifest>,
+    pub published: BTreeSet<Digest>,
+    pub blocks: BTreeMap<Digest, BTreeSet<u32>>,
+    /// What the runner holds.
+    pub loaded: BTreeSet<ReleaseId>,
+    pub serving: BTreeMap<ModelName, ReleaseId>,
+    /// What the server knows.
+    pub desired: Option<(DirectorDocument, Vec<Manifest>)>,
+    pub received: Vec<Report>,
+    pub acknowledges: bool,
+    /// What happened.
+    pub log: Vec<Effect>,
+    inputs: VecDeque<Input>,
+    boots: u32,
+    connected: bool,
+    /// The network swallows requests for blocks.
+    pub lose_requests: bool,
+    /// Power fails after this many effects.
+    pub power_for: Option<usize>,
+}
+
+impl Device {
+    pub fn new() -> Self {
+        let now = Timestamp(1_700_000_000_000);
+        let agent = agent(Ledger::default(), vec![], 0, now);
+        let mut device = Self {
+            agent,
+            now,
+            natures: BTreeMap::new(),
+            saved: Ledger::default(),
+            revision: u64::MAX,
+            manifests: BTreeMap::new(),
+            published: BTreeSet::new(),
+            blocks: BTreeMap::new(),
+            loaded: BTreeSet::new(),
+            serving: BTreeMap::new(),
+            desired: None,
+            received: vec![],
+            acknowledges: true,
+            log: vec![],
+            inputs: VecDeque::new(),
+            boots: 0,
+            connected: false,
+            lose_requests: false,
+            power_for: None,
+        };
+        device.connect();
+        device
+    }
+
+    /// A device on which `release` is committed.
+    pub fn running(release: &str) -> Self {
+        let mut device = Self::new();
+        device.deploy(release);
+        device.live_through_probation();
+        assert_eq!(device.committed(), Some(release.parse().unwrap()));
+        device.log.clear();
+        device.received.clear();
+        device
+    }
+
+    pub fn deploy(&mut self, release: &str) {
+        self.desire(&[(release, false)]);
+        self.pump();
+    }
+
+    /// The server writes a new desired state and the device hears of it.
+    pub fn desire(&mut self, releases: &[(&str, bool)]) {
+        let generation =
+            self.desired.as_ref().map_or(Generation(1), |(director, _)| director.generation.next());
+        let manifests: Vec<Manifest> = releases.iter().map(|(release, _)| manifest(release)).collect();
+        let assignments =
+            releases.iter().zip(&manifests).map(|((_, retry), manifest)| assignment(manifest, *retry));
+        let director = director(generation, assignments.collect());
+        self.desired = Some((director, manifests));
+        if self.connected {
+            self.inputs.push_back(Input::DesiredArrived { generation });
+        }
+    }
+
+    pub fn connect(&mut self) {
+        self.connected = true;
+        self.give(Input::Connected);
+        if let Some((director, _)) = &self.desired {
+            let generation = director.generation;
+            self.inputs.push_back(Input::DesiredArrived { generation });
+        }
+        self.pump();
+    }
+
+    pub fn disconnect(&mut self) {
+        self.connected = false;
+        self.give(Input::Disconnected);
+    }
+
+    pub fn give(&mut self, input: Input) {
+        self.inputs.push_back(input);
+        self.pump();
+    }
+
+    /// Turns until nothing is left to do: inputs, save, perform.
+    pub fn pump(&mut self) {
+        for _ in 0..10_000 {
+            self.save();
+            while let Some(effect) = self.agent.poll_effect() {
+                if let Some(left) = &mut self.power_for {
+                    if *left == 0 {
+                        self.power_for = None;
+                        return self.reboot();
+                    }
+                    *left -= 1;
+                }
+                self.log.push(effect.clone());
+                self.perform(effect);
+            }
+            let Some(input) = self.inputs.pop_front() else { return };
+            let _ = self.agent.handle(input, self.now);
+        }
+        panic!("the device never comes to rest");
+    }
+
+    /// Performs effects up to the first that fits, and not that one; it waits for its answer by hand.
+    pub fn pump_until(&mut self, wanted: impl Fn(&Effect) -> bool) {
+        loop {
+            self.save();
+            while let Some(effect) = self.agent.poll_effect() {
+                if wanted(&effect) {
+                    return;
+                }
+                self.log.push(effect.clone());
+                self.perform(effect);
+            }
+            let Some(input) = self.inputs.pop_front() else { return };
+            let _ = self.agent.handle(input, self.now);
+        }
+    }
+
+    /// Power is lost and comes back; the first effects wait.
+    pub fn reboot_into_silence(&mut self) {
+        self.inputs.clear();
+        self.loaded.clear();
+        self.serving.clear();
+        self.boots += 1;
+        let json = serde_json::to_vec(&self.saved).unwrap();
+        let ledger: Ledger = serde_json::from_slice(&json).unwrap();
+        assert_eq!(ledger, self.saved);
+        let held =
+            ledger.manifests().filter_map(|digest| Some((digest, self.manifests.get(&digest)?.clone())));
+        let held = held.collect();
+        self.agent = agent(ledger, held, self.boots, self.now);
+        self.revision = u64::MAX;
+    }
+
+    /// Power is lost and comes back: memory is gone, the disk stays.
+    pub fn reboot(&mut self) {
+        self.reboot_into_silence();
+        if self.connected {
+            self.connect();
+        } else {
+            self.pump();
+        }
+    }
+
+    /// Requests come and time passes until something is decided, or long enough.
+    pub fn live_through_probation(&mut self) {
+        for _ in 0..8 {
+            self.traffic(20);
+            self.pass(PROBATION / 4);
+        }
+    }
+
+    /// `inferences` requests reach every model.
+    pub fn traffic(&mut self, inferences: u64) {
+        for release in self.serving.values().cloned().collect::<Vec<_>>() {
+            let counts = match self.nature(&release) {
+                Nature::FailsInferences => Counts { engine_error: inferences, ..Counts::default() },
+                _ => Counts { ok: inferences, ..Counts::default() },
+            };
+            self.give(Input::Observed { release, counts });
+        }
+    }
+
+    /// Time passes; the device wakes up whenever it asked to.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        for _ in 0..1_000 {
+            match self.agent.poll_timeout().filter(|(at, _)| *at <= end) {
+                Some((at, _)) => self.now = self.now.max(at),
+                None => {
+                    self.now = end;
+                    return self.give(Input::Tick);
+                }
+            }
+            self.give(Input::Tick);
+        }
+        panic!("the device spins: {:?}", self.agent.poll_timeout());
+    }
+
+    pub fn committed(&self) -> Option<ReleaseId> {
+        let record = self.agent.ledger().models.get(&model())?;
+        Some(record.committed.as_ref()?.release.clone())
+    }
+
+    pub fn step(&self) -> String {
+        self.agent.model_states().first().map_or("unassigned".into(), |state| state.step.clone())
+    }
+
+    pub fn serves(&self) -> Option<String> {
+        self.serving.get(&model()).map(ToString::to_string)
+    }
+
+    pub fn events(&self) -> Vec<&DeploymentEvent> {
+        self.received.iter().map(|report| &report.event).collect()
+    }
+
+    pub fn last_event(&self) -> &DeploymentEvent {
+        &self.received.last().expect("a report was received").event
+    }
+
+    pub fn nature(&self, release: &ReleaseId) -> Nature {
+        self.natures.get(release).copied().unwrap_or_default()
+    }
+
+    pub fn set_nature(&mut self, release: &str, nature: Nature) {
+        self.natures.insert(release.parse().unwrap(), nature);
+    }
+
+    pub fn count(&self, wanted: impl Fn(&Effect) -> bool) -> usize {
+        self.log.iter().filter(|effect| wanted(effect)).count()
+    }
+
+    fn save(&mut self) {
+        if self.revision != self.agent.ledger_revision() {
+            self.saved = self.agent.ledger().clone();
+            self.revision = self.agent.ledger_revision();
+        }
+        assert_eq!(&self.saved, self.agent.ledger(), "the ledger changed and its revision did not move");
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Verify { .. } => self.verify(),
+            Effect::OpenStaging { artifact } => self.open(&artifact),
+            Effect::Request { .. } if self.lose_requests => {}
+            Effect::Request { packed, runs, .. } => {
+                for index in runs.into_iter().flat_map(|run| run.first..run.first + run.count) {
+                    self.blocks.entry(packed).or_default().insert(index);
+                    self.inputs.push_back(Input::BlockStored { packed, index, bytes: 65_536 });
+                }
+            }
+            Effect::Unpack { artifact } => {
+                self.published.insert(artifact.digest);
+                self.inputs.push_back(Input::Unpacked { packed: artifact.packed.digest });
+            }
+            Effect::RunTrial { release, .. } => self.try_out(release),
+            Effect::EnsureRunner => self.inputs.push_back(Input::RunnerReady),
+            Effect::StopRunner => self.loaded.clear(),
+            Effect::Load { release, .. } => self.load(release),
+            Effect::Switch { release } => {
+                assert!(self.loaded.contains(&release), "{release} is not loaded");
+                self.serving.insert(release.model.clone(), release.clone());
+                self.inputs.push_back(Input::Switched { release });
+            }
+            Effect::Unload { release } => {
+                self.loaded.remove(&release);
+                self.serving.retain(|_, serving| *serving != release);
+            }
+            Effect::Send { report } => {
+                assert!(self.connected, "a report is sent while offline");
+                if self.acknowledges {
+                    let (boot, sequence) = (report.boot.clone(), report.sequence);
+                    self.inputs.push_back(Input::ReportAcknowledged { boot, sequence });
+                }
+                self.received.push(report);
+            }
+            Effect::CollectGarbage { keep } => {
+                self.published.retain(|digest| keep.contains(digest));
+                self.blocks.retain(|digest, _| keep.contains(digest));
+                self.manifests.retain(|digest, _| keep.contains(digest));
+            }
+            Effect::Note(_) => {}
+        }
+    }
+
+    fn verify(&mut self) {
+        let (director, manifests) = self.desired.clone().expect("a desired state exists");
+        let pairs = director.assignments.iter().cloned().zip(manifests);
+        let manifests = pairs.map(|(assignment, manifest)| {
+            self.manifests.insert(assignment.manifest_digest, manifest.clone());
+            (assignment.clone(), assignment.manifest_digest, verified(manifest))
+        });
+        let manifests = manifests.collect();
+        let input = Input::DesiredVerified { director: verified(director), manifests, refused: vec![] };
+        self.inputs.push_back(input);
+    }
+
+    fn open(&mut self, artifact: &Artifact) {
+        let packed = artifact.packed.digest;
+        if self.published.contains(&artifact.digest) {
+            return self.inputs.push_back(Input::AlreadyHere { packed });
+        }
+        let mut here = BlockMap::empty(artifact.packed.block_count());
+        self.blocks.entry(packed).or_default().iter().for_each(|&index| here.insert(index));
+        self.inputs.push_back(Input::StagingOpened { packed, here });
+    }
+
+    fn try_out(&mut self, release: ReleaseId) {
+        let input = match self.nature(&release) {
+            Nature::FailsTrial => {
+                let reason = RejectReason::GoldenMismatch { case: 0, detail: "y".into() };
+                Input::TrialFailed { release, reason }
+            }
+            _ => Input::TrialPassed { release, figures: TrialFigures::default() },
+        };
+        self.inputs.push_back(input);
+    }
+
+    fn load(&mut self, release: ReleaseId) {
+        match self.nature(&release) {
+            Nature::FailsToLoad => {
+                self.inputs.push_back(Input::LoadFailed { release, detail: "no memory".into() });
+            }
+            Nature::KillsRunner => self.kill_runner(),
+            _ => {
+                self.loaded.insert(release.clone());
+                self.inputs.push_back(Input::Loaded { release, load_ms: 3 });
+            }
+        }
+    }
+
+    pub fn kill_runner(&mut self) {
+        self.loaded.clear();
+        self.serving.clear();
+        self.inputs.push_back(Input::RunnerExited { detail: "signal 11".into() });
+    }
+}

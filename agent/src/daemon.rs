@@ -1,0 +1,164 @@
+//! `muster-agent run`: keys, link, ledger and store; never a model.
+//!
+//! Tasks: the *shell* turns the core; the *router* takes what arrives on the link; the *publisher* sends; the
+//! *verifier* checks desired states; the *stager* thread owns the store; the *data plane* talks to the runner
+//! process and starts trials. They are joined by bounded channels, and none waits for the shell's network.
+
+mod data_plane;
+mod fetch;
+mod outgoing;
+mod shell;
+mod stager;
+mod state;
+mod telemetry;
+mod uplink;
+mod verify;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use agent_core::{Agent, Input, Ledger, Settings};
+use anyhow::{Context, bail};
+use rustix::fs::FlockOperation;
+use shared::{BootId, Digest, manifest::Manifest};
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    identity::Identity,
+    store::{Room, Store},
+};
+use data_plane::DataPlane;
+use fetch::{Fetcher, ManifestBytes};
+use outgoing::Outgoing;
+use shell::{Shell, Sources};
+use stager::Stager;
+use state::Saved;
+use telemetry::Windows;
+use uplink::Router;
+use verify::{Newest, VerifyTask};
+
+/// Inputs that may wait for the shell; senders wait when it is full.
+const INPUTS: usize = 256;
+
+/// News of the link, figures of the runner, requests to the verifier: each is taken at once.
+const SMALL_QUEUE: usize = 64;
+
+const MIB: u64 = 1_024 * 1_024;
+
+/// Runs the daemon until `cancel`.
+///
+/// # Errors
+/// When the device is not enrolled, another agent uses the data directory, the ledger is damaged, a port is in
+/// use, or the ledger can no longer be written.
+pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
+    let identity = Identity::load(&config.data_dir)?;
+    let _lock = lock(&config.data_dir)?;
+    let saved = Saved::open(config.data_dir.clone())?;
+    let floors = saved.state().floors.clone();
+    let clock = Clock::start(floors.time);
+    let boot = BootId::new(uuid::Uuid::now_v7().simple().to_string())?;
+
+    let (input_sender, inputs) = mpsc::channel(INPUTS);
+    let (news_sender, news) = mpsc::channel(SMALL_QUEUE);
+    let (figure_sender, figures) = mpsc::channel(SMALL_QUEUE);
+    let store = open_store(&config)?;
+    let manifests = manifests_of(&store, &saved.state().ledger);
+    let core = new_core(&identity, &boot, &saved, manifests, clock);
+    let data_plane = DataPlane::open(&config, store.reader(), input_sender.clone(), figure_sender)?;
+    let stager = Stager::start(store, input_sender.clone()).context("cannot start the store's thread")?;
+
+    let tasks = TaskTracker::new();
+    let (link, events) = uplink::start(&identity, clock, cancel.child_token())?;
+    let (outgoing, publisher) = Outgoing::new(identity.device.clone());
+    tasks.spawn(publisher.run(link.clone()));
+
+    let manifest_bytes = ManifestBytes::default();
+    let (fetcher, parts) = Fetcher::new(outgoing.clone(), manifest_bytes.clone());
+    let (floor_sender, floor_receiver) = watch::channel(floors.clone());
+    let newest = Newest::default();
+    let verifier = VerifyTask {
+        verifier: verify::open_verifier(&identity, &config.data_dir, fetcher, floors)?,
+        newest: Arc::clone(&newest),
+        manifests: manifest_bytes,
+        stager: stager.clone(),
+        inputs: input_sender.clone(),
+        floors: floor_sender,
+        clock,
+    };
+    let (verify_sender, verify_requests) = mpsc::channel(1);
+    tasks.spawn(verifier.run(verify_requests));
+    let router = Router { inputs: input_sender, news: news_sender, newest, parts, stager: stager.clone() };
+    tasks.spawn(router.run(events));
+    tasks.close();
+
+    tracing::info!(device.id = %identity.device, boot = %boot, server = %identity.mqtt, "the agent runs");
+    let windows = Windows::new(boot.clone(), config.data_dir.clone(), clock.now());
+    let shell = Shell {
+        core,
+        saved,
+        floors: floor_receiver,
+        clock,
+        config,
+        device: identity.device,
+        boot,
+        report_signer: identity.report_signer,
+        outgoing,
+        link: link.clone(),
+        verify: verify_sender,
+        stager,
+        data_plane,
+        windows,
+    };
+    let ended = Box::pin(shell.run(Sources { inputs, news, figures }, cancel.clone())).await;
+    link.stop(GOODBYE).await;
+    cancel.cancel();
+    ended
+}
+
+/// What was said last gets this long to leave.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(2);
+
+fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let limits = &config.limits;
+    let room = Room {
+        quota_bytes: limits.store_mib.saturating_mul(MIB),
+        spare_bytes: limits.spare_mib.saturating_mul(MIB),
+    };
+    Store::open(&config.data_dir, room)
+        .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))
+}
+
+fn manifests_of(store: &Store, ledger: &Ledger) -> Vec<(Digest, Manifest)> {
+    ledger.manifests().filter_map(|digest| Some((digest, store.manifest(&digest)?))).collect()
+}
+
+fn new_core(
+    identity: &Identity,
+    boot: &BootId,
+    saved: &Saved,
+    manifests: Vec<(Digest, Manifest)>,
+    clock: Clock,
+) -> Agent {
+    let seed = Digest::of(identity.device.as_str().as_bytes()).short();
+    let settings = Settings { jitter_seed: u64::from_le_bytes(seed) };
+    let ledger = saved.state().ledger.clone();
+    Agent::new(identity.device.clone(), boot.clone(), ledger, manifests, settings, clock.now())
+}
+
+/// Held as long as the agent runs; the system releases it however the agent ends.
+fn lock(data_dir: &Path) -> anyhow::Result<std::fs::File> {
+    let path: PathBuf = data_dir.join("lock");
+    let file = std::fs::File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!("another agent uses {}; stop it first", data_dir.display());
+    }
+    Ok(file)
+}
+
+/// An alias that keeps signatures readable.
+type Inputs = mpsc::Sender<Input>;

@@ -1,0 +1,212 @@
+//! The daemon's hold on the processes that touch models: the runner, and trials.
+//!
+//! The listening sockets are made here and stay here. While there is no runner the daemon answers callers itself,
+//! and says that there is no model; so nobody waits for an answer that cannot come.
+
+mod idle;
+mod listeners;
+mod loads;
+mod pump;
+
+use std::{collections::BTreeMap, fs::File, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+
+use agent_core::Input;
+use anyhow::Context;
+use shared::{Digest, ReleaseId, manifest::Manifest, report::RejectReason, telemetry::VersionFigures};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Inputs;
+use crate::{
+    config::Config,
+    runner::{Command, LoadRequest, RunnerProcess},
+    store::ArtifactReader,
+    trial::{TrialRequest, run_trial},
+};
+use idle::Idle;
+use listeners::Listeners;
+use loads::Loads;
+use pump::{Pump, Wanted};
+
+/// A runner that was asked to end gets this long to answer what it accepted.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Runner and trials.
+pub(super) struct DataPlane {
+    exe: PathBuf,
+    artifacts: ArtifactReader,
+    inputs: Inputs,
+    figures: mpsc::Sender<VersionFigures>,
+    listeners: Listeners,
+    runner: Option<Runner>,
+    idle: Option<Idle>,
+    /// The runner that was asked to end last.
+    ending: Option<JoinHandle<()>>,
+    /// Trials by release; dropping one ends its process.
+    trials: BTreeMap<ReleaseId, AbortOnDropHandle<()>>,
+    /// One trial at a time, so that memory budgets need not add up.
+    one_trial: Arc<Semaphore>,
+}
+
+/// One life of a runner process.
+struct Runner {
+    process: RunnerProcess,
+    wanted: Wanted,
+    loads: Loads,
+    pump: JoinHandle<()>,
+}
+
+impl DataPlane {
+    /// Opens the listening sockets and answers for models that are not there yet.
+    pub(super) fn open(
+        config: &Config,
+        artifacts: ArtifactReader,
+        inputs: Inputs,
+        figures: mpsc::Sender<VersionFigures>,
+    ) -> anyhow::Result<Self> {
+        let listeners = Listeners::open(config)?;
+        let idle = Some(Idle::start(&listeners)?);
+        let exe = std::env::current_exe().context("cannot find this program's own file")?;
+        Ok(Self {
+            exe,
+            artifacts,
+            inputs,
+            figures,
+            listeners,
+            runner: None,
+            idle,
+            ending: None,
+            trials: BTreeMap::new(),
+            one_trial: Arc::new(Semaphore::new(1)),
+        })
+    }
+
+    /// Starts the runner unless one runs.
+    pub(super) async fn ensure_runner(&mut self) {
+        if self.runner.as_ref().is_some_and(|runner| runner.wanted.get()) {
+            return;
+        }
+        if let Err(error) = self.start_runner().await {
+            tracing::error!(%error, "the runner cannot be started");
+            self.tell(Input::RunnerExited { detail: format!("it cannot be started: {error}") });
+        }
+    }
+
+    async fn start_runner(&mut self) -> std::io::Result<()> {
+        let (process, events) = RunnerProcess::spawn(&self.exe)?;
+        tracing::info!(runner.pid = process.pid(), "the runner is started");
+        let (wanted, loads) = (Wanted::new(), Loads::default());
+        let pump = Pump {
+            inputs: self.inputs.clone(),
+            figures: self.figures.clone(),
+            wanted: wanted.clone(),
+            loads: loads.clone(),
+        };
+        let pump = tokio::spawn(pump.run(events));
+        process.send(Command::Listeners { tcp: true, unix: true }, self.listeners.descriptors()?).await?;
+        self.idle = None;
+        self.runner = Some(Runner { process, wanted, loads, pump });
+        Ok(())
+    }
+
+    /// Asks the runner to end; the daemon answers callers from now on.
+    pub(super) fn stop_runner(&mut self) {
+        let Some(runner) = self.runner.take() else { return };
+        runner.wanted.clear();
+        self.ending = Some(tokio::spawn(end(runner)));
+        match Idle::start(&self.listeners) {
+            Ok(idle) => self.idle = Some(idle),
+            Err(error) => tracing::warn!(%error, "callers are not answered while there is no model"),
+        }
+    }
+
+    /// Ends everything, and waits for it.
+    pub(super) async fn end(&mut self) {
+        self.stop_runner();
+        self.idle = None;
+        self.trials.clear();
+        if let Some(ending) = self.ending.take() {
+            let _ = ending.await;
+        }
+    }
+
+    /// Loads a version beside those that are there.
+    pub(super) async fn load(&mut self, release: ReleaseId, manifest: &Manifest) {
+        let file = match self.artifacts.open(&manifest.model.digest) {
+            Ok(file) => file,
+            Err(error) => return self.tell(Input::LoadFailed { release, detail: error.to_string() }),
+        };
+        let request = Box::new(LoadRequest::from_manifest(manifest));
+        self.command(Command::Load(request), vec![file.into()]).await;
+        if let Some(runner) = &self.runner {
+            let deadline = loads::deadline_of(manifest.budgets.load_ms);
+            runner.loads.watch(release, deadline, runner.process.pid(), self.inputs.clone());
+        }
+    }
+
+    /// Lets requests reach a version that is loaded.
+    pub(super) async fn switch(&mut self, release: ReleaseId) {
+        self.command(Command::Switch { release }, Vec::new()).await;
+    }
+
+    /// Drops a version once its last request is answered.
+    pub(super) async fn unload(&mut self, release: ReleaseId) {
+        self.command(Command::Unload { release }, Vec::new()).await;
+    }
+
+    /// A runner that is gone tells so by its last event.
+    async fn command(&mut self, command: Command, files: Vec<OwnedFd>) {
+        if let Some(runner) = &self.runner
+            && runner.process.send(command, files).await.is_err()
+        {
+            tracing::debug!("the runner is gone");
+        }
+    }
+
+    /// Tries a release in a process of its own, after those that were asked for before.
+    pub(super) fn trial(&mut self, release: ReleaseId, manifest: &Manifest) {
+        self.trials.retain(|_, trial| !trial.is_finished());
+        let request = TrialRequest::from_manifest(manifest);
+        let files = self.trial_files(manifest);
+        let (exe, inputs, turn) = (self.exe.clone(), self.inputs.clone(), Arc::clone(&self.one_trial));
+        let name = release.clone();
+        let task = tokio::spawn(async move {
+            let Ok(_turn) = turn.acquire().await else { return };
+            let tried = match files {
+                Ok((model, golden)) => run_trial(&exe, request, model, golden).await,
+                Err(error) => Err(RejectReason::BadArtifact { detail: error.to_string() }),
+            };
+            let input = match tried {
+                Ok(figures) => Input::TrialPassed { release, figures },
+                Err(reason) => Input::TrialFailed { release, reason },
+            };
+            let _ = inputs.send(input).await;
+        });
+        self.trials.insert(name, AbortOnDropHandle::new(task));
+    }
+
+    fn trial_files(&self, manifest: &Manifest) -> std::io::Result<(File, File)> {
+        let open = |digest: &Digest| self.artifacts.open(digest);
+        Ok((open(&manifest.model.digest)?, open(&manifest.golden.artifact.digest)?))
+    }
+
+    /// An answer that is known at once. It is sent from a task of its own, since the shell that reads the inputs
+    /// is the one that is here.
+    fn tell(&self, input: Input) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            let _ = inputs.send(input).await;
+        });
+    }
+}
+
+async fn end(runner: Runner) {
+    let _ = runner.process.send(Command::Shutdown, Vec::new()).await;
+    if timeout(SHUTDOWN_PATIENCE, runner.pump).await.is_err() {
+        tracing::warn!(runner.pid = runner.process.pid(), "the runner did not end in time and is killed");
+    }
+}

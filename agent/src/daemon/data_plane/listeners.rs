@@ -1,0 +1,92 @@
+//! The sockets on which applications ask for inferences.
+
+use std::{
+    fs, io,
+    net::{SocketAddr, TcpListener},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt, PermissionsExt},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+
+use crate::{config::Config, disk};
+
+/// Owner and group: applications that may ask are in the agent's group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// Both listening sockets.
+pub(super) struct Listeners {
+    tcp: TcpListener,
+    unix: UnixListener,
+    unix_path: PathBuf,
+}
+
+impl Listeners {
+    /// Opens both and tells other programs where they are, in `endpoints.json` of the data directory.
+    pub(super) fn open(config: &Config) -> anyhow::Result<Self> {
+        let http = config.serving.http;
+        let tcp = TcpListener::bind(http).with_context(|| {
+            format!("cannot listen on {http}; is another program using the port? set [serving] http to a free one, or to port 0")
+        })?;
+        tcp.set_nonblocking(true)?;
+        let unix_path = config.unix_socket();
+        remove_stale(&unix_path)?;
+        let unix = UnixListener::bind(&unix_path).with_context(|| {
+            format!(
+                "cannot listen on {}; set [serving] unix_socket to a path of at most 107 bytes",
+                unix_path.display()
+            )
+        })?;
+        unix.set_nonblocking(true)?;
+        fs::set_permissions(&unix_path, fs::Permissions::from_mode(SOCKET_MODE))?;
+        write_endpoints(&config.data_dir, tcp.local_addr()?, &unix_path)?;
+        Ok(Self { tcp, unix, unix_path })
+    }
+
+    /// Copies for a runner, in the order in which it expects them.
+    pub(super) fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
+        Ok(vec![self.tcp.try_clone()?.into(), self.unix.try_clone()?.into()])
+    }
+
+    pub(super) fn tcp(&self) -> io::Result<tokio::net::TcpListener> {
+        tokio::net::TcpListener::from_std(self.tcp.try_clone()?)
+    }
+
+    pub(super) fn unix(&self) -> io::Result<tokio::net::UnixListener> {
+        tokio::net::UnixListener::from_std(self.unix.try_clone()?)
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.unix_path);
+    }
+}
+
+/// A socket that nobody answers on was left by an agent that died. Anything else in its place is not ours.
+fn remove_stale(path: &Path) -> anyhow::Result<()> {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        bail!("{} exists and is not a socket; set [serving] unix_socket to another path", path.display());
+    }
+    if UnixStream::connect(path).is_ok() {
+        bail!(
+            "another program listens on {}; stop it, or set [serving] unix_socket to another path",
+            path.display()
+        );
+    }
+    fs::remove_file(path).with_context(|| format!("cannot remove the old socket {}", path.display()))
+}
+
+fn write_endpoints(data_dir: &Path, http: SocketAddr, unix_socket: &Path) -> anyhow::Result<()> {
+    let endpoints = serde_json::json!({ "http": http.to_string(), "unix_socket": unix_socket });
+    let path = data_dir.join("endpoints.json");
+    disk::replace(&path, &serde_json::to_vec_pretty(&endpoints)?)
+        .with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,80 @@
+//! From what a runner says to inputs of the core.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use agent_core::Input;
+use shared::telemetry::VersionFigures;
+use tokio::sync::mpsc;
+
+use super::{super::Inputs, loads::Loads};
+use crate::runner::Event;
+
+/// Cleared when a runner has ended, or when its end is nobody's business any more.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted(Arc<AtomicBool>);
+
+impl Wanted {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    pub(super) fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Tells whether it was still wanted.
+    pub(super) fn clear(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// Carries the events of one runner.
+pub(super) struct Pump {
+    pub(super) inputs: Inputs,
+    pub(super) figures: mpsc::Sender<VersionFigures>,
+    pub(super) wanted: Wanted,
+    pub(super) loads: Loads,
+}
+
+impl Pump {
+    /// Runs until the runner's last event.
+    pub(super) async fn run(self, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            if let Event::Observed(figures) = event {
+                let _ = self.figures.send(*figures).await;
+            } else if let Some(input) = self.input_of(event)
+                && self.inputs.send(input).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    fn input_of(&self, event: Event) -> Option<Input> {
+        match event {
+            Event::Observed(_) => None,
+            Event::Ready => Some(Input::RunnerReady),
+            Event::Loaded { release, load_ms, memory_kib } => {
+                tracing::info!(%release, load_ms, memory_kib, "loaded");
+                self.loads.answered(&release).then_some(Input::Loaded { release, load_ms })
+            }
+            Event::LoadFailed { release, detail } => {
+                self.loads.answered(&release).then_some(Input::LoadFailed { release, detail })
+            }
+            Event::SwitchFailed { release, detail } => Some(Input::LoadFailed { release, detail }),
+            Event::Switched { release } => Some(Input::Switched { release }),
+            Event::Unloaded { release } => {
+                tracing::info!(%release, "unloaded");
+                None
+            }
+            Event::Exited(exit) => self.wanted.clear().then(|| {
+                self.loads.clear();
+                tracing::warn!(detail = %exit.detail, "the runner has ended");
+                Input::RunnerExited { detail: exit.detail }
+            }),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The turn of the daemon: collect inputs → run the core → make the ledger durable → perform effects.
+//!
+//! Nothing here decides. One task owns the core; everything slow (network, disk, trial, runner) happens
+//! elsewhere and comes back as an input.
+
+use agent_core::{Agent, Effect, Event, Input, Level};
+use anyhow::Context;
+use muster_link::Link;
+use muster_trust::Floors;
+use shared::{
+    BootId, DeviceId, Generation,
+    message::{Hello, Request, StateMessage},
+    report::Report,
+    trust::{Signed, Signer},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Interval, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    data_plane::DataPlane, outgoing::Outgoing, stager::Stager, state::Saved, telemetry::Windows,
+    uplink::LinkNews,
+};
+use crate::{clock::Clock, config::Config, health};
+
+/// Inputs handled in one turn before the ledger is written and effects are performed.
+const MAX_INPUTS_PER_TURN: usize = 64;
+
+/// The daemon's one task that decides, with everything it acts through.
+pub(super) struct Shell {
+    pub(super) core: Agent,
+    pub(super) saved: Saved,
+    pub(super) floors: watch::Receiver<Floors>,
+    pub(super) clock: Clock,
+    pub(super) config: Config,
+    pub(super) device: DeviceId,
+    pub(super) boot: BootId,
+    pub(super) report_signer: Signer,
+    pub(super) outgoing: Outgoing,
+    pub(super) link: Link,
+    pub(super) verify: mpsc::Sender<Generation>,
+    pub(super) stager: Stager,
+    pub(super) data_plane: DataPlane,
+    pub(super) windows: Windows,
+}
+
+/// Where the shell's inputs come from.
+pub(super) struct Sources {
+    pub(super) inputs: mpsc::Receiver<Input>,
+    pub(super) news: mpsc::Receiver<LinkNews>,
+    pub(super) figures: mpsc::Receiver<shared::telemetry::VersionFigures>,
+}
+
+impl Shell {
+    /// Turns until it is told to stop, or the ledger cannot be written any more.
+    pub(super) async fn run(mut self, mut sources: Sources, cancel: CancellationToken) -> anyhow::Result<()> {
+        let mut window = interval(self.config.telemetry.interval_secs);
+        self.finish_turn().await?;
+        loop {
+            let wakeup = self.core.poll_timeout().map(|(at, _)| self.clock.instant_of(at));
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                Some(input) = sources.inputs.recv() => self.take_inputs(input, &mut sources.inputs),
+                Some(news) = sources.news.recv() => self.take_news(news),
+                Some(figures) = sources.figures.recv() => self.take_figures(&figures),
+                _ = window.tick() => self.close_window(),
+                () = sleep_until(wakeup) => self.handle(Input::Tick),
+            }
+            self.finish_turn().await?;
+        }
+        self.close_window();
+        self.data_plane.end().await;
+        Ok(())
+    }
+
+    fn take_inputs(&mut self, first: Input, more: &mut mpsc::Receiver<Input>) {
+        self.handle(first);
+        for _ in 1..MAX_INPUTS_PER_TURN {
+            match more.try_recv() {
+                Ok(input) => self.handle(input),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        if let Err(refusal) = self.core.handle(input, self.clock.now()) {
+            tracing::debug!(%refusal, "an input does not fit the state");
+        }
+    }
+
+    fn take_news(&mut self, news: LinkNews) {
+        match news {
+            LinkNews::Connected => {
+                self.say_hello();
+                self.windows.resend(&self.outgoing);
+                self.handle(Input::Connected);
+            }
+            LinkNews::Disconnected => self.handle(Input::Disconnected),
+            LinkNews::TelemetryStored { boot, sequence } => self.windows.acknowledge(&boot, sequence),
+        }
+    }
+
+    fn take_figures(&mut self, figures: &shared::telemetry::VersionFigures) {
+        self.windows.add(figures);
+        self.handle(Input::Observed { release: figures.release.clone(), counts: figures.counts });
+    }
+
+    fn say_hello(&self) {
+        let hello = Hello {
+            boot: self.boot.clone(),
+            at: self.clock.now(),
+            generation: self.core.ledger().generation,
+            inventory: health::inventory(&self.config.data_dir),
+            models: self.core.model_states(),
+        };
+        self.outgoing.state(&StateMessage::Hello(Box::new(hello)));
+    }
+
+    fn close_window(&mut self) {
+        let bytes = self.link.bytes().read();
+        self.windows.close(self.clock.now(), (bytes.up_bytes, bytes.down_bytes), &self.outgoing);
+    }
+
+    /// The ledger is durable before anyone can notice the consequence. When it cannot be written, the daemon
+    /// ends: what it would do next could not be remembered.
+    async fn finish_turn(&mut self) -> anyhow::Result<()> {
+        let floors = self.floors.borrow_and_update().clone();
+        self.saved
+            .save_if_changed(&self.core, &floors)
+            .context("the agent cannot go on without its ledger")?;
+        while let Some(effect) = self.core.poll_effect() {
+            self.perform(effect).await;
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Verify { generation } => {
+                // A full queue means that a check is under way and another waits: both see the newest document.
+                let _ = self.verify.try_send(generation);
+            }
+            Effect::OpenStaging { artifact } => self.stager.open(artifact).await,
+            Effect::Request { packed, block_bytes, runs } => {
+                self.outgoing.request(&Request::Blocks { artifact: packed, block_bytes, runs });
+            }
+            Effect::Unpack { artifact } => self.stager.unpack(artifact).await,
+            Effect::CollectGarbage { keep } => self.stager.collect(keep).await,
+            Effect::RunTrial { release, manifest } => self.data_plane.trial(release, &manifest),
+            Effect::EnsureRunner => self.data_plane.ensure_runner().await,
+            Effect::StopRunner => self.data_plane.stop_runner(),
+            Effect::Load { release, manifest } => self.data_plane.load(release, &manifest).await,
+            Effect::Switch { release } => self.data_plane.switch(release).await,
+            Effect::Unload { release } => self.data_plane.unload(release).await,
+            Effect::Send { report } => self.send(&report),
+            Effect::Note(event) => note(&self.device, &event),
+        }
+    }
+
+    fn send(&self, report: &Report) {
+        match Signed::sign(report, &[&self.report_signer]) {
+            Ok(signed) => self.outgoing.state(&StateMessage::Report(signed)),
+            Err(error) => tracing::error!(%error, "a report cannot be signed"),
+        }
+    }
+}
+
+fn interval(secs: u32) -> Interval {
+    let period = std::time::Duration::from_secs(secs.into());
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+async fn sleep_until(at: Option<std::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn note(device: &DeviceId, event: &Event) {
+    match event.level {
+        Level::Info => tracing::info!(device.id = %device, "{event}"),
+        Level::Warn => tracing::warn!(device.id = %device, "{event}"),
+    }
+}

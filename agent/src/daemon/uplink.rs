@@ -1,0 +1,136 @@
+//! The link to the server: how it is set up, and where what arrives on it goes.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use agent_core::Input;
+use anyhow::Context;
+use bytes::Bytes;
+use muster_link::{BoxError, Event, Link, LinkOptions, Message, Qos};
+use rustls::{ClientConfig, pki_types::ServerName};
+use shared::{
+    BootId,
+    message::{Acknowledgement, DesiredMessage, MAX_PACKET_BYTES, MetadataPart, StateMessage, Stream},
+    topic::{Channel, Down, Topic, Up},
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{fetch::Parts, stager::Stager, verify::Newest};
+use crate::{clock::Clock, identity::Identity, tls};
+
+/// A device that vanished without a word is noticed after one and a half of these.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// News of the link that are not inputs of the core.
+#[derive(Debug)]
+pub(super) enum LinkNews {
+    Connected,
+    Disconnected,
+    TelemetryStored { boot: BootId, sequence: u64 },
+}
+
+/// Starts the link of an enrolled device.
+pub(super) fn start(
+    identity: &Identity,
+    clock: Clock,
+    cancel: CancellationToken,
+) -> anyhow::Result<(Link, mpsc::Receiver<Event>)> {
+    let (host, port) =
+        identity.mqtt.rsplit_once(':').context("identity/device.json: mqtt is not host:port")?;
+    let port = port.parse().context("identity/device.json: mqtt is not host:port")?;
+    let name = ServerName::try_from(host.to_owned()).context("identity/device.json: mqtt names no host")?;
+    let config = Arc::new(tls::link_config(identity, clock)?);
+    let source = move || -> Result<Arc<ClientConfig>, BoxError> { Ok(Arc::clone(&config)) };
+    let device = &identity.device;
+    let mut options = LinkOptions::new(host, port, name, device.as_str(), Arc::new(source));
+    options.keep_alive = KEEP_ALIVE;
+    options.max_packet_bytes = u32::try_from(MAX_PACKET_BYTES).unwrap_or(u32::MAX);
+    options.subscriptions =
+        Down::ALL.map(|down| (Topic::down(device.clone(), down).to_string(), qos_of(down))).to_vec();
+    options.last_will = Some(Message {
+        topic: Topic::up(device.clone(), Up::State).to_string(),
+        qos: Qos::AtLeastOnce,
+        payload: serde_json::to_vec(&StateMessage::Offline)?.into(),
+    });
+    Ok(Link::start(options, cancel))
+}
+
+fn qos_of(down: Down) -> Qos {
+    match down {
+        Down::Desired | Down::Acknowledgement => Qos::AtLeastOnce,
+        Down::Metadata | Down::Blocks => Qos::AtMostOnce,
+    }
+}
+
+/// Takes what arrives to whom it concerns.
+pub(super) struct Router {
+    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) news: mpsc::Sender<LinkNews>,
+    pub(super) newest: Newest,
+    pub(super) parts: Parts,
+    pub(super) stager: Stager,
+}
+
+impl Router {
+    pub(super) async fn run(self, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Connected => self.tell(LinkNews::Connected).await,
+                Event::Disconnected { reason } => {
+                    tracing::info!(%reason, "the link to the server is down");
+                    self.tell(LinkNews::Disconnected).await;
+                }
+                Event::Failed { reason } => tracing::info!(%reason, "cannot reach the server; trying again"),
+                Event::Refused { what, reason } => tracing::warn!(?what, %reason, "the server refused"),
+                Event::Message { topic, payload } => self.message(&topic, payload).await,
+            }
+        }
+    }
+
+    async fn tell(&self, news: LinkNews) {
+        let _ = self.news.send(news).await;
+    }
+
+    async fn message(&self, topic: &str, payload: Bytes) {
+        let Some(Topic { channel: Channel::Down(down), .. }) = Topic::parse(topic) else {
+            return tracing::warn!(topic, "a message on a topic that is not ours");
+        };
+        let read = match down {
+            Down::Blocks => {
+                self.stager.frame(payload);
+                Ok(())
+            }
+            Down::Metadata => serde_json::from_slice::<MetadataPart>(&payload).map(|part| {
+                // A full queue holds answers to questions that were asked again; this one will be, too.
+                let _ = self.parts.try_send(part);
+            }),
+            Down::Desired => self.desired(&payload).await,
+            Down::Acknowledgement => self.acknowledgement(&payload).await,
+        };
+        if let Err(error) = read {
+            tracing::warn!(topic, %error, "a message cannot be read");
+        }
+    }
+
+    async fn desired(&self, payload: &[u8]) -> Result<(), serde_json::Error> {
+        let message: DesiredMessage = serde_json::from_slice(payload)?;
+        let generation = message.generation;
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
+        let _ = self.inputs.send(Input::DesiredArrived { generation }).await;
+        Ok(())
+    }
+
+    async fn acknowledgement(&self, payload: &[u8]) -> Result<(), serde_json::Error> {
+        let Acknowledgement { stream, boot, sequence } = serde_json::from_slice(payload)?;
+        match stream {
+            Stream::Report => {
+                let _ = self.inputs.send(Input::ReportAcknowledged { boot, sequence }).await;
+            }
+            Stream::Telemetry => self.tell(LinkNews::TelemetryStored { boot, sequence }).await,
+        }
+        Ok(())
+    }
+}

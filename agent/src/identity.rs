@@ -1,0 +1,195 @@
+//! Who this device is: its name, its keys and what it pinned when it was enrolled.
+//!
+//! Everything lies in `identity/` below the data directory, readable by the agent alone. Private keys are made
+//! here and never leave.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use shared::{
+    DeviceId,
+    enroll::EnrollResponse,
+    trust::{Envelope, Signer},
+};
+
+use crate::disk;
+
+/// No file of an identity is larger.
+const MAX_FILE_BYTES: u64 = 1_024 * 1_024;
+
+/// The names and addresses of an identity; keys and certificates lie beside it as PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Facts {
+    device: DeviceId,
+    mqtt: String,
+}
+
+/// An enrolled device.
+#[derive(Debug)]
+pub struct Identity {
+    /// Name of the device and common name of its certificate.
+    pub device: DeviceId,
+    /// The broker, as `host:port`.
+    pub mqtt: String,
+    /// Private key of the certificate, as PEM.
+    pub tls_key_pem: String,
+    /// Certificate, as PEM.
+    pub certificate_pem: String,
+    /// The fleet's CA, as PEM.
+    pub ca_pem: String,
+    /// Signs reports.
+    pub report_signer: Signer,
+    /// Root metadata that was pinned at enrolment.
+    pub root: Envelope,
+}
+
+/// The keys of a device that is about to be enrolled.
+pub struct NewKeys {
+    /// P-256 key for TLS.
+    pub tls: rcgen::KeyPair,
+    /// Ed25519 key for reports.
+    pub report: Signer,
+}
+
+impl NewKeys {
+    /// Makes both keys from the operating system's randomness.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn generate() -> anyhow::Result<Self> {
+        let tls = rcgen::KeyPair::generate().context("cannot make a TLS key")?;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)
+            .map_err(|error| anyhow::anyhow!("no randomness for the report key: {error}"))?;
+        Ok(Self { tls, report: Signer::from_seed(&seed) })
+    }
+}
+
+fn dir_of(data_dir: &Path) -> PathBuf {
+    data_dir.join("identity")
+}
+
+impl Identity {
+    /// True when this data directory belongs to an enrolled device.
+    #[must_use]
+    pub fn exists(data_dir: &Path) -> bool {
+        dir_of(data_dir).join("device.json").exists()
+    }
+
+    /// Writes a new identity. `device.json` comes last: it is what makes the others count.
+    ///
+    /// # Errors
+    /// When the files cannot be written; the device is then not enrolled.
+    pub fn create(data_dir: &Path, keys: &NewKeys, response: &EnrollResponse) -> anyhow::Result<()> {
+        let dir = dir_of(data_dir);
+        disk::private_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let facts = Facts { device: response.device.clone(), mqtt: response.mqtt.clone() };
+        let report_pem = keys.report.to_pem();
+        let files = [
+            ("tls.key.pem", keys.tls.serialize_pem().into_bytes()),
+            ("tls.cert.pem", response.certificate_pem.clone().into_bytes()),
+            ("ca.pem", response.ca_pem.clone().into_bytes()),
+            ("report.key.pem", report_pem.as_bytes().to_vec()),
+            ("root.json", serde_json::to_vec(&response.root)?),
+            ("device.json", serde_json::to_vec_pretty(&facts)?),
+        ];
+        for (name, bytes) in files {
+            disk::replace(&dir.join(name), &bytes)
+                .with_context(|| format!("cannot write identity/{name}"))?;
+        }
+        Ok(())
+    }
+
+    /// Reads the identity.
+    ///
+    /// # Errors
+    /// When the device is not enrolled, a file is missing or damaged, or others may read the keys.
+    pub fn load(data_dir: &Path) -> anyhow::Result<Self> {
+        if !Self::exists(data_dir) {
+            bail!(
+                "this device is not enrolled: {} holds no identity; run `muster-agent enroll TOKEN` with a token from `muster enroll token create`",
+                data_dir.display()
+            );
+        }
+        let dir = dir_of(data_dir);
+        for name in ["tls.key.pem", "report.key.pem"] {
+            refuse_open_file(&dir.join(name))?;
+        }
+        let facts: Facts = serde_json::from_str(&text_of(&dir, "device.json")?)
+            .context("identity/device.json is damaged")?;
+        Ok(Self {
+            device: facts.device,
+            mqtt: facts.mqtt,
+            tls_key_pem: text_of(&dir, "tls.key.pem")?,
+            certificate_pem: text_of(&dir, "tls.cert.pem")?,
+            ca_pem: text_of(&dir, "ca.pem")?,
+            report_signer: Signer::from_pem(&text_of(&dir, "report.key.pem")?)
+                .context("identity/report.key.pem is damaged")?,
+            root: serde_json::from_str(&text_of(&dir, "root.json")?)
+                .context("identity/root.json is damaged")?,
+        })
+    }
+}
+
+fn text_of(dir: &Path, name: &str) -> anyhow::Result<String> {
+    let path = dir.join(name);
+    let bytes = disk::read_bounded(&path, MAX_FILE_BYTES)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = bytes.with_context(|| format!("{} is missing; enrol the device again", path.display()))?;
+    String::from_utf8(bytes).with_context(|| format!("{} is not text", path.display()))
+}
+
+fn refuse_open_file(path: &Path) -> anyhow::Result<()> {
+    let mode =
+        fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        bail!(
+            "{} may be read by others (mode {:o}); run `chmod 600 {}`",
+            path.display(),
+            mode & 0o777,
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::device::Labels;
+
+    fn enrolled(dir: &Path) {
+        let response = EnrollResponse {
+            device: DeviceId::new("cam-1").unwrap(),
+            certificate_pem: "certificate".into(),
+            ca_pem: "ca".into(),
+            mqtt: "localhost:8883".into(),
+            root: Envelope { signed: serde_json::json!({}), signatures: Vec::new() },
+            labels: Labels::new(),
+        };
+        Identity::create(dir, &NewKeys::generate().unwrap(), &response).unwrap();
+    }
+
+    #[test]
+    fn keys_that_others_may_read_are_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        enrolled(dir.path());
+        assert_eq!(Identity::load(dir.path()).unwrap().device.as_str(), "cam-1");
+        let key = dir.path().join("identity/report.key.pem");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = Identity::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn a_device_without_identity_is_told_how_to_enrol() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Identity::load(dir.path()).unwrap_err().to_string().contains("muster-agent enroll"));
+    }
+}

@@ -1,0 +1,17 @@
+//! The agent: the daemon that brings models to a device, watches them, and takes them back.
+//!
+//! What it decides lives in `agent-core`; this crate does what the decisions say.
+
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod disk;
+pub mod enroll;
+pub mod health;
+pub mod identity;
+pub mod ledger_file;
+pub mod runner;
+pub mod serving;
+pub mod store;
+pub mod tls;
+pub mod trial;

@@ -1,0 +1,46 @@
+//! Starting a child of the same binary with a socket pair as its standard input.
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    process::{ExitStatus, Stdio},
+};
+
+use tokio::process::{Child, Command};
+
+use super::channel::{self, Receiver, Sender};
+
+/// The only variables that a child inherits: how much to log, and where a panic came from.
+const INHERITED: [&str; 2] = ["RUST_LOG", "RUST_BACKTRACE"];
+
+/// Starts `exe subcommand`. It has no environment, no output, our log or a pipe as its standard error, and dies
+/// when the [`Child`] is dropped. It is in a process group of its own, so that a Ctrl-C at a terminal reaches
+/// the daemon only, which then stops its children in order.
+pub(crate) fn start(exe: &Path, subcommand: &str, stderr: Stdio) -> io::Result<(Child, Sender, Receiver)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let child = Command::new(exe)
+        .arg(subcommand)
+        .env_clear()
+        .envs(INHERITED.iter().filter_map(|name| Some((OsStr::new(name), std::env::var_os(name)?))))
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()?;
+    let (sender, receiver) = channel::split(ours)?;
+    Ok((child, sender, receiver))
+}
+
+/// How a process ended, for people: `signal 6`, `exit status 101`.
+pub(crate) fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("signal {signal}"),
+        (None, Some(code)) => format!("exit status {code}"),
+        (None, None) => "an unknown end".into(),
+    }
+}

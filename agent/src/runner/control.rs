@@ -1,0 +1,199 @@
+//! The runner's main loop: commands in, events out.
+
+use std::{fs::File, io, os::fd::OwnedFd, process::ExitCode, sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    EXIT_STUCK,
+    channel::{self, Receiver, Sender},
+    load,
+    models::Models,
+    protocol::{Command, Event, LoadRequest},
+    reporter,
+};
+use crate::serving;
+
+/// Events under way to the daemon; when it is slow, figures add up instead.
+const QUEUE: usize = 64;
+
+/// Requests under way at a shutdown get this long.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The last figures get this long to reach the daemon.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// Threads for connections; inference has its own.
+const IO_THREADS: usize = 2;
+
+/// Runs the runner for the daemon at the other end of the standard input.
+#[must_use]
+pub fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(IO_THREADS).enable_all().build();
+    let served = runtime.and_then(|runtime| {
+        let served = runtime.block_on(Runner::serve());
+        // A load that hangs must not hold up the end of the process.
+        runtime.shutdown_background();
+        served
+    });
+    served.unwrap_or_else(|error| {
+        tracing::error!(%error, "the runner ended");
+        ExitCode::FAILURE
+    })
+}
+
+struct Runner {
+    models: Arc<Models>,
+    events: mpsc::Sender<Event>,
+    /// Accept no further callers.
+    stop: CancellationToken,
+    /// Tell what is queued and no more.
+    ending: CancellationToken,
+    servers: Vec<JoinHandle<()>>,
+}
+
+impl Runner {
+    async fn serve() -> io::Result<ExitCode> {
+        let (sender, mut receiver) = channel::from_stdin()?;
+        let (events, outbox) = mpsc::channel(QUEUE);
+        let ending = CancellationToken::new();
+        let writer = tokio::spawn(write(sender, outbox, ending.clone()));
+        let models = Arc::new(Models::new());
+        tokio::spawn(reporter::report(Arc::clone(&models), events.clone()));
+        let stop = CancellationToken::new();
+        let mut runner = Self { models, events, stop, ending, servers: Vec::new() };
+        let all_stuck = Arc::clone(&runner.models.all_stuck);
+        let code = tokio::select! {
+            obeyed = runner.obey(&mut receiver) => obeyed.map(|()| ExitCode::SUCCESS)?,
+            () = all_stuck.notified() => ExitCode::from(EXIT_STUCK),
+        };
+        runner.end(writer, code == ExitCode::SUCCESS).await;
+        Ok(code)
+    }
+
+    /// Obeys until a shutdown, or until the daemon is gone.
+    async fn obey(&mut self, receiver: &mut Receiver) -> io::Result<()> {
+        while let Some((command, files)) = receiver.recv::<Command>().await? {
+            match command {
+                Command::Listeners { tcp, unix } => self.listen(tcp, unix, files).await?,
+                Command::Load(request) => self.load(*request, files),
+                Command::Switch { release } => {
+                    let event = if self.models.switch(&release) {
+                        Event::Switched { release }
+                    } else {
+                        Event::SwitchFailed { release, detail: "it is not loaded".into() }
+                    };
+                    self.tell(event).await;
+                }
+                Command::Unload { release } => {
+                    // Otherwise it is told when the last request is answered.
+                    if !self.models.remove(&release) {
+                        self.tell(Event::Unloaded { release }).await;
+                    }
+                }
+                Command::Shutdown => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn listen(&mut self, tcp: bool, unix: bool, files: Vec<OwnedFd>) -> io::Result<()> {
+        if files.len() != usize::from(tcp) + usize::from(unix) {
+            return Err(io::Error::other("the listeners do not match their descriptors"));
+        }
+        let mut files = files.into_iter();
+        if tcp && let Some(file) = files.next() {
+            self.listen_tcp(file)?;
+        }
+        if let Some(file) = files.next() {
+            self.listen_unix(file)?;
+        }
+        self.tell(Event::Ready).await;
+        Ok(())
+    }
+
+    fn listen_tcp(&mut self, file: OwnedFd) -> io::Result<()> {
+        let listener = std::net::TcpListener::from(file);
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let router = serving::router(Arc::clone(&self.models));
+        self.servers.push(serving::spawn(listener, router, self.stop.clone()));
+        Ok(())
+    }
+
+    fn listen_unix(&mut self, file: OwnedFd) -> io::Result<()> {
+        let listener = std::os::unix::net::UnixListener::from(file);
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let router = serving::router(Arc::clone(&self.models));
+        self.servers.push(serving::spawn(listener, router, self.stop.clone()));
+        Ok(())
+    }
+
+    fn load(&self, request: LoadRequest, files: Vec<OwnedFd>) {
+        let (models, events) = (Arc::clone(&self.models), self.events.clone());
+        tokio::spawn(async move {
+            let release = request.release.clone();
+            let Some(file) = files.into_iter().next().map(File::from) else {
+                let detail = "no model file came with the command".into();
+                let _ = events.send(Event::LoadFailed { release, detail }).await;
+                return;
+            };
+            let loaded = tokio::task::spawn_blocking(move || load::load(&models, &request, &file)).await;
+            let (event, gone) = loaded.unwrap_or_else(|error| {
+                (Event::LoadFailed { release: release.clone(), detail: error.to_string() }, None)
+            });
+            // Nobody listens when the daemon is gone, and then this process ends.
+            let _ = events.send(event).await;
+            if let Some(gone) = gone {
+                let _ = gone.await;
+                let _ = events.send(Event::Unloaded { release }).await;
+            }
+        });
+    }
+
+    async fn tell(&self, event: Event) {
+        // Nobody listens when the daemon is gone, and then this process ends.
+        let _ = self.events.send(event).await;
+    }
+
+    /// Answers what was accepted if anything can still be answered, and tells the last figures.
+    async fn end(self, writer: JoinHandle<()>, drain: bool) {
+        self.stop.cancel();
+        if drain {
+            let drained = async {
+                for server in self.servers {
+                    let _ = server.await;
+                }
+            };
+            if timeout(DRAIN, drained).await.is_err() {
+                tracing::warn!("requests were still under way at the end");
+            }
+        }
+        let flush = async {
+            reporter::flush(&self.models, &self.events).await;
+            self.ending.cancel();
+            let _ = writer.await;
+        };
+        if timeout(FLUSH, flush).await.is_err() {
+            tracing::warn!("the daemon did not take the last figures");
+        }
+    }
+}
+
+/// Sends events until there are none and the process is ending.
+async fn write(mut sender: Sender, mut outbox: mpsc::Receiver<Event>, ending: CancellationToken) {
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = outbox.recv() => event,
+            () = ending.cancelled() => None,
+        };
+        let Some(event) = event else { return };
+        if let Err(error) = sender.send(&event, &[]).await {
+            tracing::debug!(%error, "the daemon no longer takes events");
+            return;
+        }
+    }
+}

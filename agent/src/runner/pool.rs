@@ -1,0 +1,235 @@
+//! The threads that run a model, behind a bounded queue.
+//!
+//! Each model has threads of its own, so one that hangs does not hold up the others. An inference cannot be
+//! cancelled: when its deadline passes, the caller is answered and the thread counted as stuck until it comes
+//! back. When every thread of a model is stuck the process has to end, and the daemon starts another.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use muster_engine::{EngineError, Tensor};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::{figures::Times, models::Loaded};
+
+/// Requests of one model that wait. More would only wait longer than their callers do.
+pub(crate) const QUEUE: usize = 64;
+
+/// The least time an inference gets, however small the latency budget is.
+const MIN_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Times the latency budget after which an inference counts as hanging.
+const DEADLINE_FACTOR: u32 = 10;
+
+/// What the engine made of a request.
+pub(crate) type Ran = (Result<Vec<Tensor>, EngineError>, Times);
+
+/// Why a request has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoResult {
+    /// The queue is full, or the request waited in it until its deadline.
+    Busy,
+    /// The engine did not answer before the deadline.
+    Timeout(Times),
+}
+
+/// The threads of one model. They end when this is dropped.
+pub(crate) struct Pool {
+    jobs: mpsc::Sender<Job>,
+    stuck: Arc<AtomicUsize>,
+    workers: usize,
+    all_stuck: Arc<Notify>,
+}
+
+struct Job {
+    version: Arc<Loaded>,
+    inputs: Vec<(String, Tensor)>,
+    accepted: Instant,
+    started: oneshot::Sender<Instant>,
+    done: oneshot::Sender<Ran>,
+    phase: Arc<Mutex<Phase>>,
+}
+
+/// Who gave up on a run first: the worker by finishing, or the caller by its deadline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Finished,
+    TimedOut,
+}
+
+impl Pool {
+    /// Starts one thread for each core. `all_stuck` is notified when none of them comes back.
+    pub(crate) fn start(all_stuck: Arc<Notify>) -> std::io::Result<Self> {
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let queue = Arc::new(Mutex::new(queue));
+        let stuck = Arc::new(AtomicUsize::new(0));
+        for _ in 0..workers {
+            let (queue, stuck) = (Arc::clone(&queue), Arc::clone(&stuck));
+            thread::Builder::new().name("inference".into()).spawn(move || work(&queue, &stuck))?;
+        }
+        Ok(Self { jobs, stuck, workers, all_stuck })
+    }
+
+    /// Runs `version` on `inputs`. Must not be dropped half way, or what happened is not counted: the callers'
+    /// connections come and go, so spawn it.
+    pub(crate) async fn run(
+        &self,
+        version: Arc<Loaded>,
+        inputs: Vec<(String, Tensor)>,
+    ) -> Result<Ran, NoResult> {
+        let deadline = deadline(&version);
+        let (started, starts) = oneshot::channel();
+        let (done, result) = oneshot::channel();
+        let phase = Arc::new(Mutex::new(Phase::Running));
+        let accepted = Instant::now();
+        let job = Job { version, inputs, accepted, started, done, phase: Arc::clone(&phase) };
+        self.jobs.try_send(job).map_err(|_| NoResult::Busy)?;
+        // A job whose `starts` is dropped is skipped by the workers.
+        let Ok(Ok(began)) = tokio::time::timeout(deadline, starts).await else { return Err(NoResult::Busy) };
+        if let Ok(Ok(ran)) = tokio::time::timeout_at((began + deadline).into(), result).await {
+            return Ok(ran);
+        }
+        self.give_up(&phase);
+        Err(NoResult::Timeout(Times { queue: began - accepted, compute: began.elapsed() }))
+    }
+
+    /// A result that came in the same moment is dropped: the caller was promised an answer by now.
+    fn give_up(&self, phase: &Mutex<Phase>) {
+        let mut phase = phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if *phase == Phase::Running {
+            *phase = Phase::TimedOut;
+            if self.stuck.fetch_add(1, Ordering::SeqCst) + 1 >= self.workers {
+                self.all_stuck.notify_one();
+            }
+        }
+    }
+}
+
+fn deadline(version: &Loaded) -> Duration {
+    let budget = Duration::from_millis(version.budgets.latency_ms.into());
+    (budget * DEADLINE_FACTOR).max(MIN_DEADLINE)
+}
+
+fn work(queue: &Mutex<mpsc::Receiver<Job>>, stuck: &AtomicUsize) {
+    loop {
+        // The guard lives for the waiting only: one idle worker waits for a job, the others for the guard.
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        let Some(job) = job else { return };
+        run(job, stuck);
+    }
+}
+
+fn run(job: Job, stuck: &AtomicUsize) {
+    let began = Instant::now();
+    if job.started.send(began).is_err() {
+        return;
+    }
+    let result = job.version.session.run(&job.inputs);
+    let times = Times { queue: began - job.accepted, compute: began.elapsed() };
+    let mut phase = job.phase.lock().unwrap_or_else(PoisonError::into_inner);
+    match *phase {
+        Phase::TimedOut => {
+            stuck.fetch_sub(1, Ordering::SeqCst);
+        }
+        Phase::Running | Phase::Finished => {
+            *phase = Phase::Finished;
+            // A caller whose deadline passed just now has been answered.
+            let _ = job.done.send((result, times));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runner::figures::Figures;
+    use muster_engine::Session;
+    use shared::manifest::{Budgets, TensorSpec};
+    use std::sync::mpsc as blocking;
+
+    /// Hangs until the other end of its channel is dropped.
+    struct Hanging(Mutex<blocking::Receiver<()>>, Arc<AtomicUsize>);
+
+    impl Session for Hanging {
+        fn inputs(&self) -> &[TensorSpec] {
+            &[]
+        }
+        fn outputs(&self) -> &[TensorSpec] {
+            &[]
+        }
+        fn run(&self, _: &[(String, Tensor)]) -> Result<Vec<Tensor>, EngineError> {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            let _ = self.0.lock().unwrap().recv();
+            Ok(vec![])
+        }
+        fn warm(&self) -> Result<(), EngineError> {
+            Ok(())
+        }
+    }
+
+    fn hanging() -> (Arc<Loaded>, blocking::Sender<()>, Arc<AtomicUsize>) {
+        let (release, hang) = blocking::channel();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let id: shared::ReleaseId = "m@1".parse().unwrap();
+        let loaded = Loaded {
+            release: id.clone(),
+            session: Box::new(Hanging(Mutex::new(hang), Arc::clone(&runs))),
+            budgets: Budgets { latency_ms: 1, ..Budgets::default() },
+            figures: Arc::new(Figures::new(id, Arc::default())),
+            _gone: oneshot::channel().0,
+        };
+        (Arc::new(loaded), release, runs)
+    }
+
+    #[tokio::test]
+    async fn when_every_worker_hangs_the_callers_are_answered_and_the_process_is_told() {
+        let all_stuck = Arc::new(Notify::new());
+        let pool = Arc::new(Pool::start(Arc::clone(&all_stuck)).unwrap());
+        let (loaded, release, runs) = hanging();
+        let waiting = pool.workers + QUEUE;
+        let calls: Vec<_> = (0..waiting + pool.workers + 1)
+            .map(|_| {
+                let (pool, loaded) = (Arc::clone(&pool), Arc::clone(&loaded));
+                tokio::spawn(async move { pool.run(loaded, vec![]).await })
+            })
+            .collect();
+        let (mut timeouts, mut busy) = (0, 0);
+        for call in calls {
+            match call.await.unwrap() {
+                Err(NoResult::Timeout(times)) => {
+                    assert!(times.compute >= MIN_DEADLINE);
+                    timeouts += 1;
+                }
+                Err(NoResult::Busy) => busy += 1,
+                Ok(_) => panic!("a hanging model cannot answer"),
+            }
+        }
+        assert_eq!(timeouts, pool.workers);
+        assert!(busy > QUEUE, "what waited until its deadline and what found the queue full");
+        all_stuck.notified().await;
+
+        drop(release);
+        let answered = loop {
+            match pool.run(Arc::clone(&loaded), vec![]).await {
+                Ok((result, _)) => break result,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!(answered, Ok(vec![]), "threads that came back work again");
+        assert_eq!(runs.load(Ordering::SeqCst), pool.workers + 1, "nobody waits for what is skipped");
+        let recovered = async {
+            while pool.stuck.load(Ordering::SeqCst) > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), recovered).await.unwrap();
+    }
+}

@@ -1,0 +1,123 @@
+//! What the daemon tells the runner, and what it hears back.
+//!
+//! The enums are tagged from outside: serde cannot read a histogram, whose keys are numbers, through a tag inside.
+
+use serde::{Deserialize, Serialize};
+use shared::{
+    Digest, ReleaseId,
+    manifest::{Budgets, Manifest, TensorSpec},
+    telemetry::VersionFigures,
+};
+
+/// From the daemon to the runner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Accept callers on these listening sockets, which travel as descriptors: TCP first, then Unix.
+    Listeners {
+        /// Whether there is a TCP listener.
+        tcp: bool,
+        /// Whether there is a Unix listener.
+        unix: bool,
+    },
+    /// Load a version beside those that are loaded; the model travels as a descriptor.
+    Load(Box<LoadRequest>),
+    /// Let this loaded version answer the requests for its model from now on.
+    Switch {
+        /// Which version.
+        release: ReleaseId,
+    },
+    /// Drop a version once the requests that it is answering are answered.
+    Unload {
+        /// Which version.
+        release: ReleaseId,
+    },
+    /// Answer what was accepted, tell the last figures, end.
+    Shutdown,
+}
+
+/// What the runner must know to load a version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoadRequest {
+    /// Which version.
+    pub release: ReleaseId,
+    /// Digest of the model; it is checked at every load.
+    pub model_digest: Digest,
+    /// What goes in.
+    pub inputs: Vec<TensorSpec>,
+    /// What comes out.
+    pub outputs: Vec<TensorSpec>,
+    /// What the model may cost.
+    pub budgets: Budgets,
+}
+
+impl LoadRequest {
+    /// The load that a manifest asks for.
+    #[must_use]
+    pub fn from_manifest(manifest: &Manifest) -> Self {
+        Self {
+            release: manifest.release.clone(),
+            model_digest: manifest.model.digest,
+            inputs: manifest.inputs.clone(),
+            outputs: manifest.outputs.clone(),
+            budgets: manifest.budgets,
+        }
+    }
+}
+
+/// From the runner to the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Callers are accepted.
+    Ready,
+    /// A version is loaded and warm.
+    Loaded {
+        /// Which version.
+        release: ReleaseId,
+        /// Time to load and warm.
+        load_ms: u64,
+        /// Resident memory that it added.
+        memory_kib: u64,
+    },
+    /// A version could not be loaded.
+    LoadFailed {
+        /// Which version.
+        release: ReleaseId,
+        /// Why.
+        detail: String,
+    },
+    /// A version answers from now on.
+    Switched {
+        /// Which version.
+        release: ReleaseId,
+    },
+    /// A switch named a version that is not loaded.
+    SwitchFailed {
+        /// Which version.
+        release: ReleaseId,
+        /// Why.
+        detail: String,
+    },
+    /// What a version did since it was last told: at the latest 20 ms after a failure, each second otherwise.
+    Observed(Box<VersionFigures>),
+    /// A version is dropped, or was not there.
+    Unloaded {
+        /// Which version.
+        release: ReleaseId,
+    },
+    /// The process ended. Made by the daemon's side; always the last.
+    #[serde(skip)]
+    Exited(Exit),
+}
+
+/// How a runner ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit status, when it ended by itself. [`EXIT_STUCK`](super::EXIT_STUCK) is one of them.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// For people.
+    pub detail: String,
+}

@@ -1,0 +1,147 @@
+//! The inference call: read → queue → run → check → count → answer.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Bytes,
+    extract::{Path, State, rejection::BytesRejection},
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use muster_engine::{EngineError, Tensor, WrongOutput, outputs_are_finite, outputs_match};
+
+use super::{
+    error::ServingError,
+    find_model, find_version,
+    wire::{self, Inference},
+};
+use crate::runner::{
+    figures::{Outcome, Times},
+    models::{Loaded, Model, Models},
+    pool::NoResult,
+    recent::{Answered, top_class},
+};
+
+/// Inference by the version that answers at the moment.
+pub(super) async fn active(
+    State(models): State<Arc<Models>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ServingError> {
+    serve(&models, &name, None, &headers, body).await
+}
+
+/// Inference by a version that the caller names.
+pub(super) async fn version(
+    State(models): State<Arc<Models>>,
+    Path((name, version)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ServingError> {
+    serve(&models, &name, Some(&version), &headers, body).await
+}
+
+async fn serve(
+    models: &Models,
+    name: &str,
+    version: Option<&str>,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ServingError> {
+    let model = find_model(models, name)?;
+    let loaded = find_version(&model, name, version)?;
+    let refused = |error: ServingError| {
+        loaded.figures.turned_away(Outcome::BadRequest);
+        error
+    };
+    let body = body.map_err(|rejection| refused(unreadable(&rejection)))?;
+    let mut request = wire::read(headers, &body).map_err(refused)?;
+    let wanted = request.wanted(loaded.outputs()).map_err(refused)?;
+    let id = request.id.take().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    // Spawned, so that a caller who hangs up does not take the evidence along.
+    let counted = tokio::spawn(run_and_count(model, Arc::clone(&loaded), request, id.clone())).await;
+    let outputs = counted.map_err(|error| ServingError::Model(error.to_string()))??;
+    wire::write(&loaded.release, &id, loaded.outputs(), &outputs, &wanted)
+}
+
+fn unreadable(rejection: &BytesRejection) -> ServingError {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return ServingError::TooLarge(format!("the body is larger than {} bytes", super::MAX_BODY_BYTES));
+    }
+    ServingError::BadRequest(rejection.body_text())
+}
+
+async fn run_and_count(
+    model: Arc<Model>,
+    loaded: Arc<Loaded>,
+    request: Inference,
+    id: String,
+) -> Result<Vec<Tensor>, ServingError> {
+    let (ran, times) = match model.pool.run(Arc::clone(&loaded), request.inputs).await {
+        Ok(ran) => ran,
+        Err(no_result) => return Err(count_no_result(&loaded, no_result)),
+    };
+    match judge(&loaded, ran) {
+        Ok(outputs) => {
+            // Remembered first: a caller who has the answer may send the label at once.
+            if let Some(top_class) = top_class(&outputs) {
+                model.recent().insert(id, Answered { figures: Arc::clone(&loaded.figures), top_class });
+            }
+            loaded.figures.answered(Outcome::Ok, times, is_slow(&loaded, times));
+            Ok(outputs)
+        }
+        Err((Outcome::BadRequest, error)) => {
+            loaded.figures.turned_away(Outcome::BadRequest);
+            Err(error)
+        }
+        Err((outcome, error)) => {
+            loaded.figures.answered(outcome, times, is_slow(&loaded, times));
+            Err(error)
+        }
+    }
+}
+
+fn count_no_result(loaded: &Loaded, no_result: NoResult) -> ServingError {
+    match no_result {
+        NoResult::Busy => {
+            loaded.figures.turned_away(Outcome::Busy);
+            ServingError::Busy(format!("'{}' is busy; try again in a moment", loaded.release.model))
+        }
+        NoResult::Timeout(times) => {
+            loaded.figures.answered(Outcome::Timeout, times, true);
+            ServingError::Timeout(format!("{} did not answer before its deadline", loaded.release))
+        }
+    }
+}
+
+/// What the engine said against what the manifest promises.
+fn judge(
+    loaded: &Loaded,
+    ran: Result<Vec<Tensor>, EngineError>,
+) -> Result<Vec<Tensor>, (Outcome, ServingError)> {
+    let outputs = ran.map_err(|error| match error {
+        EngineError::Input(text) => (Outcome::BadRequest, ServingError::BadRequest(text)),
+        EngineError::Load(_) | EngineError::Run(_) | EngineError::Panic { .. } => {
+            (Outcome::EngineError, failed(loaded, &error.to_string()))
+        }
+    })?;
+    outputs_match(loaded.outputs(), &outputs)
+        .and_then(|()| outputs_are_finite(loaded.outputs(), &outputs))
+        .map_err(|wrong| {
+        let outcome = match &wrong {
+            WrongOutput::NotFinite(_) => Outcome::NonFinite,
+            WrongOutput::Count { .. } | WrongOutput::Mismatch { .. } => Outcome::WrongShape,
+        };
+        (outcome, failed(loaded, &wrong.to_string()))
+    })?;
+    Ok(outputs)
+}
+
+fn failed(loaded: &Loaded, text: &str) -> ServingError {
+    ServingError::Model(format!("{}: {text}", loaded.release))
+}
+
+fn is_slow(loaded: &Loaded, times: Times) -> bool {
+    times.compute.as_millis() > u128::from(loaded.budgets.latency_ms)
+}

@@ -1,0 +1,213 @@
+//! A runner with its listeners, and an HTTP client for them.
+#![allow(dead_code)] // each test file uses its part
+
+use std::{
+    fs::File,
+    io::Write,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use muster_agent::runner::{Command, Event, LoadRequest, RunnerProcess};
+use muster_engine::onnx::GraphProto;
+use serde_json::{Value, json};
+use shared::{Digest, ReleaseId, manifest::Budgets};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::mpsc,
+    time::timeout,
+};
+
+use crate::onnx::{bytes, fixed, graph, node, value};
+
+/// Longest wait for anything: far above what a loaded machine needs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn exe() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_muster-agent"))
+}
+
+pub fn scale(factor: f32) -> GraphProto {
+    crate::onnx::scale(factor, vec![fixed(2)])
+}
+
+pub fn divide_by_itself() -> GraphProto {
+    let two = || vec![fixed(2)];
+    // Warm on zeros, which gives NaN: that is an answer like any other until somebody checks it.
+    graph(vec![node("Div", &["x", "x"], &["y"])], vec![], vec![value("x", two())], vec![value("y", two())])
+}
+
+pub fn release(version: u32) -> ReleaseId {
+    format!("m@{version}").parse().unwrap()
+}
+
+pub fn load_request(version: u32, model: &GraphProto) -> LoadRequest {
+    let model = bytes(model.clone());
+    let inspected = muster_engine::inspect(&model).unwrap();
+    LoadRequest {
+        release: release(version),
+        model_digest: Digest::of(&model),
+        inputs: inspected.inputs,
+        outputs: inspected.outputs,
+        budgets: Budgets::default(),
+    }
+}
+
+pub fn file_of(content: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    file
+}
+
+pub fn model_file(model: &GraphProto) -> File {
+    file_of(&bytes(model.clone()))
+}
+
+pub async fn next(events: &mut mpsc::Receiver<Event>) -> Event {
+    timeout(PATIENCE, events.recv()).await.expect("no event in time").expect("events ended")
+}
+
+pub struct Rig {
+    pub runner: RunnerProcess,
+    pub events: mpsc::Receiver<Event>,
+    pub tcp: SocketAddr,
+    pub unix: PathBuf,
+    tcp_listener: std::net::TcpListener,
+    unix_listener: std::os::unix::net::UnixListener,
+    _directory: tempfile::TempDir,
+}
+
+impl Rig {
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let unix = directory.path().join("socket");
+        let tcp_listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let unix_listener = std::os::unix::net::UnixListener::bind(&unix).unwrap();
+        let tcp = tcp_listener.local_addr().unwrap();
+        let (runner, events) = RunnerProcess::spawn(exe()).unwrap();
+        let mut rig = Self { runner, events, tcp, unix, tcp_listener, unix_listener, _directory: directory };
+        rig.hand_over().await;
+        rig
+    }
+
+    pub async fn restart(&mut self) {
+        (self.runner, self.events) = RunnerProcess::spawn(exe()).unwrap();
+        self.hand_over().await;
+    }
+
+    async fn hand_over(&mut self) {
+        let files: Vec<OwnedFd> = vec![
+            self.tcp_listener.try_clone().unwrap().into(),
+            self.unix_listener.try_clone().unwrap().into(),
+        ];
+        self.runner.send(Command::Listeners { tcp: true, unix: true }, files).await.unwrap();
+        assert_eq!(next(&mut self.events).await, Event::Ready);
+    }
+
+    /// The next event that is not about figures.
+    pub async fn step(&mut self) -> Event {
+        loop {
+            match next(&mut self.events).await {
+                Event::Observed(_) => {}
+                event => return event,
+            }
+        }
+    }
+
+    pub async fn load(&mut self, version: u32, model: GraphProto) {
+        let request = Box::new(load_request(version, &model));
+        self.runner.send(Command::Load(request), vec![model_file(&model).into()]).await.unwrap();
+        let event = self.step().await;
+        assert!(matches!(&event, Event::Loaded { release: r, .. } if *r == release(version)), "{event:?}");
+    }
+
+    pub async fn switch(&mut self, version: u32) {
+        self.runner.send(Command::Switch { release: release(version) }, vec![]).await.unwrap();
+        assert_eq!(self.step().await, Event::Switched { release: release(version) });
+    }
+
+    pub async fn unload(&mut self, version: u32) {
+        self.runner.send(Command::Unload { release: release(version) }, vec![]).await.unwrap();
+        assert_eq!(self.step().await, Event::Unloaded { release: release(version) });
+    }
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.text()))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+pub fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}"))
+}
+
+pub fn int(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("not a number: {value}"))
+}
+
+/// A request for `x` with JSON data, nested or flat.
+pub fn request(data: Value) -> Value {
+    json!({ "inputs": [{ "name": "x", "shape": [2], "datatype": "FP32", "data": data }] })
+}
+
+pub async fn infer(tcp: &SocketAddr, data: Value) -> Answer {
+    post(tcp, "/v2/models/m/infer", &[], request(data).to_string().into()).await
+}
+
+pub async fn get(tcp: &SocketAddr, path: &str) -> Answer {
+    exchange(tokio::net::TcpStream::connect(tcp).await.unwrap(), "GET", path, &[], vec![]).await
+}
+
+pub async fn post(tcp: &SocketAddr, path: &str, headers: &[(&str, String)], body: Vec<u8>) -> Answer {
+    exchange(tokio::net::TcpStream::connect(tcp).await.unwrap(), "POST", path, headers, body).await
+}
+
+pub async fn call_unix(socket: &Path, method: &str, path: &str, body: Vec<u8>) -> Answer {
+    exchange(tokio::net::UnixStream::connect(socket).await.unwrap(), method, path, &[], body).await
+}
+
+/// One HTTP exchange on a connection of its own.
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    method: &str,
+    path: &str,
+    headers: &[(&str, String)],
+    body: Vec<u8>,
+) -> Answer {
+    let extra: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{extra}\r\n"
+    );
+    stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("no answer in time").unwrap();
+    parse(&Bytes::from(answer))
+}
+
+fn parse(answer: &Bytes) -> Answer {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("no end of the headers");
+    let head = std::str::from_utf8(&answer[..end]).unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let header = |line: &str| {
+        let (name, value) = line.split_once(": ").unwrap();
+        (name.parse::<hyper::header::HeaderName>().unwrap(), value.parse().unwrap())
+    };
+    Answer { status, headers: lines.map(header).collect(), body: answer[end + 4..].to_vec() }
+}

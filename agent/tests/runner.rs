@@ -1,0 +1,186 @@
+//! The runner process, driven as the daemon drives it: through the real binary and real sockets.
+#![allow(clippy::unwrap_used)] // a panic is the failure report
+
+#[path = "../../shared/engine/tests/support/mod.rs"]
+mod onnx;
+mod rig;
+
+use std::time::{Duration, Instant};
+
+use muster_agent::runner::{Command, Event, RunnerProcess};
+use rig::{Rig, call_unix, exe, infer, int, load_request, model_file, next, text};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_model_answers_json_and_binary_over_tcp_and_unix() {
+    let mut rig = Rig::start().await;
+    rig.load(1, rig::scale(2.0)).await;
+    rig.switch(1).await;
+
+    let answer = infer(&rig.tcp, json!([[1.5, -2.0]])).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let body = answer.json();
+    assert_eq!((text(&body["model_name"]), text(&body["model_version"])), ("m", "1"));
+    assert_eq!(body["outputs"][0]["data"], json!([3.0, -4.0]));
+    assert!(!text(&body["id"]).is_empty(), "an inference without an id gets one");
+
+    let header = json!({ "id": "mine", "parameters": { "binary_data_output": true }, "inputs": [
+        { "name": "x", "shape": [2], "datatype": "FP32", "parameters": { "binary_data_size": 8 } } ] });
+    let header = header.to_string();
+    let mut body = header.clone().into_bytes();
+    body.extend([1.0_f32, 2.0].iter().flat_map(|value| value.to_le_bytes()));
+    let headers = [("inference-header-content-length", header.len().to_string())];
+    let answer = rig::post(&rig.tcp, "/v2/models/m/infer", &headers, body).await;
+    let json_length: usize =
+        answer.headers["inference-header-content-length"].to_str().unwrap().parse().unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&answer.body[..json_length]).unwrap();
+    assert_eq!((text(&body["id"]), int(&body["outputs"][0]["parameters"]["binary_data_size"])), ("mine", 8));
+    let expected: Vec<u8> = [2.0_f32, 4.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    assert_eq!(answer.body[json_length..], expected);
+
+    for path in [
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/m",
+        "/v2/models/m/versions/1/ready",
+        "/v2/models/stats",
+        "/v2/models/m/config",
+    ] {
+        assert_eq!(call_unix(&rig.unix, "GET", path, vec![]).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn errors_are_json_with_a_string_error_and_the_right_status() {
+    let mut rig = Rig::start().await;
+    rig.load(1, rig::scale(2.0)).await;
+    rig.switch(1).await;
+    let cases = [
+        ("/v2/models/nobody/infer", json!({ "inputs": [] }), 404),
+        ("/v2/models/m/versions/7/infer", json!({ "inputs": [] }), 404),
+        ("/v2/models/m/infer", json!({ "inputs": "none" }), 400),
+        ("/v2/models/m/infer", rig::request(json!([1, 2, 3])), 400),
+        ("/v2/models/m/infer", json!({ "inputs": [{ "name": "x", "shape": [2], "datatype": "FP32" }] }), 400),
+        ("/v2/repository/models/m/load", json!({}), 403),
+        ("/muster/v1/feedback", json!({ "model": "m", "id": "unknown", "label": 1 }), 404),
+    ];
+    for (path, body, status) in cases {
+        let answer = rig::post(&rig.tcp, path, &[], body.to_string().into()).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+        assert!(answer.json()["error"].is_string(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_swap_under_load_fails_no_request() {
+    let mut rig = Rig::start().await;
+    rig.load(1, rig::scale(1.0)).await;
+    rig.switch(1).await;
+    let (stop, tcp) = (tokio_util::sync::CancellationToken::new(), rig.tcp);
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                let mut versions = std::collections::BTreeSet::new();
+                while !stop.is_cancelled() {
+                    let answer = infer(&tcp, json!([1.0, 2.0])).await;
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    let body = answer.json();
+                    let version: f64 = text(&body["model_version"]).parse().unwrap();
+                    assert_eq!(
+                        body["outputs"][0]["data"],
+                        json!([version, 2.0 * version]),
+                        "one version answers whole"
+                    );
+                    versions.insert(version.to_string());
+                }
+                versions.len()
+            })
+        })
+        .collect();
+    for version in 2..=12_u32 {
+        rig.load(version, rig::scale(f32::from(u8::try_from(version).unwrap()))).await;
+        rig.switch(version).await;
+        rig.unload(version - 1).await;
+    }
+    stop.cancel();
+    for caller in callers {
+        assert!(caller.await.unwrap() >= 1);
+    }
+}
+
+#[tokio::test]
+async fn a_nan_is_an_error_to_the_caller_and_told_to_the_daemon_at_once() {
+    let mut rig = Rig::start().await;
+    rig.load(1, rig::divide_by_itself()).await;
+    rig.switch(1).await;
+    let answer = infer(&rig.tcp, json!([0.0, 1.0])).await;
+    assert_eq!(answer.status, 500);
+    assert!(text(&answer.json()["error"]).contains("NaN or infinite"));
+    let asked = Instant::now();
+    let Event::Observed(figures) = next(&mut rig.events).await else { panic!("no figures") };
+    assert_eq!((figures.counts.non_finite, figures.counts.ok), (1, 0));
+    assert_eq!(figures.latency_ms.count(), 1);
+    assert!(asked.elapsed() < Duration::from_millis(900), "a failure does not wait for the interval");
+}
+
+#[tokio::test]
+async fn a_label_counts_for_the_version_that_answered() {
+    let mut rig = Rig::start().await;
+    rig.load(1, rig::scale(1.0)).await;
+    rig.switch(1).await;
+    let id = text(&infer(&rig.tcp, json!([0.1, 0.9])).await.json()["id"]).to_owned();
+    rig.load(2, rig::scale(1.0)).await;
+    rig.switch(2).await;
+    let label = json!({ "model": "m", "id": id, "label": 1 }).to_string();
+    let first = rig::post(&rig.tcp, "/muster/v1/feedback", &[], label.clone().into()).await;
+    assert_eq!((first.status, &first.json()["correct"]), (200, &json!(true)));
+    assert_eq!(rig::post(&rig.tcp, "/muster/v1/feedback", &[], label.into()).await.status, 404, "once only");
+    loop {
+        if let Event::Observed(figures) = next(&mut rig.events).await
+            && figures.labels.correct == 1
+        {
+            assert_eq!(figures.release.to_string(), "m@1");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_killed_runner_is_told_and_its_successor_answers_on_the_same_sockets() {
+    let mut rig = Rig::start().await;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(rig.runner.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let Event::Exited(exit) = next(&mut rig.events).await else { panic!("not told") };
+    assert_eq!(exit.signal, Some(9));
+    // Nobody accepts now, and still nobody is refused.
+    let tcp = rig.tcp;
+    let caller = tokio::spawn(async move { rig::get(&tcp, "/v2/health/live").await.status });
+    rig.restart().await;
+    assert_eq!(caller.await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn a_model_of_another_digest_is_not_loaded() {
+    let mut rig = Rig::start().await;
+    let mut request = load_request(1, &rig::scale(2.0));
+    request.model_digest = shared::Digest::of(b"another");
+    let file = model_file(&rig::scale(2.0));
+    rig.runner.send(Command::Load(Box::new(request)), vec![file.into()]).await.unwrap();
+    let Event::LoadFailed { detail, .. } = next(&mut rig.events).await else { panic!("it was loaded") };
+    assert!(detail.contains("digest"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_shutdown_and_a_dropped_handle_end_the_process() {
+    let mut rig = Rig::start().await;
+    rig.runner.send(Command::Shutdown, vec![]).await.unwrap();
+    let Event::Exited(exit) = next(&mut rig.events).await else { panic!("not told") };
+    assert_eq!(exit.code, Some(0), "{}", exit.detail);
+
+    let (runner, mut events) = RunnerProcess::spawn(exe()).unwrap();
+    drop(runner);
+    let Event::Exited(exit) = next(&mut events).await else { panic!("not told") };
+    assert_eq!(exit.signal, Some(9), "{}", exit.detail);
+}

@@ -1,0 +1,124 @@
+//! The HTTPS API: one file per resource, one table of routes.
+//!
+//! Handlers take what the route's guard let through, ask the store or the executor, and answer. What all requests
+//! share happens in the outermost layers: a request id, a bound on the body, problem documents for every error.
+
+// The macro that documents handlers repeats their parameter types in full.
+#![allow(unused_qualifications)]
+// A problem is made once for a failed request; a box around it would only be in the way.
+#![allow(clippy::result_large_err)]
+
+mod audit;
+mod devices;
+mod enroll;
+mod enroll_tokens;
+mod health;
+mod layers;
+mod metadata;
+mod models;
+pub mod problem;
+mod rollouts;
+pub mod routes;
+mod tokens;
+
+use std::sync::Arc;
+
+use axum::{Extension, Router, extract::DefaultBodyLimit, middleware};
+use utoipa::openapi::{
+    ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, OpenApiVersion,
+    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt},
+    routes,
+};
+
+use crate::{app::App, auth::Permission, config::Limits};
+use routes::Table;
+
+pub use audit::AuditView;
+pub use devices::{DeviceList, DeviceView, ReleaseOnDevice, SetLabels, SetQuarantine, WhyView};
+pub use enroll_tokens::{CreateEnrollToken, CreatedEnrollToken};
+pub use models::{Figures, ModelSummary, Published, ReleaseView};
+pub use rollouts::{Order, OrderBody, PlanView, RolloutSummaryView, RolloutView, StartRollout};
+pub use routes::RouteSpec;
+pub use tokens::{CreateToken, CreatedToken, TokenView};
+
+/// What handlers share.
+pub type Shared = Arc<App>;
+
+/// Largest body of everything but a publication: a start of a rollout with a long list of devices.
+const MAX_BODY_BYTES: usize = 256 * 1_024;
+
+/// Every route with its permission, its handler and its documentation.
+#[must_use]
+pub fn table(upload_mib: u32) -> Table {
+    Table { router: OpenApiRouter::with_openapi(description()), specs: Vec::new() }
+        .open(routes!(health::healthz))
+        .open(routes!(health::readyz))
+        .open(routes!(health::openapi))
+        .open(routes!(enroll::enroll))
+        .needs(Permission::Read, routes!(health::metrics))
+        .needs(Permission::Read, routes!(models::list))
+        .needs(Permission::Read, routes!(models::versions))
+        .needs(Permission::Publish, routes!(models::publish).layer(models::upload_limit(upload_mib)))
+        .needs(Permission::Read, routes!(models::show))
+        .needs(Permission::Read, routes!(models::figures))
+        .needs(Permission::Read, routes!(rollouts::plan))
+        .needs(Permission::Read, routes!(rollouts::list))
+        .needs(Permission::Operate, routes!(rollouts::start))
+        .needs(Permission::Read, routes!(rollouts::show))
+        .needs(Permission::Read, routes!(rollouts::events))
+        .needs(Permission::Operate, routes!(rollouts::order))
+        .needs(Permission::Read, routes!(devices::list))
+        .needs(Permission::Read, routes!(devices::show))
+        .needs(Permission::Operate, routes!(devices::set_labels))
+        .needs(Permission::Operate, routes!(devices::set_quarantine))
+        .needs(Permission::Operate, routes!(devices::revoke))
+        .needs(Permission::Read, routes!(devices::why))
+        .needs(Permission::Operate, routes!(enroll_tokens::create))
+        .needs(Permission::Administer, routes!(tokens::list))
+        .needs(Permission::Administer, routes!(tokens::create))
+        .needs(Permission::Administer, routes!(tokens::revoke))
+        .needs(Permission::Read, routes!(metadata::show))
+        .needs(Permission::Administer, routes!(audit::list))
+}
+
+/// The whole API.
+pub fn router(app: Shared) -> Router {
+    let (router, _) = table(app.limits.upload_mib).router.split_for_parts();
+    router
+        .fallback(layers::no_such_path)
+        .with_state(app.clone())
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(Extension(app.clone()))
+        .layer(middleware::from_fn_with_state(app, layers::finish))
+}
+
+/// The OpenAPI document.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    table(Limits::default().upload_mib).router.split_for_parts().1
+}
+
+/// Every route with the permission it needs.
+#[must_use]
+pub fn route_specs() -> Vec<RouteSpec> {
+    table(Limits::default().upload_mib).specs
+}
+
+fn description() -> OpenApi {
+    let token = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+    let components = ComponentsBuilder::new().security_scheme("token", token).build();
+    OpenApiBuilder::new()
+        .openapi(OpenApiVersion::Version31)
+        .info(
+            InfoBuilder::new()
+                .title("Muster")
+                .version("1")
+                .description(Some("Publishes models, rolls them out, and answers what runs where and why."))
+                .build(),
+        )
+        .components(Some(components))
+        .build()
+}

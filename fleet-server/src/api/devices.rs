@@ -1,0 +1,336 @@
+//! Devices.
+
+use axum::{
+    Extension, Json,
+    extract::{Path, Query, State},
+    http::StatusCode,
+};
+use fleet_core::Selector;
+use serde::{Deserialize, Serialize};
+use shared::{
+    DeviceId,
+    device::{Inventory, Labels},
+    telemetry::DeviceHealth,
+};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Shared,
+    enroll_tokens::check_labels,
+    problem::{Answer, Problem},
+    routes::Caller,
+};
+use crate::{
+    rollouts,
+    store::{Desired, DeviceRow, Store, StoreError},
+};
+
+/// Rollouts that `why` looks through, newest first.
+const WHY_ROLLOUTS: usize = 50;
+
+/// Which devices.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+pub struct DevicesQuery {
+    /// A selector, such as `site=berlin`; all when absent.
+    selector: Option<String>,
+    /// Devices after this name, for the next page.
+    #[serde(default)]
+    after: String,
+}
+
+/// A page of devices.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DeviceList {
+    /// Devices by name.
+    pub devices: Vec<DeviceView>,
+    /// Give it as `after` for the next page; absent on the last.
+    pub next: Option<String>,
+}
+
+/// A model on a device.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReleaseOnDevice {
+    /// The model.
+    pub model: String,
+    /// The version it keeps.
+    pub committed: Option<String>,
+    /// The version on its way or on probation.
+    pub candidate: Option<String>,
+    /// Step of the candidate.
+    pub step: String,
+}
+
+/// A device.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DeviceView {
+    /// Its name.
+    pub id: String,
+    /// Its labels.
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    pub labels: Labels,
+    /// Holds a connection.
+    pub connected: bool,
+    /// When it was last heard of, in milliseconds since 1970.
+    pub last_seen: Option<u64>,
+    /// When it joined.
+    pub enrolled_at: u64,
+    /// Taken out of every rollout.
+    pub quarantined: bool,
+    /// Not let in any more.
+    pub revoked: bool,
+    /// What it runs.
+    pub models: Vec<ReleaseOnDevice>,
+    /// What it shall run.
+    pub desired: Vec<String>,
+    /// Number of its desired state.
+    pub generation: u64,
+    /// The newest desired state that it has verified.
+    pub seen_generation: u64,
+    /// What it is.
+    #[schema(value_type = Object)]
+    pub inventory: Inventory,
+    /// How it is.
+    #[schema(value_type = Option<Object>)]
+    pub health: Option<DeviceHealth>,
+}
+
+/// New labels of a device.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetLabels {
+    /// All its labels; those not named are removed.
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    pub labels: Labels,
+}
+
+/// Whether rollouts pass a device over.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetQuarantine {
+    /// True to take it out of every rollout.
+    pub quarantined: bool,
+}
+
+/// Why a device runs what it runs.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct WhyView {
+    /// The device.
+    pub device: DeviceView,
+    /// The chain of reasons, newest first, for people.
+    pub reasons: Vec<String>,
+}
+
+impl DeviceView {
+    fn of(row: DeviceRow, desired: Desired) -> Self {
+        let model = |state: shared::report::ModelState| ReleaseOnDevice {
+            model: state.model.to_string(),
+            committed: state.committed.map(|release| release.to_string()),
+            candidate: state.candidate.map(|release| release.to_string()),
+            step: state.step,
+        };
+        Self {
+            id: row.id.to_string(),
+            labels: row.labels,
+            connected: row.connected,
+            last_seen: row.last_seen.map(|at| at.as_millis()),
+            enrolled_at: row.enrolled_at.as_millis(),
+            quarantined: row.quarantined,
+            revoked: row.revoked,
+            models: row.models.into_iter().map(model).collect(),
+            desired: desired.assignments.iter().map(|assignment| assignment.release.to_string()).collect(),
+            generation: desired.generation.0,
+            seen_generation: row.seen_generation.0,
+            inventory: row.inventory,
+            health: row.health,
+        }
+    }
+}
+
+/// Lists devices by name, a page at a time.
+#[utoipa::path(
+    get,
+    path = "/api/v1/devices",
+    tag = "devices",
+    params(DevicesQuery),
+    responses((status = 200, body = DeviceList), (status = 400, body = Problem))
+)]
+pub async fn list(State(app): State<Shared>, Query(query): Query<DevicesQuery>) -> Answer<Json<DeviceList>> {
+    let selector = match &query.selector {
+        Some(text) => {
+            Selector::parse(text).map_err(|error| Problem::bad_request("bad_selector", error.to_string()))?
+        }
+        None => Selector::all(),
+    };
+    let page = app.store.devices_after(&query.after).await?;
+    let next = page.last().filter(|_| page.len() >= Store::DEVICE_PAGE).map(|row| row.id.to_string());
+    let mut desired = app.store.every_desired().await?;
+    let selected = page.into_iter().filter(|row| selector.matches(&row.id, &row.labels));
+    let devices = selected
+        .map(|row| {
+            let wanted = desired.remove(&row.id).unwrap_or_default();
+            DeviceView::of(row, wanted)
+        })
+        .collect();
+    Ok(Json(DeviceList { devices, next }))
+}
+
+/// Shows a device.
+#[utoipa::path(
+    get,
+    path = "/api/v1/devices/{id}",
+    tag = "devices",
+    params(("id" = String, Path, description = "Name of the device")),
+    responses((status = 200, body = DeviceView), (status = 404, body = Problem))
+)]
+pub async fn show(State(app): State<Shared>, Path(id): Path<String>) -> Answer<Json<DeviceView>> {
+    Ok(Json(find(&app, &device_id(&id)?).await?))
+}
+
+/// Replaces the labels of a device.
+#[utoipa::path(
+    put,
+    path = "/api/v1/devices/{id}/labels",
+    tag = "devices",
+    params(("id" = String, Path, description = "Name of the device")),
+    request_body = SetLabels,
+    responses((status = 200, body = DeviceView), (status = 400, body = Problem), (status = 404, body = Problem))
+)]
+pub async fn set_labels(
+    State(app): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    Json(body): Json<SetLabels>,
+) -> Answer<Json<DeviceView>> {
+    check_labels(&body.labels)?;
+    let id = device_id(&id)?;
+    let mut tx = app.store.begin().await?;
+    if !Store::set_labels(&mut tx, &id, &body.labels).await? {
+        return Err(no_device(&id));
+    }
+    let detail = serde_json::to_string(&body.labels).unwrap_or_default();
+    Store::audit(&mut tx, app.clock.now(), &caller.name, "device.label", id.as_str(), &detail).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    Ok(Json(find(&app, &id).await?))
+}
+
+/// Takes a device out of every rollout, or puts it back.
+#[utoipa::path(
+    put,
+    path = "/api/v1/devices/{id}/quarantine",
+    tag = "devices",
+    params(("id" = String, Path, description = "Name of the device")),
+    request_body = SetQuarantine,
+    responses((status = 200, body = DeviceView), (status = 404, body = Problem))
+)]
+pub async fn set_quarantine(
+    State(app): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    Json(body): Json<SetQuarantine>,
+) -> Answer<Json<DeviceView>> {
+    let id = device_id(&id)?;
+    let mut tx = app.store.begin().await?;
+    if !Store::set_quarantined(&mut tx, &id, body.quarantined).await? {
+        return Err(no_device(&id));
+    }
+    let detail = body.quarantined.to_string();
+    Store::audit(&mut tx, app.clock.now(), &caller.name, "device.quarantine", id.as_str(), &detail).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    Ok(Json(find(&app, &id).await?))
+}
+
+/// Locks a device out and cuts its connections. Its name is free to be enrolled again.
+#[utoipa::path(
+    post,
+    path = "/api/v1/devices/{id}/revoke",
+    tag = "devices",
+    params(("id" = String, Path, description = "Name of the device")),
+    responses((status = 204, description = "It is not let in any more"), (status = 404, body = Problem))
+)]
+pub async fn revoke(
+    State(app): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    let id = device_id(&id)?;
+    let mut tx = app.store.begin().await?;
+    if !Store::revoke_device(&mut tx, &id).await? {
+        return Err(no_device(&id));
+    }
+    Store::audit(&mut tx, app.clock.now(), &caller.name, "device.revoke", id.as_str(), "").await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    app.kick(&id).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Explains why a device runs what it runs.
+#[utoipa::path(
+    get,
+    path = "/api/v1/devices/{id}/why",
+    tag = "devices",
+    params(("id" = String, Path, description = "Name of the device")),
+    responses((status = 200, body = WhyView), (status = 404, body = Problem))
+)]
+pub async fn why(State(app): State<Shared>, Path(id): Path<String>) -> Answer<Json<WhyView>> {
+    let id = device_id(&id)?;
+    let device = find(&app, &id).await?;
+    let mut reasons = own_reasons(&device);
+    for row in app.store.rollouts().await?.iter().take(WHY_ROLLOUTS) {
+        reasons.extend(reason_in(&rollouts::status(row)?, &id));
+    }
+    for row in app.store.reports_of(&id).await?.iter().take(WHY_ROLLOUTS) {
+        let event = serde_json::to_string(&row.report.event).unwrap_or_default();
+        reasons.push(format!("the device reported about {}: {event}", row.report.release));
+    }
+    Ok(Json(WhyView { device, reasons }))
+}
+
+fn own_reasons(device: &DeviceView) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if device.revoked {
+        reasons.push("it is revoked: it is not let in any more".to_owned());
+    }
+    if device.quarantined {
+        reasons.push("it is quarantined: rollouts pass it over".to_owned());
+    }
+    if !device.connected {
+        reasons.push("it is offline: its desired state waits for it".to_owned());
+    }
+    if device.seen_generation < device.generation {
+        reasons.push(format!(
+            "it shall follow generation {} and has confirmed {}",
+            device.generation, device.seen_generation
+        ));
+    }
+    if device.desired.is_empty() {
+        reasons.push("no rollout asks it to run anything".to_owned());
+    }
+    reasons
+}
+
+fn reason_in(status: &fleet_core::RolloutStatus, id: &DeviceId) -> Option<String> {
+    let (rollout, release, state) = (&status.id, &status.release, status.state.word());
+    if let Some(blocked) = status.blocked.iter().find(|blocked| blocked.device == *id) {
+        return Some(format!("rollout {rollout} of {release} ({state}) left it out: it {}", blocked.why));
+    }
+    let device = status.devices.iter().find(|device| device.device == *id)?;
+    let progress = serde_json::to_value(&device.progress).ok()?;
+    let step = progress.get("kind").and_then(|kind| kind.as_str()).unwrap_or("unknown").replace('_', " ");
+    let why = device.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    Some(format!("rollout {rollout} of {release} ({state}), wave {}: {step}{why}", device.wave + 1))
+}
+
+fn device_id(text: &str) -> Answer<DeviceId> {
+    DeviceId::new(text).map_err(|error| Problem::bad_request("bad_device_id", error.to_string()))
+}
+
+async fn find(app: &Shared, id: &DeviceId) -> Answer<DeviceView> {
+    let row = app.store.device(id).await?.ok_or_else(|| no_device(id))?;
+    let desired = app.store.desired(id).await?;
+    Ok(DeviceView::of(row, desired))
+}
+
+fn no_device(id: &DeviceId) -> Problem {
+    Problem::not_found("device_not_found", format!("there is no device {id}"))
+        .hint("see what there is: muster device list")
+}

@@ -1,0 +1,58 @@
+//! Whether the server lives, whether it can work, and what it counted.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+use utoipa::openapi::OpenApi;
+
+use super::{
+    Shared,
+    problem::{Answer, Problem},
+};
+
+/// The process lives.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, description = "It lives")))]
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The database answers, so requests and devices can be served.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "health",
+    responses((status = 200, description = "It can work"), (status = 503, body = Problem, description = "It cannot"))
+)]
+pub async fn readyz(State(app): State<Shared>) -> Answer<&'static str> {
+    if app.store.is_ready().await {
+        return Ok("ready\n");
+    }
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    Err(Problem::new(status, "not_ready", "the database does not answer").hint("see the server's log"))
+}
+
+/// This document.
+#[utoipa::path(
+    get,
+    path = "/api/v1/openapi.json",
+    tag = "health",
+    responses((status = 200, description = "The OpenAPI document", content_type = "application/json"))
+)]
+pub async fn openapi() -> Json<OpenApi> {
+    Json(super::openapi())
+}
+
+/// Counters and gauges in the text format of OpenMetrics.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    responses((status = 200, description = "OpenMetrics text", content_type = "text/plain"))
+)]
+pub async fn metrics(State(app): State<Shared>) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], app.metrics.text())
+}

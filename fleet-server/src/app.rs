@@ -1,0 +1,71 @@
+//! What every part of the running server shares.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use shared::DeviceId;
+use tokio::sync::{Mutex, watch};
+
+use crate::{
+    artifacts::Artifacts, auth::TokenKey, broker::Broker, clock::Clock, config::Limits, metrics::Metrics,
+    pki::Authority, rollouts::Executor, signing::Signing, store::Store,
+};
+
+/// Where the server can be reached.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Endpoints {
+    /// Address of the API.
+    pub url: String,
+    /// `host:port` of the broker.
+    pub mqtt: String,
+}
+
+/// The parts of a running server.
+pub struct App {
+    // What the operator gave.
+    /// Bounds that protect the server.
+    pub limits: Limits,
+    /// Where the server can be reached.
+    pub endpoints: Endpoints,
+    /// The program that runs as gate worker: this one.
+    pub program: PathBuf,
+    /// Folder for files of a publication under way.
+    pub scratch: PathBuf,
+
+    // What the server holds.
+    /// The time.
+    pub clock: Clock,
+    /// Tables.
+    pub store: Store,
+    /// Who signs certificates.
+    pub authority: Authority,
+    /// Who hashes tokens.
+    pub token_key: TokenKey,
+    /// Who signs metadata.
+    pub signing: Signing,
+    /// Where artifacts lie.
+    pub artifacts: Artifacts,
+    /// Numbers for the monitoring.
+    pub metrics: Metrics,
+
+    // What runs.
+    /// Moves rollouts on.
+    pub rollouts: Executor,
+    /// The way to the devices; set once, before the API listens.
+    pub broker: OnceLock<Arc<dyn Broker>>,
+    /// Counts changes of rollouts, for those who wait for one.
+    pub changes: watch::Sender<u64>,
+    /// One publication at a time: versions are numbered without gaps, and the gate may use all memory it is given.
+    pub publishing: Mutex<()>,
+}
+
+impl App {
+    /// Cuts the connections of a device.
+    pub async fn kick(&self, device: &DeviceId) {
+        if let Some(broker) = self.broker.get() {
+            broker.kick(device).await;
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Answers in the form that was asked for.
+
+use comfy_table::{Table, presets::NOTHING};
+use serde::Serialize;
+
+use super::args::Format;
+
+/// Writes answers.
+pub struct Output {
+    format: Format,
+}
+
+impl Output {
+    pub(super) fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    /// True when people read it.
+    pub(super) fn is_for_people(&self) -> bool {
+        self.format == Format::Table
+    }
+
+    /// A list: as a table, as JSON, or the first column.
+    pub(super) fn list<T: Serialize, const N: usize>(
+        &self,
+        header: [&str; N],
+        items: &[T],
+        row: impl Fn(&T) -> [String; N],
+    ) {
+        match self.format {
+            Format::Json => self.json(&items),
+            Format::Name => items.iter().for_each(|item| println!("{}", row(item)[0])),
+            Format::Table => {
+                let mut table = Table::new();
+                table.load_style(NOTHING).set_header(header.map(str::to_uppercase));
+                items.iter().for_each(|item| {
+                    table.add_row(row(item));
+                });
+                println!("{}", table.trim_fmt());
+            }
+        }
+    }
+
+    /// One thing: as lines for people, as JSON, or its name.
+    pub(super) fn one<T: Serialize>(&self, item: &T, name: &str, lines: impl FnOnce() -> Vec<String>) {
+        match self.format {
+            Format::Json => self.json(item),
+            Format::Name => println!("{name}"),
+            Format::Table => lines().iter().for_each(|line| println!("{line}")),
+        }
+    }
+
+    /// A line of data.
+    pub(super) fn line(&self, text: &str) {
+        println!("{text}");
+    }
+
+    fn json<T: Serialize>(&self, value: &T) {
+        let text = serde_json::to_string_pretty(value);
+        println!("{}", text.expect("answers are texts, numbers and collections"));
+    }
+}
+
+/// Talk, for people; never data.
+pub(super) fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// A moment for people, `2026-01-31 08:45:00Z`; `never` when there is none.
+pub(super) fn moment(millis: Option<u64>) -> String {
+    let seconds = millis.and_then(|millis| i64::try_from(millis / 1_000).ok());
+    let moment = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    moment.map_or_else(|| "never".to_owned(), |moment| moment.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+}
+
+/// `name=value,name=value`
+pub(super) fn labels(labels: &shared::device::Labels) -> String {
+    labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,163 @@
+//! Follows a rollout: a tree that stays in place on a terminal, one line per change where output is piped.
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, stderr},
+    time::{Duration, Instant},
+};
+
+use fleet_core::{DeviceStatus, State, WaveState};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Client, Exit, Failure, output::Output};
+use crate::api::RolloutView;
+
+/// One request waits this long for a change.
+const WAIT_MS: u64 = 20_000;
+
+/// Devices shown in the tree; more do not fit a screen.
+const MAX_SHOWN: usize = 20;
+
+pub(super) async fn watch(
+    client: &Client,
+    id: &str,
+    limit: Option<Duration>,
+    output: &Output,
+) -> Result<(), Failure> {
+    let started = Instant::now();
+    let mut screen = Screen::new(output);
+    let mut after = None;
+    loop {
+        let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
+        let view = ask(client, id, after, left).await?;
+        screen.show(&view);
+        if view.finished {
+            screen.end();
+            output.one(&view, view.status.id.as_str(), || lines(&view));
+            return verdict(&view);
+        }
+        if left.is_some_and(|left| left.is_zero()) {
+            screen.end();
+            let message = format!("rollout {id} is still {} after the time given", view.status.state.word());
+            return Err(Failure::new(Exit::TimedOut, message).hint("it goes on; watch it again to follow"));
+        }
+        after = Some(view.revision);
+    }
+}
+
+async fn ask(
+    client: &Client,
+    id: &str,
+    after: Option<u64>,
+    left: Option<Duration>,
+) -> Result<RolloutView, Failure> {
+    let wait_ms =
+        left.map_or(WAIT_MS, |left| u64::try_from(left.as_millis()).unwrap_or(WAIT_MS).min(WAIT_MS));
+    let mut query = vec![("wait_ms", wait_ms.to_string())];
+    query.extend(after.map(|after| ("after", after.to_string())));
+    client.get(&format!("/rollouts/{id}"), &query).await
+}
+
+fn verdict(view: &RolloutView) -> Result<(), Failure> {
+    match &view.status.state {
+        State::Completed { .. } => Ok(()),
+        state => {
+            let reason = view.status.reason.clone().unwrap_or_default();
+            let message = format!("rollout {} is {}: {reason}", view.status.id, state.word());
+            Err(Failure::new(Exit::RolloutFailed, message)
+                .hint("see what a device says: muster device why DEVICE"))
+        }
+    }
+}
+
+/// The rollout as lines.
+pub(super) fn lines(view: &RolloutView) -> Vec<String> {
+    let status = &view.status;
+    let mut lines =
+        vec![format!("{} {} to {}: {}", status.id, status.release, status.selector, status.state.word())];
+    lines.extend(status.reason.iter().map(|reason| format!("  {reason}")));
+    for (number, wave) in status.waves.iter().enumerate() {
+        lines.push(format!(
+            "  wave {}: {}, {} of {} committed",
+            number + 1,
+            wave_word(&wave.state),
+            wave.counts.committed,
+            wave.counts.devices
+        ));
+        let devices = status.devices.iter().filter(|device| device.wave == number);
+        lines.extend(devices.take(MAX_SHOWN).map(|device| format!("    {}", device_line(device))));
+        let hidden = wave.counts.devices.saturating_sub(MAX_SHOWN);
+        lines.extend((hidden > 0).then(|| format!("    … and {hidden} more")));
+    }
+    lines.extend(
+        status.blocked.iter().map(|blocked| format!("  left out: {} {}", blocked.device, blocked.why)),
+    );
+    lines
+}
+
+fn wave_word(state: &WaveState) -> &'static str {
+    match state {
+        WaveState::Waiting => "waiting",
+        WaveState::Updating => "updating",
+        WaveState::Baking { .. } => "baking",
+        WaveState::Passed { .. } => "passed",
+        WaveState::Stopped => "stopped",
+    }
+}
+
+fn device_line(device: &DeviceStatus) -> String {
+    let value = serde_json::to_value(&device.progress).unwrap_or_default();
+    let step = value.get("kind").and_then(|kind| kind.as_str()).unwrap_or("unknown").replace('_', " ");
+    let reason = device.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("{}  {step}{reason}", device.device)
+}
+
+/// Where progress is shown while the rollout runs; always on standard error.
+enum Screen {
+    Tree(ProgressBar),
+    Lines(BTreeMap<String, String>),
+    Quiet,
+}
+
+impl Screen {
+    fn new(output: &Output) -> Self {
+        if !output.is_for_people() {
+            return Self::Quiet;
+        }
+        if !stderr().is_terminal() {
+            return Self::Lines(BTreeMap::new());
+        }
+        let bar = ProgressBar::new_spinner();
+        bar.set_style(
+            ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
+        Self::Tree(bar)
+    }
+
+    fn show(&mut self, view: &RolloutView) {
+        match self {
+            Self::Tree(bar) => bar.set_message(lines(view).join("\n")),
+            Self::Lines(known) => changes(view, known).iter().for_each(|line| super::output::say(line)),
+            Self::Quiet => {}
+        }
+    }
+
+    fn end(&self) {
+        if let Self::Tree(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// What is new since the last look.
+fn changes(view: &RolloutView, known: &mut BTreeMap<String, String>) -> Vec<String> {
+    let mut now = vec![("rollout".to_owned(), format!("rollout {}", view.status.state.word()))];
+    for (number, wave) in view.status.waves.iter().enumerate() {
+        now.push((format!("wave {number}"), format!("wave {} {}", number + 1, wave_word(&wave.state))));
+    }
+    now.extend(view.status.devices.iter().map(|device| (device.device.to_string(), device_line(device))));
+    now.into_iter()
+        .filter(|(key, text)| known.insert(key.clone(), text.clone()).as_ref() != Some(text))
+        .map(|(_, text)| text)
+        .collect()
+}

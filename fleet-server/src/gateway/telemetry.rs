@@ -1,0 +1,117 @@
+//! Gathers telemetry of many devices into one transaction.
+
+use std::{sync::Arc, time::Duration};
+
+use shared::{
+    DeviceId, Timestamp,
+    telemetry::{MAX_VERSIONS, Telemetry},
+};
+use thiserror::Error;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{app::App, store::TelemetryRow};
+
+/// Reports of one transaction.
+const BATCH: usize = 50;
+
+/// How long the first report of a batch waits for others. Devices send every few seconds; none notices.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// Reports that wait; beyond it links are held back.
+const QUEUE: usize = 1_024;
+
+/// A report was not stored.
+#[derive(Debug, Error)]
+#[error("telemetry was not stored")]
+pub struct NotStored;
+
+type Job = (TelemetryRow, oneshot::Sender<bool>);
+
+/// The way to the batch task.
+#[derive(Clone)]
+pub struct TelemetryBatcher {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl TelemetryBatcher {
+    /// The two ends of the way to the task.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::Receiver<Job>) {
+        let (jobs, inbox) = mpsc::channel(QUEUE);
+        (Self { jobs }, inbox)
+    }
+
+    /// Stores a report; when this returns, the device may forget it.
+    ///
+    /// # Errors
+    /// When the transaction failed; the device sends again.
+    pub async fn store(&self, device: DeviceId, telemetry: Telemetry) -> Result<(), NotStored> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send((TelemetryRow { device, telemetry }, reply)).await.map_err(|_| NotStored)?;
+        if answer.await.unwrap_or(false) { Ok(()) } else { Err(NotStored) }
+    }
+}
+
+/// Stores batches until `stop`; what was taken before is still stored.
+pub async fn run_batcher(
+    app: Arc<App>,
+    mut inbox: mpsc::Receiver<Job>,
+    keep: Duration,
+    stop: CancellationToken,
+) {
+    while let Some(first) = next(&mut inbox, &stop).await {
+        let batch = gather(&mut inbox, first).await;
+        let (rows, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let now = app.clock.now();
+        let stored = app.store.insert_telemetry(&rows, now, oldest(now, keep)).await;
+        if let Err(error) = &stored {
+            tracing::error!(error = error as &dyn std::error::Error, "telemetry was not stored");
+        }
+        for reply in replies {
+            // A device that left meanwhile sends its report again.
+            let _ = reply.send(stored.is_ok());
+        }
+    }
+}
+
+/// After `stop` nothing new is taken, and the queue runs empty.
+async fn next(inbox: &mut mpsc::Receiver<Job>, stop: &CancellationToken) -> Option<Job> {
+    tokio::select! {
+        job = inbox.recv() => job,
+        () = stop.cancelled() => {
+            inbox.close();
+            inbox.recv().await
+        }
+    }
+}
+
+async fn gather(inbox: &mut mpsc::Receiver<Job>, first: Job) -> Vec<Job> {
+    let deadline = Instant::now() + LINGER;
+    let mut batch = vec![first];
+    while batch.len() < BATCH
+        && let Ok(Some(job)) = timeout_at(deadline, inbox.recv()).await
+    {
+        batch.push(job);
+    }
+    batch
+}
+
+/// Figures from before this moment are counted into it: a device whose clock is wrong makes no rows of the past.
+pub(super) fn oldest(now: Timestamp, keep: Duration) -> Timestamp {
+    Timestamp(now.as_millis().saturating_sub(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// What a device may not say.
+pub(super) fn check(report: &Telemetry) -> Result<(), &'static str> {
+    if report.versions.len() > MAX_VERSIONS {
+        return Err("more versions than a device can run");
+    }
+    let plausible = |figures: &shared::telemetry::VersionFigures| {
+        figures.latency_ms.is_plausible() && figures.queue_ms.is_plausible()
+    };
+    if report.versions.iter().all(plausible) { Ok(()) } else { Err("a histogram that no recording makes") }
+}

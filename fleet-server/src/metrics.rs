@@ -1,0 +1,98 @@
+//! Numbers for the monitoring, in the text format of OpenMetrics.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// One counter for each class of HTTP answers, so that a path made up by a client makes no new series.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Class {
+    /// `2xx`, `4xx`, …
+    pub class: &'static str,
+}
+
+/// What happened to a message of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Fate {
+    /// `report`, `telemetry`, …
+    pub stream: &'static str,
+    /// `stored`, `refused`.
+    pub fate: &'static str,
+}
+
+/// Everything that is counted.
+pub struct Metrics {
+    registry: Registry,
+    /// Answers of the HTTP API.
+    pub http: Family<Class, Counter>,
+    /// Messages of devices.
+    pub messages: Family<Fate, Counter>,
+    /// Bytes of blocks sent to devices.
+    pub block_bytes: Counter,
+    /// Requests for blocks that were told to come later.
+    pub blocks_deferred: Counter,
+    /// Devices that hold a connection.
+    pub connected: Gauge<i64>,
+    /// Effects of rollouts that were carried out.
+    pub effects: Counter<u64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("muster"),
+            http: Family::default(),
+            messages: Family::default(),
+            block_bytes: Counter::default(),
+            blocks_deferred: Counter::default(),
+            connected: Gauge::default(),
+            effects: Counter::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("http_answers", "Answers of the HTTP API", metrics.http.clone());
+        registry.register(
+            "device_messages",
+            "Messages of devices by what became of them",
+            metrics.messages.clone(),
+        );
+        registry.register("block_bytes", "Bytes of blocks sent to devices", metrics.block_bytes.clone());
+        registry.register(
+            "blocks_deferred",
+            "Requests for blocks told to come later",
+            metrics.blocks_deferred.clone(),
+        );
+        registry.register("devices_connected", "Devices that hold a connection", metrics.connected.clone());
+        registry.register("rollout_effects", "Effects of rollouts carried out", metrics.effects.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Counts an HTTP answer.
+    pub fn answered(&self, status: u16) {
+        let class = match status / 100 {
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        self.http.get_or_create(&Class { class }).inc();
+    }
+
+    /// Counts a message of a device.
+    pub fn message(&self, stream: &'static str, fate: &'static str) {
+        self.messages.get_or_create(&Fate { stream, fate }).inc();
+    }
+
+    /// Everything as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("a String takes every text");
+        text
+    }
+}

@@ -1,0 +1,163 @@
+//! Moves rollouts on: one task that owns the machines, and makes no choices of its own.
+//!
+//! A turn takes inputs, lets the machines decide, and stores in one transaction what came in (reports), what they
+//! now are, and what devices shall run. Only then is anything told: an acknowledgement to the device, a desired
+//! state to another. Reports of many devices share a turn, because a commit costs the same for one as for fifty.
+//!
+//! There is no list of things still to be sent: what a device shall run stands in the database, and a device that
+//! is connected and has not confirmed it is told again (see [`crate::gateway`]). So the process may die between any
+//! two statements, and nothing is lost or done twice with effect.
+
+mod effects;
+mod entry;
+mod facts;
+mod fleet;
+mod task;
+
+use fleet_core::{Plan, PlanError, Refusal, RolloutStatus, Selector, Strategy};
+use shared::{DeviceId, ReleaseId, RolloutId, report::Report};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::store::{RolloutRow, StoreError};
+
+pub use task::run;
+
+/// Commands that wait for the task. Beyond it devices wait, which is what their links are told to do.
+const INBOX: usize = 1_024;
+
+/// What an operator wants of a rollout that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Ask nobody new.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Stop for good and leave devices as they are.
+    Halt {
+        /// Why.
+        reason: String,
+    },
+    /// Take the release away again.
+    Rollback,
+}
+
+/// A rollout that is asked for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// What to bring.
+    pub release: ReleaseId,
+    /// To whom.
+    pub selector: Selector,
+    /// How.
+    pub strategy: Strategy,
+    /// Who asks.
+    pub by: String,
+}
+
+/// Why a command had no effect.
+#[derive(Debug, Error)]
+pub enum RolloutError {
+    /// The database gave no answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such release.
+    #[error("there is no release {0}")]
+    NoRelease(ReleaseId),
+    /// There is no such rollout.
+    #[error("there is no rollout {0}")]
+    NoRollout(RolloutId),
+    /// Nobody can be asked.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The order does not fit the rollout's state.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Another process changed the rollout in between.
+    #[error("another process changed the rollout in between")]
+    Outdated,
+    /// The server stops.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, RolloutError>>;
+
+/// What the task is asked to do.
+pub(super) enum Command {
+    Report { report: Box<Report>, reply: Reply<()> },
+    Connected { device: DeviceId },
+    Plan { wanted: Wanted, reply: Reply<Plan> },
+    Start { wanted: Wanted, reply: Reply<RolloutId> },
+    Order { id: RolloutId, order: Order, by: String, reply: Reply<()> },
+}
+
+/// The commands of a task that is not yet running.
+pub struct Inbox(mpsc::Receiver<Command>);
+
+/// Asks the task to do things.
+#[derive(Debug, Clone)]
+pub struct Executor {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Executor {
+    /// The two ends of the way to the task.
+    #[must_use]
+    pub fn channel() -> (Self, Inbox) {
+        let (commands, inbox) = mpsc::channel(INBOX);
+        (Self { commands }, Inbox(inbox))
+    }
+
+    /// Stores a report and lets rollouts move on. When it returns, the device may forget the report.
+    ///
+    /// # Errors
+    /// When it could not be stored.
+    pub async fn report(&self, report: Report) -> Result<(), RolloutError> {
+        self.ask(|reply| Command::Report { report: Box::new(report), reply }).await
+    }
+
+    /// A device said hello.
+    pub async fn connected(&self, device: DeviceId) {
+        // The task is gone only when the server stops, and then nobody needs to know.
+        let _ = self.commands.send(Command::Connected { device }).await;
+    }
+
+    /// What a rollout would do.
+    ///
+    /// # Errors
+    /// When there is no such release or nobody can be asked.
+    pub async fn plan(&self, wanted: Wanted) -> Result<Plan, RolloutError> {
+        self.ask(|reply| Command::Plan { wanted, reply }).await
+    }
+
+    /// Starts a rollout.
+    ///
+    /// # Errors
+    /// When there is no such release or nobody can be asked.
+    pub async fn start(&self, wanted: Wanted) -> Result<RolloutId, RolloutError> {
+        self.ask(|reply| Command::Start { wanted, reply }).await
+    }
+
+    /// Gives an order to a rollout.
+    ///
+    /// # Errors
+    /// When there is no such rollout or the order does not fit its state.
+    pub async fn order(&self, id: RolloutId, order: Order, by: String) -> Result<(), RolloutError> {
+        self.ask(|reply| Command::Order { id, order, by, reply }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, RolloutError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| RolloutError::Stopping)?;
+        answer.await.map_err(|_| RolloutError::Stopping)?
+    }
+}
+
+/// The rollout of a row as people and programs see it.
+///
+/// # Errors
+/// When a newer program wrote the row.
+pub fn status(row: &RolloutRow) -> Result<RolloutStatus, StoreError> {
+    Ok(entry::Entry::read(row.clone())?.machine.status())
+}

@@ -1,0 +1,149 @@
+//! The task: waits for commands and moments, and tells what came of them.
+
+use std::{collections::BTreeSet, future::pending, sync::Arc, time::Duration};
+
+use shared::{DeviceId, Timestamp, report::Report};
+use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
+
+use super::{Command, Inbox, Reply, RolloutError, fleet::Fleet};
+use crate::{app::App, gateway, store::StoreError};
+
+/// Commands of one turn, at most: enough to share a commit, few enough that nobody waits long.
+const BATCH: usize = 64;
+
+/// After the database refused a turn that no device waits for, the next try comes this much later.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Runs until `stop`; the turn under way is finished first.
+///
+/// # Errors
+/// When the stored rollouts cannot be read.
+pub async fn run(app: Arc<App>, inbox: Inbox, stop: CancellationToken) -> Result<(), StoreError> {
+    let mut commands = inbox.0;
+    let mut fleet = Fleet::load(app).await?;
+    let mut not_before = Timestamp::default();
+    loop {
+        let mut batch = Vec::new();
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = next_tick(&fleet, not_before) => not_before = tick(&mut fleet).await,
+            received = receive(&mut commands, &mut batch) => {
+                if received == 0 {
+                    return Ok(());
+                }
+                turn(&mut fleet, batch).await;
+            }
+        }
+    }
+}
+
+async fn receive(commands: &mut Receiver<Command>, batch: &mut Vec<Command>) -> usize {
+    commands.recv_many(batch, BATCH).await
+}
+
+async fn next_tick(fleet: &Fleet, not_before: Timestamp) {
+    match fleet.next_tick() {
+        Some(at) => tokio::time::sleep(at.max(not_before).since(fleet.app.clock.now())).await,
+        None => pending().await,
+    }
+}
+
+async fn tick(fleet: &mut Fleet) -> Timestamp {
+    let now = fleet.app.clock.now();
+    match fleet.tick(now).await {
+        Ok(changed) => {
+            tell(fleet, changed).await;
+            Timestamp::default()
+        }
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "rollouts cannot move on");
+            now + RETRY_AFTER
+        }
+    }
+}
+
+/// Reports and hellos of a batch share a transaction each; orders of people have their own.
+async fn turn(fleet: &mut Fleet, batch: Vec<Command>) {
+    let (mut reports, mut replies, mut hellos) = (Vec::new(), Vec::new(), Vec::new());
+    let mut orders = Vec::new();
+    for command in batch {
+        match command {
+            Command::Report { report, reply } => {
+                reports.push(*report);
+                replies.push(reply);
+            }
+            Command::Connected { device } => hellos.push(device),
+            order => orders.push(order),
+        }
+    }
+    if !hellos.is_empty() {
+        take_hellos(fleet, &hellos).await;
+    }
+    if !reports.is_empty() {
+        take_reports(fleet, &reports, replies).await;
+    }
+    for order in orders {
+        take_order(fleet, order).await;
+    }
+}
+
+async fn take_hellos(fleet: &mut Fleet, devices: &[DeviceId]) {
+    let now = fleet.app.clock.now();
+    match fleet.connected(devices, now).await {
+        Ok(changed) => tell(fleet, changed).await,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "rollouts do not know who connected");
+        }
+    }
+}
+
+async fn take_reports(fleet: &mut Fleet, reports: &[Report], replies: Vec<Reply<()>>) {
+    let now = fleet.app.clock.now();
+    let done = fleet.reports(reports, now).await;
+    let stored = done.is_ok();
+    for reply in replies {
+        // A device that left meanwhile sends its report again.
+        let _ = reply.send(if stored { Ok(()) } else { Err(RolloutError::Outdated) });
+    }
+    match done {
+        Ok(changed) => tell(fleet, changed).await,
+        Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "reports were not stored"),
+    }
+}
+
+async fn take_order(fleet: &mut Fleet, command: Command) {
+    let now = fleet.app.clock.now();
+    match command {
+        Command::Plan { wanted, reply } => answer(reply, fleet.plan(&wanted, now).await),
+        Command::Start { wanted, reply } => {
+            let started = fleet.start(&wanted, now).await;
+            if let Ok((_, changed)) = &started {
+                tell(fleet, changed.clone()).await;
+            }
+            answer(reply, started.map(|(id, _)| id));
+        }
+        Command::Order { id, order, by, reply } => {
+            let done = fleet.order(&id, order, by, now).await;
+            if let Ok(changed) = &done {
+                tell(fleet, changed.clone()).await;
+            }
+            answer(reply, done.map(|_| ()));
+        }
+        Command::Report { .. } | Command::Connected { .. } => {}
+    }
+}
+
+/// Whoever asked may have gone away; the act stands anyway.
+fn answer<T>(reply: Reply<T>, result: Result<T, RolloutError>) {
+    let _ = reply.send(result);
+}
+
+/// Wakes those who wait for a change, and sends new desired states. A device that does not listen now is told at
+/// its next hello.
+async fn tell(fleet: &Fleet, changed: BTreeSet<DeviceId>) {
+    fleet.app.changes.send_modify(|count| *count += 1);
+    for device in changed {
+        gateway::send_desired(&fleet.app, &device).await;
+    }
+}

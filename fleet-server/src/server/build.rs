@@ -1,0 +1,79 @@
+//! Puts the parts together, from the bottom up.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use tokio::sync::{Mutex, watch};
+
+use super::{StartError, addresses::certificate_names};
+use crate::{
+    app::{App, Endpoints},
+    artifacts::Artifacts,
+    auth::TokenKey,
+    clock::Clock,
+    config::Config,
+    data_dir::{DataDir, DataDirError},
+    metrics::Metrics,
+    pki::{Authority, ServerCertificate, mutual_tls_config, tls_config},
+    rollouts::{Executor, Inbox},
+    signing::Signing,
+    store::Store,
+};
+
+/// What the server is made of.
+pub(super) struct Parts {
+    pub(super) app: Arc<App>,
+    pub(super) inbox: Inbox,
+    pub(super) http_tls: Arc<rustls::ServerConfig>,
+    pub(super) mqtt_tls: Arc<rustls::ServerConfig>,
+}
+
+pub(super) async fn parts(
+    config: &Config,
+    data_dir: &DataDir,
+    endpoints: &Endpoints,
+    program: PathBuf,
+) -> Result<Parts, StartError> {
+    let clock = Clock::start();
+    let authority = Authority::open(data_dir, clock.now())?;
+    let names = certificate_names(config, endpoints);
+    let certificate = ServerCertificate::open(data_dir, &authority, &names, clock.now())?;
+    let store = Store::open(config.database.url.as_deref(), data_dir.path()).await?;
+    store.forget_connections().await?;
+    let (rollouts, inbox) = Executor::channel();
+    let (http_tls, mqtt_tls) = (tls_config(&certificate)?, mutual_tls_config(&certificate, &authority)?);
+    let app = App {
+        limits: config.limits.clone(),
+        endpoints: endpoints.clone(),
+        program,
+        scratch: scratch(data_dir)?,
+        clock,
+        store,
+        authority,
+        token_key: TokenKey::open(data_dir)?,
+        signing: Signing::open(data_dir, clock.now())?,
+        artifacts: Artifacts::open(&data_dir.join("artifacts"))?,
+        metrics: Metrics::default(),
+        rollouts,
+        broker: OnceLock::new(),
+        changes: watch::Sender::new(0),
+        publishing: Mutex::new(()),
+    };
+    Ok(Parts { app: Arc::new(app), inbox, http_tls, mqtt_tls })
+}
+
+/// An empty folder for publications under way; what a crash left there is removed.
+fn scratch(data_dir: &DataDir) -> Result<PathBuf, DataDirError> {
+    let path = data_dir.join("scratch");
+    let io = |act: &'static str| {
+        let path = path.clone();
+        move |source| DataDirError::Io { act, path, source }
+    };
+    if path.exists() {
+        std::fs::remove_dir_all(&path).map_err(io("empty the folder"))?;
+    }
+    std::fs::create_dir(&path).map_err(io("make the folder"))?;
+    Ok(path)
+}

@@ -1,0 +1,276 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use shared::{
+    BootId, DeviceId, Digest, Generation, ModelName, ReleaseId, RolloutId, Timestamp,
+    device::Inventory,
+    message::Assignment,
+    report::{DeploymentEvent, Report},
+    telemetry::{DeviceHealth, Telemetry, VersionFigures},
+    trust::Signer,
+};
+
+use super::*;
+use crate::auth::Role;
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+async fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(None, folder.path()).await.unwrap();
+    (folder, store)
+}
+
+fn release() -> ReleaseId {
+    "digits@2".parse().unwrap()
+}
+
+fn device_id() -> DeviceId {
+    DeviceId::new("cam-7").unwrap()
+}
+
+async fn add_device(store: &Store) -> bool {
+    let new = NewDevice {
+        id: device_id(),
+        certificate_serial: "40aa".into(),
+        report_key: Signer::from_seed(&[7; 32]).public().clone(),
+        labels: BTreeMap::from([("site".into(), "berlin".into())]),
+        inventory: Inventory::default(),
+    };
+    let mut tx = store.begin().await.unwrap();
+    let added = Store::insert_device(&mut tx, &new, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    added
+}
+
+async fn add_release(store: &Store, release: ReleaseId) {
+    let new = NewRelease {
+        content_digest: Digest::of(release.to_string().as_bytes()),
+        release,
+        manifest_json: "{}".into(),
+        model_digest: Digest::of(b"model"),
+        gate: "{}".into(),
+        published_by: "test".into(),
+    };
+    let mut tx = store.begin().await.unwrap();
+    Store::insert_release(&mut tx, &new, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_opened_again_holds_what_was_stored() {
+    let (folder, store) = store().await;
+    add_device(&store).await;
+    store.close().await;
+    let store = Store::open(None, folder.path()).await.unwrap();
+    let device = store.device(&device_id()).await.unwrap().unwrap();
+    assert_eq!(device.labels["site"], "berlin");
+    assert!(!device.connected && !device.revoked);
+}
+
+#[tokio::test]
+async fn a_taken_name_is_free_again_only_after_revocation() {
+    let (_folder, store) = store().await;
+    assert!(add_device(&store).await);
+    assert!(!add_device(&store).await);
+    let mut tx = store.begin().await.unwrap();
+    assert!(Store::revoke_device(&mut tx, &device_id()).await.unwrap());
+    tx.commit().await.unwrap();
+    assert!(add_device(&store).await);
+    assert!(!store.device(&device_id()).await.unwrap().unwrap().revoked);
+}
+
+#[tokio::test]
+async fn ten_devices_race_for_three_uses_and_three_win() {
+    let (_folder, store) = store().await;
+    let token = NewEnrollToken { hash: "h".into(), labels: BTreeMap::new(), uses: 3, expires_at: NOW + HOUR };
+    let mut tx = store.begin().await.unwrap();
+    Store::insert_enroll_token(&mut tx, &token, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    let tries = (0..10).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut tx = store.begin().await.unwrap();
+            let redeemed = Store::redeem(&mut tx, "h", NOW).await.unwrap();
+            tx.commit().await.unwrap();
+            redeemed
+        })
+    });
+    let (mut accepted, mut used_up) = (0, 0);
+    for attempt in tries.collect::<Vec<_>>() {
+        match attempt.await.unwrap() {
+            Redeemed::Accepted(_) => accepted += 1,
+            Redeemed::UsedUp => used_up += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((accepted, used_up), (3, 7));
+}
+
+#[tokio::test]
+async fn an_expired_or_unknown_enrolment_token_says_which() {
+    let (_folder, store) = store().await;
+    let token = NewEnrollToken { hash: "h".into(), labels: BTreeMap::new(), uses: 3, expires_at: NOW };
+    let mut tx = store.begin().await.unwrap();
+    Store::insert_enroll_token(&mut tx, &token, NOW).await.unwrap();
+    assert_eq!(Store::redeem(&mut tx, "h", NOW).await.unwrap(), Redeemed::Expired);
+    assert_eq!(Store::redeem(&mut tx, "other", NOW).await.unwrap(), Redeemed::Unknown);
+}
+
+#[tokio::test]
+async fn a_report_delivered_twice_is_stored_once() {
+    let (_folder, store) = store().await;
+    let report = Report {
+        device: device_id(),
+        boot: BootId::new("b1").unwrap(),
+        sequence: 1,
+        at: NOW,
+        generation: Generation(1),
+        release: release(),
+        event: DeploymentEvent::Probation,
+    };
+    let mut tx = store.begin().await.unwrap();
+    assert!(Store::insert_report(&mut tx, &report, NOW).await.unwrap());
+    assert!(!Store::insert_report(&mut tx, &report, NOW).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(store.reports_of(&device_id()).await.unwrap()[0].report, report);
+}
+
+#[tokio::test]
+async fn of_two_writers_with_the_same_revision_one_is_outdated() {
+    let (_folder, store) = store().await;
+    let id = RolloutId::new("r1").unwrap();
+    let new = NewRollout {
+        id: id.clone(),
+        release: release(),
+        state: "1".into(),
+        phase: "running".into(),
+        created_by: "test".into(),
+    };
+    let mut tx = store.begin().await.unwrap();
+    Store::insert_rollout(&mut tx, &new, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    let row = store.rollout(&id).await.unwrap().unwrap();
+    let next = RolloutRow { state: "2".into(), finished: true, ..row };
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(Store::save_rollout(&mut tx, &next, NOW).await.unwrap(), Saved::Done);
+    assert_eq!(Store::save_rollout(&mut tx, &next, NOW).await.unwrap(), Saved::Outdated);
+    tx.commit().await.unwrap();
+    assert!(store.unfinished_rollouts().await.unwrap().is_empty());
+    assert_eq!(store.rollout(&id).await.unwrap().unwrap().state, "2");
+}
+
+#[tokio::test]
+async fn every_change_of_desired_state_raises_the_generation() {
+    let (_folder, store) = store().await;
+    let assignment = |release: &str| Assignment {
+        release: release.parse().unwrap(),
+        manifest_digest: Digest::of(b"m"),
+        manifest_size_bytes: 1,
+        retry: false,
+    };
+    let change = |model: &str, assignment| DesiredChange {
+        device: device_id(),
+        model: ModelName::new(model).unwrap(),
+        assignment,
+    };
+    let mut tx = store.begin().await.unwrap();
+    for change in [
+        change("digits", Some(assignment("digits@1"))),
+        change("faces", Some(assignment("faces@1"))),
+        change("digits", Some(assignment("digits@2"))),
+        change("faces", None),
+    ] {
+        Store::change_desired(&mut tx, &change, NOW).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let desired = store.desired(&device_id()).await.unwrap();
+    assert_eq!(desired.generation, Generation(4));
+    assert_eq!(desired.assignments, [assignment("digits@2")]);
+}
+
+#[tokio::test]
+async fn telemetry_counts_once_and_only_for_published_versions() {
+    let (_folder, store) = store().await;
+    add_device(&store).await;
+    add_release(&store, release()).await;
+    let figures = |release: ReleaseId| {
+        let mut figures = VersionFigures::new(release);
+        figures.counts.ok = 5;
+        figures.latency_ms.record(3.0);
+        figures
+    };
+    let row = |sequence| TelemetryRow {
+        device: device_id(),
+        telemetry: Telemetry {
+            boot: BootId::new("b1").unwrap(),
+            sequence,
+            from: NOW,
+            to: NOW,
+            health: DeviceHealth { cpu_percent: 12.5, ..DeviceHealth::default() },
+            versions: vec![figures(release()), figures("ghost@9".parse().unwrap())],
+        },
+    };
+    let oldest = Timestamp(NOW.0 - 3_600_000);
+    store.insert_telemetry(&[row(1), row(2), row(1)], NOW, oldest).await.unwrap();
+    store.insert_telemetry(&[row(2), row(3)], NOW, oldest).await.unwrap();
+    let minutes = store.minutes(&release(), oldest).await.unwrap();
+    assert_eq!(minutes.len(), 1);
+    assert_eq!((minutes[0].figures.counts.ok, minutes[0].figures.latency_ms.count()), (15, 3));
+    assert!(store.minutes(&"ghost@9".parse().unwrap(), oldest).await.unwrap().is_empty());
+    assert_eq!(store.device(&device_id()).await.unwrap().unwrap().health.unwrap().cpu_percent, 12.5);
+    store.trim_telemetry(NOW + HOUR, NOW).await.unwrap();
+    assert!(store.minutes(&release(), oldest).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_changed_audit_entry_is_found() {
+    let (_folder, store) = store().await;
+    for number in 0..3 {
+        let mut tx = store.begin().await.unwrap();
+        Store::audit(&mut tx, NOW, "ann", "model.publish", &format!("digits@{number}"), "").await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(store.verify_audit().await.unwrap(), 3);
+    sqlx::query("UPDATE audit SET actor = 'bob' WHERE sequence = 2").execute(&store.writer).await.unwrap();
+    assert!(matches!(store.verify_audit().await, Err(AuditError::Broken(2))));
+}
+
+#[tokio::test]
+async fn events_are_numbered_in_order_and_read_by_subject() {
+    let (_folder, store) = store().await;
+    let mut tx = store.begin().await.unwrap();
+    for subject in ["r1", "r2", "r1"] {
+        Store::insert_event(&mut tx, NOW, "rollout", subject, &"moved").await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let events = store.events_after("r1", 1).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [3]);
+}
+
+#[tokio::test]
+async fn a_revoked_or_expired_token_is_not_valid() {
+    let (_folder, store) = store().await;
+    let new = NewToken {
+        name: "ci".into(),
+        prefix: "muster_api_abcd".into(),
+        hash: "h".into(),
+        role: Role::Publisher,
+        expires_at: Some(NOW + HOUR),
+    };
+    let mut tx = store.begin().await.unwrap();
+    let id = Store::insert_token(&mut tx, &new, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    let token = store.token_by_hash("h").await.unwrap().unwrap();
+    assert!(token.is_valid(NOW) && !token.is_valid(NOW + HOUR));
+    let mut tx = store.begin().await.unwrap();
+    assert!(Store::revoke_token(&mut tx, &id).await.unwrap());
+    tx.commit().await.unwrap();
+    assert!(!store.token_by_hash("h").await.unwrap().unwrap().is_valid(NOW));
+}
+
+#[test]
+fn a_password_never_reaches_an_error_message() {
+    assert_eq!(without_password("postgres://ann:secret@db/muster"), "postgres://ann@db/muster");
+    assert_eq!(without_password("sqlite:///var/x.db"), "sqlite:///var/x.db");
+}
