@@ -69,7 +69,9 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let store = open_store(&config)?;
     let manifests = manifests_of(&store, &saved.state().ledger);
     let core = new_core(&identity, &boot, &saved, manifests, clock);
-    let data_plane = DataPlane::open(&config, store.reader(), input_sender.clone(), figure_sender)?;
+    let has_models = saved.state().ledger.models.values().any(|record| record.committed.is_some());
+    let data_plane =
+        DataPlane::open(&config, has_models, store.reader(), input_sender.clone(), figure_sender)?;
     let stager = Stager::start(store, input_sender.clone()).context("cannot start the store's thread")?;
 
     let tasks = TaskTracker::new();

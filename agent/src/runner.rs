@@ -25,7 +25,7 @@ pub(crate) mod recent;
 mod reporter;
 
 pub use control::main;
-pub use handle::RunnerProcess;
+pub use handle::{RunnerCommands, RunnerProcess};
 pub use protocol::{Command, Event, Exit, LoadRequest};
 
 /// Exit status of a runner whose workers all hang: an inference cannot be cancelled, only its process.

@@ -1,14 +1,22 @@
 //! The daemon's hold on the processes that touch models: the runner, and trials.
 //!
-//! The listening sockets are made here and stay here. While there is no runner the daemon answers callers itself,
-//! and says that there is no model; so nobody waits for an answer that cannot come.
+//! The listening sockets are made here and stay here. While there is no model the daemon answers callers itself,
+//! and says so; while a model is being brought back, callers wait.
 
+mod handover;
 mod idle;
 mod listeners;
 mod loads;
 mod pump;
 
-use std::{collections::BTreeMap, fs::File, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use agent_core::Input;
 use anyhow::Context;
@@ -27,6 +35,7 @@ use crate::{
     store::ArtifactReader,
     trial::{TrialRequest, run_trial},
 };
+use handover::{Awaited, Handover, SharedIdle};
 use idle::Idle;
 use listeners::Listeners;
 use loads::Loads;
@@ -41,9 +50,9 @@ pub(super) struct DataPlane {
     artifacts: ArtifactReader,
     inputs: Inputs,
     figures: mpsc::Sender<VersionFigures>,
-    listeners: Listeners,
+    listeners: Arc<Listeners>,
     runner: Option<Runner>,
-    idle: Option<Idle>,
+    idle: SharedIdle,
     /// The runner that was asked to end last.
     ending: Option<JoinHandle<()>>,
     /// Trials by release; dropping one ends its process.
@@ -57,19 +66,21 @@ struct Runner {
     process: RunnerProcess,
     wanted: Wanted,
     loads: Loads,
+    awaited: Awaited,
     pump: JoinHandle<()>,
 }
 
 impl DataPlane {
-    /// Opens the listening sockets and answers for models that are not there yet.
+    /// Opens the listening sockets. Without a model to bring back, callers are told that there is none.
     pub(super) fn open(
         config: &Config,
+        has_models: bool,
         artifacts: ArtifactReader,
         inputs: Inputs,
         figures: mpsc::Sender<VersionFigures>,
     ) -> anyhow::Result<Self> {
-        let listeners = Listeners::open(config)?;
-        let idle = Some(Idle::start(&listeners)?);
+        let listeners = Arc::new(Listeners::open(config)?);
+        let idle = if has_models { None } else { Some(Idle::start(&listeners)?) };
         let exe = std::env::current_exe().context("cannot find this program's own file")?;
         Ok(Self {
             exe,
@@ -78,7 +89,7 @@ impl DataPlane {
             figures,
             listeners,
             runner: None,
-            idle,
+            idle: SharedIdle::new(idle.into()),
             ending: None,
             trials: BTreeMap::new(),
             one_trial: Arc::new(Semaphore::new(1)),
@@ -86,30 +97,38 @@ impl DataPlane {
     }
 
     /// Starts the runner unless one runs.
-    pub(super) async fn ensure_runner(&mut self) {
+    pub(super) fn ensure_runner(&mut self) {
         if self.runner.as_ref().is_some_and(|runner| runner.wanted.get()) {
             return;
         }
-        if let Err(error) = self.start_runner().await {
+        if let Err(error) = self.start_runner() {
             tracing::error!(%error, "the runner cannot be started");
             self.tell(Input::RunnerExited { detail: format!("it cannot be started: {error}") });
         }
     }
 
-    async fn start_runner(&mut self) -> std::io::Result<()> {
+    fn start_runner(&mut self) -> std::io::Result<()> {
         let (process, events) = RunnerProcess::spawn(&self.exe)?;
         tracing::info!(runner.pid = process.pid(), "the runner is started");
-        let (wanted, loads) = (Wanted::new(), Loads::default());
+        let (wanted, loads, awaited) = (Wanted::new(), Loads::default(), Awaited::default());
+        let handover = Handover {
+            commands: process.commands(),
+            listeners: Arc::clone(&self.listeners),
+            idle: Arc::clone(&self.idle),
+            done: false,
+        };
         let pump = Pump {
             inputs: self.inputs.clone(),
             figures: self.figures.clone(),
             wanted: wanted.clone(),
             loads: loads.clone(),
+            awaited: awaited.clone(),
+            handover,
         };
         let pump = tokio::spawn(pump.run(events));
-        process.send(Command::Listeners { tcp: true, unix: true }, self.listeners.descriptors()?).await?;
-        self.idle = None;
-        self.runner = Some(Runner { process, wanted, loads, pump });
+        self.runner = Some(Runner { process, wanted, loads, awaited, pump });
+        // It takes commands from its first moment on; what it cannot do it answers.
+        self.tell(Input::RunnerReady);
         Ok(())
     }
 
@@ -119,15 +138,19 @@ impl DataPlane {
         runner.wanted.clear();
         self.ending = Some(tokio::spawn(end(runner)));
         match Idle::start(&self.listeners) {
-            Ok(idle) => self.idle = Some(idle),
+            Ok(idle) => self.set_idle(Some(idle)),
             Err(error) => tracing::warn!(%error, "callers are not answered while there is no model"),
         }
+    }
+
+    fn set_idle(&self, idle: Option<Idle>) {
+        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = idle;
     }
 
     /// Ends everything, and waits for it.
     pub(super) async fn end(&mut self) {
         self.stop_runner();
-        self.idle = None;
+        self.set_idle(None);
         self.trials.clear();
         if let Some(ending) = self.ending.take() {
             let _ = ending.await;
@@ -141,6 +164,9 @@ impl DataPlane {
             Err(error) => return self.tell(Input::LoadFailed { release, detail: error.to_string() }),
         };
         let request = Box::new(LoadRequest::from_manifest(manifest));
+        if let Some(runner) = &self.runner {
+            runner.awaited.expect(release.clone());
+        }
         self.command(Command::Load(request), vec![file.into()]).await;
         if let Some(runner) = &self.runner {
             let deadline = loads::deadline_of(manifest.budgets.load_ms);

@@ -150,7 +150,7 @@ impl Shell {
             Effect::Unpack { artifact } => self.stager.unpack(artifact).await,
             Effect::CollectGarbage { keep } => self.stager.collect(keep).await,
             Effect::RunTrial { release, manifest } => self.data_plane.trial(release, &manifest),
-            Effect::EnsureRunner => self.data_plane.ensure_runner().await,
+            Effect::EnsureRunner => self.data_plane.ensure_runner(),
             Effect::StopRunner => self.data_plane.stop_runner(),
             Effect::Load { release, manifest } => self.data_plane.load(release, &manifest).await,
             Effect::Switch { release } => self.data_plane.switch(release).await,

@@ -29,9 +29,23 @@ const QUEUE: usize = 64;
 /// A runner whose socket is closed is ending; this long it may take before it is killed.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Sends commands to a runner; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RunnerCommands(mpsc::Sender<(Command, Vec<OwnedFd>)>);
+
+impl RunnerCommands {
+    /// Sends a command with its descriptors, which are closed here afterwards.
+    ///
+    /// # Errors
+    /// When the runner is gone; [`Event::Exited`] tells how.
+    pub async fn send(&self, command: Command, files: Vec<OwnedFd>) -> io::Result<()> {
+        self.0.send((command, files)).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
 /// A running runner. Dropping it kills the process.
 pub struct RunnerProcess {
-    commands: mpsc::Sender<(Command, Vec<OwnedFd>)>,
+    commands: RunnerCommands,
     pid: u32,
     /// Dropped with this value, which is what the supervisor waits for.
     _stop: oneshot::Sender<()>,
@@ -50,7 +64,7 @@ impl RunnerProcess {
         let (stop, stopped) = oneshot::channel();
         tokio::spawn(write(sender, outbox));
         tokio::spawn(supervise(child, receiver, events, stopped));
-        Ok((Self { commands, pid, _stop: stop }, inbox))
+        Ok((Self { commands: RunnerCommands(commands), pid, _stop: stop }, inbox))
     }
 
     /// Sends a command with its descriptors, which are closed here afterwards.
@@ -58,7 +72,13 @@ impl RunnerProcess {
     /// # Errors
     /// When the runner is gone; [`Event::Exited`] tells how.
     pub async fn send(&self, command: Command, files: Vec<OwnedFd>) -> io::Result<()> {
-        self.commands.send((command, files)).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.commands.send(command, files).await
+    }
+
+    /// A handle that outlives no runner: it only sends.
+    #[must_use]
+    pub fn commands(&self) -> RunnerCommands {
+        self.commands.clone()
     }
 
     /// Its process id.

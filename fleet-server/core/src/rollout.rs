@@ -264,8 +264,13 @@ impl Rollout {
     fn advance(&mut self, device: &DeviceId, next: Progress, at: Option<Timestamp>, now: Timestamp) {
         let Some(record) = self.devices.get_mut(device) else { return };
         let restoring = record.restoration != Restoration::None;
-        let gone =
-            matches!(next, Progress::RolledBack(_) | Progress::Rejected(_) | Progress::Superseded { .. });
+        let gone = matches!(
+            next,
+            Progress::RolledBack(_)
+                | Progress::Rejected(_)
+                | Progress::Failed(_)
+                | Progress::Superseded { .. }
+        );
         // When we took the release away, "superseded" is the answer to that and not an outcome.
         let is_answer = restoring && matches!(next, Progress::Superseded { by: None });
         if record.progress.yields_to(&next) && !is_answer {

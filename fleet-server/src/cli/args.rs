@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use shared::device::parse_label;
+use shared::{ReleaseId, device::parse_label};
 
 use crate::{auth::Role, demo::DemoOptions};
 
@@ -205,7 +205,7 @@ pub enum RolloutCommand {
 #[derive(Debug, Args)]
 pub struct RolloutArgs {
     /// `NAME@VERSION`
-    pub release: String,
+    pub release: ReleaseId,
     /// Which devices: `all`, `site=berlin,env!=lab`, `id in (a,b)`.
     #[arg(long, value_name = "SELECTOR")]
     pub to: String,

@@ -84,7 +84,7 @@ fn body(args: RolloutArgs) -> Result<StartRollout, Failure> {
         strategy.waves.iter_mut().for_each(|wave| wave.bake_time_secs = bake.as_secs());
     }
     strategy.retry |= args.retry;
-    Ok(StartRollout { release: args.release, selector: args.to, strategy })
+    Ok(StartRollout { release: args.release.to_string(), selector: args.to, strategy })
 }
 
 fn wave(text: &str) -> Result<WaveSpec, Failure> {

@@ -13,10 +13,7 @@ use crate::{
 pub const ADMIN_CONTEXT: &str = "admin-context.toml";
 
 /// Writes where the server listens, and at the first start makes the admin's token. Returns it that once.
-pub(super) async fn prepare(
-    app: &App,
-    data_dir: &DataDir,
-) -> Result<Option<String>, StartError> {
+pub(super) async fn prepare(app: &App, data_dir: &DataDir) -> Result<Option<String>, StartError> {
     if !app.store.tokens().await?.is_empty() {
         refresh_context(app, data_dir)?;
         return Ok(None);

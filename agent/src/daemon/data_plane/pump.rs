@@ -9,7 +9,11 @@ use agent_core::Input;
 use shared::telemetry::VersionFigures;
 use tokio::sync::mpsc;
 
-use super::{super::Inputs, loads::Loads};
+use super::{
+    super::Inputs,
+    handover::{Awaited, Handover},
+    loads::Loads,
+};
 use crate::runner::Event;
 
 /// Cleared when a runner has ended, or when its end is nobody's business any more.
@@ -37,12 +41,17 @@ pub(super) struct Pump {
     pub(super) figures: mpsc::Sender<VersionFigures>,
     pub(super) wanted: Wanted,
     pub(super) loads: Loads,
+    pub(super) awaited: Awaited,
+    pub(super) handover: Handover,
 }
 
 impl Pump {
     /// Runs until the runner's last event.
-    pub(super) async fn run(self, mut events: mpsc::Receiver<Event>) {
+    pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         while let Some(event) = events.recv().await {
+            if self.all_answer(&event) {
+                self.handover.perform().await;
+            }
             if let Event::Observed(figures) = event {
                 let _ = self.figures.send(*figures).await;
             } else if let Some(input) = self.input_of(event)
@@ -53,10 +62,20 @@ impl Pump {
         }
     }
 
+    /// True when this event settles the last model that callers wait for.
+    fn all_answer(&self, event: &Event) -> bool {
+        match event {
+            Event::Switched { release } => self.awaited.answers(release),
+            Event::LoadFailed { release, .. } | Event::SwitchFailed { release, .. } => {
+                self.awaited.failed(release)
+            }
+            _ => false,
+        }
+    }
+
     fn input_of(&self, event: Event) -> Option<Input> {
         match event {
-            Event::Observed(_) => None,
-            Event::Ready => Some(Input::RunnerReady),
+            Event::Observed(_) | Event::Ready => None,
             Event::Loaded { release, load_ms, memory_kib } => {
                 tracing::info!(%release, load_ms, memory_kib, "loaded");
                 self.loads.answered(&release).then_some(Input::Loaded { release, load_ms })

@@ -78,11 +78,13 @@ impl Progress {
         (1..=5).contains(&self.rank())
     }
 
-    /// Why the release failed on the device by its own judgement; `None` when it did not.
+    /// Why the release failed on the device; `None` when it did not. A device asks for blocks again and again by
+    /// itself before it reports that it could not fetch them, so that is a failure like the others.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         match self {
             Self::Rejected(reason) => Some(reason.to_string()),
+            Self::Failed(reason) => Some(reason.to_string()),
             // Going back by order says nothing about the release.
             Self::RolledBack(RollbackReason::Ordered) => None,
             Self::RolledBack(reason) => Some(reason.to_string()),
@@ -93,7 +95,6 @@ impl Progress {
             | Self::SelfTested(_)
             | Self::Probation
             | Self::Committed { .. }
-            | Self::Failed(_)
             | Self::Silent
             | Self::Superseded { .. } => None,
         }

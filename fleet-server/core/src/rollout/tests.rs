@@ -90,6 +90,16 @@ fn the_first_device_that_goes_back_halts_a_small_rollout_and_brings_all_back_new
 }
 
 #[test]
+fn a_device_without_room_ends_the_rollout_instead_of_being_waited_for() {
+    let mut rollout = started(Strategy::default(), &fleet(1));
+    let asked = assigned(&drain(&mut rollout));
+    let full = DeploymentEvent::Failed(FailReason::DiskFull { needed_bytes: 10, free_bytes: 5 });
+    rollout.handle(says(&asked[0], full, 1), Timestamp(2_000)).unwrap();
+    assert!(rollout.status().reason.unwrap().contains("disk full: 10 bytes needed, 5 free"));
+    assert!(matches!(rollout.state(), State::RollingBack { .. } | State::RolledBack { .. }));
+}
+
+#[test]
 fn a_pausing_strategy_halts_and_leaves_healthy_devices_alone() {
     let strategy = Strategy { on_halt: StopAction::Pause, ..Strategy::default() };
     let mut rollout = started(strategy, &fleet(2));
