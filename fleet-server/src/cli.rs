@@ -1,6 +1,6 @@
 //! The command line: one noun, one verb. Data goes to standard output, talk to standard error.
 //!
-//! Every command but `serve` and `config` is a client of the HTTP API and can do nothing that the API cannot.
+//! Every command but `serve`, `demo` and `config` is a client of the HTTP API and can do nothing that the API cannot.
 
 // The one place of this library that is meant to print.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -25,7 +25,10 @@ pub use failure::{Exit, Failure};
 use args::{ConfigCommand, EnrollCommand, EnrollTokenCommand};
 use output::Output;
 
-use crate::config::{Config, DEFAULTS, Variables};
+use crate::{
+    config::{Config, DEFAULTS, Variables},
+    demo,
+};
 
 /// Does what the command line says.
 ///
@@ -37,6 +40,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     let client = || Client::new(&context()?);
     match cli.command {
         Command::Serve(args) => serve::serve(args).await,
+        Command::Demo(options) => demo::run(options).await,
         Command::Config(command) => config(command),
         Command::Enroll(EnrollCommand::Token(EnrollTokenCommand::Create(args))) => {
             tokens::create_enroll_token(&client()?, args, &output).await

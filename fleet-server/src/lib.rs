@@ -3,7 +3,8 @@
 //! One binary is server and command line. The server's parts, from the bottom up: [`config`] and [`data_dir`] (what
 //! the operator gave), [`pki`], [`auth`] and [`signing`] (who is who, and what is believed), [`store`] and
 //! [`artifacts`] (what is kept), [`broker`] and [`gateway`] (the way to devices), [`publish`] and [`rollouts`] (what
-//! changes), [`api`] (how people and programs ask), [`server`] (all of it, running). [`cli`] is a client of the API.
+//! changes), [`api`] (how people and programs ask), [`server`] (all of it, running). [`cli`] is a client of the API, and
+//! [`demo`] a fleet in a box.
 
 pub mod api;
 pub mod app;
@@ -14,6 +15,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
+pub mod demo;
 pub mod gateway;
 pub mod metrics;
 pub mod pki;

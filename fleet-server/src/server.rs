@@ -96,7 +96,7 @@ impl Server {
         let listeners = addresses::bind(&config).await?;
         let addresses = listeners.bound(&config)?;
         let parts = build::parts(&config, &data_dir, &addresses.endpoints, program).await?;
-        let first_token = first_start::prepare(&parts.app, &data_dir, &addresses).await?;
+        let first_token = first_start::prepare(&parts.app, &data_dir).await?;
         publish::list_stored(&parts.app).await?;
         let (http, stop) = (Handle::new(), CancellationToken::new());
         let keep = Duration::from_secs(u64::from(config.telemetry.keep_hours) * 3_600);
@@ -120,6 +120,7 @@ impl Server {
         tasks.spawn(gateway::keep_house(app.clone(), keep, stop.clone()));
         tasks.spawn(run_rollouts(app.clone(), parts.inbox, stop.clone()));
         tasks.spawn(serve_http(listeners.http, parts.http_tls, app.clone(), http.clone()));
+        first_start::announce(&data_dir, &addresses)?;
         Ok(Self { app, data_dir, addresses, first_token, http, stop, tasks })
     }
 

@@ -82,8 +82,14 @@ pub struct Figures {
     pub ok: u64,
     /// Inferences that the model failed.
     pub failures: u64,
+    /// Of these, those with an output that was NaN or infinite.
+    pub non_finite: u64,
     /// Inferences slower than the latency budget.
     pub slow: u64,
+    /// Labels that came back for earlier inferences and agreed with the answer.
+    pub labels_correct: u64,
+    /// Labels that did not.
+    pub labels_wrong: u64,
     /// Median time in the engine.
     pub latency_p50_ms: Option<f64>,
     /// Time in the engine that 5 % exceed.
@@ -123,7 +129,10 @@ impl From<MinuteFigures> for Figures {
             from: from.as_millis(),
             ok: figures.counts.ok,
             failures: figures.counts.failures(),
+            non_finite: figures.counts.non_finite,
             slow: figures.counts.slow,
+            labels_correct: figures.labels.correct,
+            labels_wrong: figures.labels.wrong,
             latency_p50_ms: quantile(0.5),
             latency_p95_ms: quantile(0.95),
             latency_p99_ms: quantile(0.99),

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::device::parse_label;
 
-use crate::auth::Role;
+use crate::{auth::Role, demo::DemoOptions};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 rollout failed or halted, 4 timed out, \
                           5 not authorised, 6 conflict, 7 not found, 8 server unreachable";
@@ -41,6 +41,8 @@ pub enum Format {
 pub enum Command {
     /// Run the server.
     Serve(ServeArgs),
+    /// Watch a whole fleet on this machine: a real server, real devices, a model that goes bad.
+    Demo(DemoOptions),
     /// Check the server's configuration or show its defaults.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -16,9 +16,7 @@ pub const ADMIN_CONTEXT: &str = "admin-context.toml";
 pub(super) async fn prepare(
     app: &App,
     data_dir: &DataDir,
-    bound: &Bound,
 ) -> Result<Option<String>, StartError> {
-    write_endpoints(data_dir, bound)?;
     if !app.store.tokens().await?.is_empty() {
         refresh_context(app, data_dir)?;
         return Ok(None);
@@ -41,7 +39,8 @@ pub(super) async fn prepare(
     Ok(Some(token))
 }
 
-fn write_endpoints(data_dir: &DataDir, bound: &Bound) -> Result<(), StartError> {
+/// Tells where the server listens. The last step of a start: whoever finds the file finds a server that works.
+pub(super) fn announce(data_dir: &DataDir, bound: &Bound) -> Result<(), StartError> {
     let endpoints = serde_json::json!({
         "http": bound.http,
         "mqtt": bound.mqtt,
