@@ -67,14 +67,16 @@ pub fn run() -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn without_model(fleet: &mut Fleet) -> anyhow::Result<[Row; 2]> {
-    let daemon = resident_mib(fleet.devices[0].process().pid())?;
+fn without_model(fleet: &mut Fleet) -> anyhow::Result<[Row; 3]> {
+    let pid = fleet.devices[0].process().pid();
+    let (daemon, anonymous) = (resident_mib(pid)?, anonymous_mib(pid)?);
     let device = &mut fleet.devices[0];
     let starts =
         (0..STARTS).map(|_| start_millis(device, endpoints_are_there)).collect::<Result<Vec<_>, _>>()?;
     fleet.wait_until_online();
     Ok([
         Row::beside("daemon without a model, resident", daemon, "MiB", BOUND, IDLE_BOUND_MIB),
+        Row::alone("daemon without a model, of that not pages of files", anonymous, "MiB"),
         Row::beside("start without a model to endpoints", median(&starts), "ms", BOUND, START_BOUND_MS),
     ])
 }
@@ -87,8 +89,7 @@ fn with_model(fleet: &mut Fleet, subject: &Subject) -> anyhow::Result<Vec<Row>> 
         drop(OnnxRuntime::start(subject)?);
         peers.push(millis(since));
     }
-    let ratios: Vec<f64> = ours.iter().zip(&peers).map(|(ours, peers)| ours / peers).collect();
-    let starts = Comparison { ours: median(&ours), peers: median(&peers), ratio: median(&ratios) };
+    let starts = Comparison::of_rounds(&ours, &peers);
     let mut rows = memory_with_model(&mut fleet.devices[0], subject)?;
     rows.push(Row::compared("start with digits to ready", "ms", PYTHON, starts));
     Ok(rows)
@@ -183,6 +184,11 @@ fn size_mib(file: &Path) -> anyhow::Result<f64> {
 /// Pages in memory, shared ones counted in full.
 fn resident_mib(pid: u32) -> anyhow::Result<f64> {
     watched_mib(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
+/// Pages in memory that no file holds, which the kernel cannot simply drop.
+fn anonymous_mib(pid: u32) -> anyhow::Result<f64> {
+    watched_mib(&format!("/proc/{pid}/status"), "RssAnon:")
 }
 
 /// Pages in memory, each shared one divided among those who share it.

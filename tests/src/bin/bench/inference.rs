@@ -14,7 +14,7 @@ use system_tests::{fleet::Fleet, http::Target};
 
 use crate::{
     http::{Connection, post},
-    measure::{Contestant, Rounds},
+    measure::{Comparison, Contestant, Rounds},
     onnxruntime::OnnxRuntime,
     report::{Row, progress},
     subject::Subject,
@@ -32,8 +32,6 @@ const HTTP_JSON: &str = "HTTP, JSON";
 const OURS: [&str; 5] = [ENGINE, UNIX_BINARY, UNIX_JSON, HTTP_BINARY, HTTP_JSON];
 
 const PEERS: [&str; 2] = [TRACT, ONNXRUNTIME];
-
-const UNIT: &str = "µs";
 
 /// An agent that does not answer for this long is hung.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -59,26 +57,19 @@ pub fn run() -> anyhow::Result<Vec<Row>> {
 fn measure(fleet: &Fleet, subject: &Subject) -> anyhow::Result<Vec<Row>> {
     let mut contestants = contestants(fleet, subject)?;
     let rounds = Rounds::play(&mut contestants, subject.rounds, subject.block)?;
-    let mut rows: Vec<Row> = OURS
-        .into_iter()
-        .flat_map(|ours| PEERS.map(|peer| (ours, peer)))
-        .map(|(ours, peer)| Row::compared(label(subject, ours), UNIT, peer, rounds.compare(ours, peer)))
-        .collect();
-    for ours in [UNIX_BINARY, UNIX_JSON] {
-        let what = format!("{}: agent's own overhead, {ours}", subject.name);
-        rows.push(Row::compared(what, UNIT, TRACT, rounds.surplus(ours, TRACT)));
+    let row = |what: &str, peer: &str, found: Comparison| {
+        Row::compared(format!("{}: {what}", subject.name), subject.unit, peer, found.times(subject.per_micro))
+    };
+    let pairs = OURS.into_iter().flat_map(|ours| PEERS.map(|peer| (ours, peer)));
+    let mut rows: Vec<Row> = pairs.map(|(ours, peer)| row(ours, peer, rounds.compare(ours, peer))).collect();
+    rows.push(row("plain tract", ONNXRUNTIME, rounds.compare(TRACT, ONNXRUNTIME)));
+    // Of a long inference the difference is smaller than the noise of the inference itself.
+    if subject.is_short() {
+        for ours in [UNIX_BINARY, UNIX_JSON] {
+            rows.push(row(&format!("agent's own overhead, {ours}"), TRACT, rounds.surplus(ours, TRACT)));
+        }
     }
-    rows.push(Row::compared(
-        label(subject, "plain tract"),
-        UNIT,
-        ONNXRUNTIME,
-        rounds.compare(TRACT, ONNXRUNTIME),
-    ));
     Ok(rows)
-}
-
-fn label(subject: &Subject, what: &str) -> String {
-    format!("{}: {what}", subject.name)
 }
 
 fn contestants<'a>(fleet: &Fleet, subject: &Subject) -> anyhow::Result<Vec<Contestant<'a>>> {

@@ -36,6 +36,19 @@ pub struct Rounds {
     contestants: Vec<(&'static str, Vec<f64>)>,
 }
 
+impl Comparison {
+    /// Figures that were taken in the same rounds.
+    pub fn of_rounds(ours: &[f64], peers: &[f64]) -> Self {
+        let ratios: Vec<f64> = ours.iter().zip(peers).map(|(ours, peers)| ours / peers).collect();
+        Self { ours: median(ours), peers: median(peers), ratio: median(&ratios) }
+    }
+
+    /// The same in another unit.
+    pub fn times(self, factor: f64) -> Self {
+        Self { ours: self.ours * factor, peers: self.peers * factor, ..self }
+    }
+}
+
 impl<'a> Contestant<'a> {
     /// A contestant that is called once for each measurement.
     pub fn calling(name: &'static str, mut act: impl FnMut() -> anyhow::Result<()> + 'a) -> Self {
@@ -57,7 +70,10 @@ impl Rounds {
     pub fn play(contestants: &mut [Contestant<'_>], rounds: usize, count: usize) -> anyhow::Result<Self> {
         let mut played = Self { contestants: contestants.iter().map(|one| (one.name, Vec::new())).collect() };
         for round in 0..=rounds {
-            for (contestant, (name, medians)) in contestants.iter_mut().zip(&mut played.contestants) {
+            for turn in 0..contestants.len() {
+                // Nobody always comes after the same other one.
+                let index = (turn + round) % contestants.len();
+                let (contestant, (name, medians)) = (&mut contestants[index], &mut played.contestants[index]);
                 let block = (contestant.block)(count).with_context(|| format!("{name} failed"))?;
                 if round > 0 {
                     medians.push(median(&block));
@@ -69,17 +85,14 @@ impl Rounds {
 
     /// `ours` beside `peer`.
     pub fn compare(&self, ours: &str, peer: &str) -> Comparison {
-        let (ours, peers) = (self.of(ours), self.of(peer));
-        let ratios: Vec<f64> = ours.iter().zip(peers).map(|(ours, peers)| ours / peers).collect();
-        Comparison { ours: median(ours), peers: median(peers), ratio: median(&ratios) }
+        Comparison::of_rounds(self.of(ours), self.of(peer))
     }
 
     /// What `ours` takes longer than `peer`, beside all that `peer` takes.
     pub fn surplus(&self, ours: &str, peer: &str) -> Comparison {
         let (ours, peers) = (self.of(ours), self.of(peer));
         let surplus: Vec<f64> = ours.iter().zip(peers).map(|(ours, peers)| ours - peers).collect();
-        let ratios: Vec<f64> = surplus.iter().zip(peers).map(|(surplus, peers)| surplus / peers).collect();
-        Comparison { ours: median(&surplus), peers: median(peers), ratio: median(&ratios) }
+        Comparison::of_rounds(&surplus, peers)
     }
 
     fn of(&self, name: &str) -> &[f64] {

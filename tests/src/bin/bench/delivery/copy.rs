@@ -67,6 +67,6 @@ mod tests {
     #[test]
     fn a_copy_of_several_streams_ends() {
         let figures = copy(3, 200_000).unwrap();
-        assert!(figures.megabytes_per_second > 0.0);
+        assert!(figures.megabytes > 0.5 && figures.seconds > 0.0);
     }
 }
