@@ -1,0 +1,165 @@
+//! Contestants that take turns, medians, and the time on a processor.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+/// The kernel counts the processor time of a process in hundredths of a second on every Linux (`USER_HZ`).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Two contestants: the median of their blocks, and the median of the ratio within a round.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Comparison {
+    /// Ours.
+    pub ours: f64,
+    /// The peer's.
+    pub peers: f64,
+    /// Ours through the peer's.
+    pub ratio: f64,
+}
+
+/// Something that does the same work again and again and tells how long each time took, in microseconds.
+pub struct Contestant<'a> {
+    /// Its name in the table.
+    pub name: &'static str,
+    /// Runs a block.
+    pub block: Box<dyn FnMut(usize) -> anyhow::Result<Vec<f64>> + 'a>,
+}
+
+/// The median of every contestant's block in every round.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    /// Names with one figure for each round.
+    contestants: Vec<(&'static str, Vec<f64>)>,
+}
+
+impl Comparison {
+    /// Figures that were taken in the same rounds.
+    pub fn of_rounds(ours: &[f64], peers: &[f64]) -> Self {
+        let ratios: Vec<f64> = ours.iter().zip(peers).map(|(ours, peers)| ours / peers).collect();
+        Self { ours: median(ours), peers: median(peers), ratio: median(&ratios) }
+    }
+
+    /// The same in another unit.
+    pub fn times(self, factor: f64) -> Self {
+        Self { ours: self.ours * factor, peers: self.peers * factor, ..self }
+    }
+}
+
+impl<'a> Contestant<'a> {
+    /// A contestant that is called once for each measurement.
+    pub fn calling(name: &'static str, mut act: impl FnMut() -> anyhow::Result<()> + 'a) -> Self {
+        let block = move |count| {
+            (0..count)
+                .map(|_| {
+                    let since = Instant::now();
+                    act()?;
+                    Ok(micros(since.elapsed()))
+                })
+                .collect()
+        };
+        Self { name, block: Box::new(block) }
+    }
+}
+
+impl Rounds {
+    /// Lets everybody take turns: `rounds` blocks of `count` each, after one block that warms up.
+    pub fn play(contestants: &mut [Contestant<'_>], rounds: usize, count: usize) -> anyhow::Result<Self> {
+        let mut played = Self { contestants: contestants.iter().map(|one| (one.name, Vec::new())).collect() };
+        for round in 0..=rounds {
+            for turn in 0..contestants.len() {
+                // Nobody always comes after the same other one.
+                let index = (turn + round) % contestants.len();
+                let (contestant, (name, medians)) = (&mut contestants[index], &mut played.contestants[index]);
+                let block = (contestant.block)(count).with_context(|| format!("{name} failed"))?;
+                if round > 0 {
+                    medians.push(median(&block));
+                }
+            }
+        }
+        Ok(played)
+    }
+
+    /// `ours` beside `peer`.
+    pub fn compare(&self, ours: &str, peer: &str) -> Comparison {
+        Comparison::of_rounds(self.of(ours), self.of(peer))
+    }
+
+    /// What `ours` takes longer than `peer`, beside all that `peer` takes.
+    pub fn surplus(&self, ours: &str, peer: &str) -> Comparison {
+        let (ours, peers) = (self.of(ours), self.of(peer));
+        let surplus: Vec<f64> = ours.iter().zip(peers).map(|(ours, peers)| ours - peers).collect();
+        Comparison::of_rounds(&surplus, peers)
+    }
+
+    fn of(&self, name: &str) -> &[f64] {
+        let found = self.contestants.iter().find(|(known, _)| *known == name);
+        found.map_or(&[], |(_, medians)| medians)
+    }
+}
+
+/// The middle one; of an even number the mean of the two in the middle. NaN where there is none.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        length if length % 2 == 1 => sorted[middle],
+        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+    }
+}
+
+/// A duration in microseconds.
+pub fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+/// Seconds that all threads of a process spent on processors, in the kernel too.
+pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
+    let ticks = stat_ticks(&stat).context("an unknown form of /proc/PID/stat")?;
+    Ok(ticks / TICKS_PER_SECOND)
+}
+
+/// Seconds that this thread spent on processors.
+pub fn thread_cpu_seconds() -> anyhow::Result<f64> {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").context("the kernel keeps no schedstat")?;
+    let nanos = stat.split(' ').next().and_then(|text| text.parse::<f64>().ok());
+    Ok(nanos.context("an unknown form of schedstat")? / 1e9)
+}
+
+/// User and system time. The name before them is in parentheses and may hold anything.
+fn stat_ticks(stat: &str) -> Option<f64> {
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_taken_within_a_round() {
+        let contestants = vec![("ours", vec![2.0, 20.0, 4.0]), ("peer", vec![1.0, 10.0, 2.0])];
+        let rounds = Rounds { contestants };
+        assert_eq!(rounds.compare("ours", "peer"), Comparison { ours: 4.0, peers: 2.0, ratio: 2.0 });
+        assert_eq!(rounds.surplus("ours", "peer"), Comparison { ours: 2.0, peers: 2.0, ratio: 1.0 });
+    }
+
+    #[test]
+    fn processor_time_is_found_behind_any_name() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0 100 0 0";
+        assert_eq!(stat_ticks(stat), Some(300.0));
+        assert!(cpu_seconds(std::process::id()).is_ok() && thread_cpu_seconds().is_ok());
+    }
+
+    #[test]
+    fn an_even_number_has_its_median_between_two() {
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+}
