@@ -6,7 +6,11 @@ use clap::{Parser, Subcommand};
 use muster_agent::{config::Config, daemon, enroll, runner, trial};
 use shared::DeviceId;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// Brings models to this device, watches them, and takes them back when they fail.
 #[derive(Debug, Parser)]
@@ -96,12 +100,13 @@ fn until_signal() -> std::io::Result<CancellationToken> {
     Ok(cancel)
 }
 
+/// What to log comes from `RUST_LOG`, for example `info,muster_link=debug`. The filter has no regular expressions,
+/// whose machinery would be the largest part of an idle daemon.
 fn start_log() {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
 #[allow(clippy::print_stdout)] // the answer to the command
