@@ -26,6 +26,7 @@ use shared::{
 use crate::{
     app::App,
     broker::{Admission, BoxError, Delivery, Peer, PublishError, Sink, SinkError, Verdict},
+    rollouts::Greeting,
 };
 
 pub use blocks::BlockServer;
@@ -78,7 +79,7 @@ impl Gateway {
 
     async fn hello(&self, device: &DeviceId, hello: &Hello) -> Result<(), BoxError> {
         self.app.store.save_hello(device, hello, self.app.clock.now()).await?;
-        self.app.rollouts.connected(device.clone()).await;
+        self.app.rollouts.hello(Greeting::of(device, hello)).await;
         self.app.metrics.message("hello", "stored");
         send_desired(&self.app, device).await;
         Ok(())

@@ -15,7 +15,11 @@ mod fleet;
 mod task;
 
 use fleet_core::{Plan, PlanError, Refusal, RolloutStatus, Selector, Strategy};
-use shared::{DeviceId, ReleaseId, RolloutId, report::Report};
+use shared::{
+    DeviceId, Generation, ReleaseId, RolloutId,
+    message::Hello,
+    report::{ModelState, Report},
+};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -81,12 +85,33 @@ pub enum RolloutError {
     Stopping,
 }
 
+/// What rollouts want to know of a hello.
+#[derive(Debug, Clone)]
+pub struct Greeting {
+    /// Who.
+    pub device: DeviceId,
+    /// The newest desired state it took in.
+    pub generation: Generation,
+    /// What it has, kept or on its way.
+    pub holds: Vec<ReleaseId>,
+}
+
+impl Greeting {
+    /// What `device` said.
+    #[must_use]
+    pub fn of(device: &DeviceId, hello: &Hello) -> Self {
+        let named = |state: &ModelState| [state.committed.clone(), state.candidate.clone()];
+        let holds = hello.models.iter().flat_map(named).flatten().collect();
+        Self { device: device.clone(), generation: hello.generation, holds }
+    }
+}
+
 pub(super) type Reply<T> = oneshot::Sender<Result<T, RolloutError>>;
 
 /// What the task is asked to do.
 pub(super) enum Command {
     Report { report: Box<Report>, reply: Reply<()> },
-    Connected { device: DeviceId },
+    Hello { greeting: Greeting },
     Plan { wanted: Wanted, reply: Reply<Plan> },
     Start { wanted: Wanted, reply: Reply<RolloutId> },
     Order { id: RolloutId, order: Order, by: String, reply: Reply<()> },
@@ -118,9 +143,9 @@ impl Executor {
     }
 
     /// A device said hello.
-    pub async fn connected(&self, device: DeviceId) {
+    pub async fn hello(&self, greeting: Greeting) {
         // The task is gone only when the server stops, and then nobody needs to know.
-        let _ = self.commands.send(Command::Connected { device }).await;
+        let _ = self.commands.send(Command::Hello { greeting }).await;
     }
 
     /// What a rollout would do.

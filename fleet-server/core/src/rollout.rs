@@ -174,6 +174,12 @@ impl Rollout {
         &self.state
     }
 
+    /// True when the device takes part in it.
+    #[must_use]
+    pub fn includes(&self, device: &DeviceId) -> bool {
+        self.devices.contains_key(device)
+    }
+
     /// What planning another rollout must know of this one: the devices whose desired state it speaks for.
     #[must_use]
     pub fn summary(&self) -> RolloutSummary {
@@ -197,6 +203,7 @@ impl Rollout {
         match input {
             Input::Report { device, at, release, event } => self.report(&device, at, &release, event, now)?,
             Input::DeviceConnected { device } => self.connected(&device, now)?,
+            Input::Confirmed { device } => self.confirmed(&device, now)?,
             Input::Tick => {}
             Input::Pause { by } => self.pause(by)?,
             Input::Resume { by } => self.resume(by)?,
@@ -257,6 +264,13 @@ impl Rollout {
         if record.progress == Progress::Silent {
             self.advance(device, Progress::Asked { at: now }, None, now);
         }
+        Ok(())
+    }
+
+    /// A device that goes back to nothing has no release to report about, so its word is enough.
+    fn confirmed(&mut self, device: &DeviceId, now: Timestamp) -> Result<(), Refusal> {
+        self.record(device)?.heard_at = Some(now);
+        self.confirm_restoration(device, now);
         Ok(())
     }
 

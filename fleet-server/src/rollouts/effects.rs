@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use fleet_core::{Effect, Event};
-use shared::{DeviceId, ReleaseId, Timestamp};
+use shared::{DeviceId, Generation, ReleaseId, Timestamp, message::Assignment};
 
 use super::{RolloutError, entry::Entry};
-use crate::store::{DesiredChange, Saved, Store, Tx};
+use crate::store::{DesiredChange, ReleaseRow, Saved, Store, Tx};
 
 /// Carries out every effect of a machine, then stores the machine. Returns whose desired state changed.
 pub(super) async fn store(
@@ -40,40 +40,54 @@ async fn perform(
 ) -> Result<Option<DeviceId>, RolloutError> {
     match effect {
         Effect::Assign { device, release, retry } => {
-            write(store, tx, entry, &device, Some((&release, retry)), now).await?;
+            let Some(row) = find(store, entry, &device, &release).await? else { return Ok(None) };
+            let generation = write(tx, entry, &device, Some(row.assignment(retry)), now).await?;
+            entry.asked(&device, generation);
             Ok(Some(device))
         }
         Effect::Restore { device, previous } => {
-            write(store, tx, entry, &device, previous.as_ref().map(|release| (release, false)), now).await?;
+            let row = match previous {
+                Some(release) => find(store, entry, &device, &release).await?,
+                None => None,
+            };
+            let generation = write(tx, entry, &device, row.map(|row| row.assignment(false)), now).await?;
+            entry.restoring(&device, generation);
             Ok(Some(device))
         }
         Effect::Announce(event) => {
+            if let Event::DeviceRestored { device } = &event {
+                entry.restored(device);
+            }
             announce(tx, entry, &event, now).await?;
             Ok(None)
         }
     }
 }
 
-async fn write(
+/// A release that is to be named. One that is missing concerns one device; the others must not wait for it.
+async fn find(
     store: &Store,
-    tx: &mut Tx,
-    entry: &mut Entry,
+    entry: &Entry,
     device: &DeviceId,
-    wanted: Option<(&ReleaseId, bool)>,
+    release: &ReleaseId,
+) -> Result<Option<ReleaseRow>, RolloutError> {
+    let row = store.release(release).await?;
+    if row.is_none() {
+        tracing::error!(rollout.id = %entry.row.id, device.id = %device, %release, "there is no such release to name");
+    }
+    Ok(row)
+}
+
+async fn write(
+    tx: &mut Tx,
+    entry: &Entry,
+    device: &DeviceId,
+    assignment: Option<Assignment>,
     now: Timestamp,
-) -> Result<(), RolloutError> {
-    let assignment = match wanted {
-        None => None,
-        Some((release, retry)) => {
-            let row = store.release(release).await?;
-            Some(row.ok_or_else(|| RolloutError::NoRelease(release.clone()))?.assignment(retry))
-        }
-    };
+) -> Result<Generation, RolloutError> {
     let model = entry.row.release.model.clone();
     let change = DesiredChange { device: device.clone(), model, assignment };
-    let desired = Store::change_desired(tx, &change, now).await?;
-    entry.generations.insert(device.clone(), desired.generation);
-    Ok(())
+    Ok(Store::change_desired(tx, &change, now).await?.generation)
 }
 
 /// Every event is kept for those who follow the rollout; what a person did or must know also enters the audit log.

@@ -1,23 +1,30 @@
 //! What planning knows of the fleet, and how a report changes what is known of a device.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::DeviceFacts;
 use shared::{
-    DeviceId,
+    DeviceId, ReleaseId,
     report::{DeploymentEvent, ModelState, Report},
 };
 
 use crate::store::{Desired, DeviceRow, Store, StoreError};
 
-/// The fleet at this moment.
+/// The fleet at this moment. What a device says it runs is its own word, so a release that was never published here
+/// is left out: no plan may promise to go back to it.
 pub(super) async fn facts(store: &Store) -> Result<Vec<DeviceFacts>, StoreError> {
     let mut desired = store.every_desired().await?;
     let devices = store.every_device().await?;
-    Ok(devices.into_iter().map(|device| facts_of(device, &mut desired)).collect())
+    let known = store.release_ids().await?;
+    Ok(devices.into_iter().map(|device| facts_of(device, &mut desired, &known)).collect())
 }
 
-fn facts_of(device: DeviceRow, desired: &mut BTreeMap<DeviceId, Desired>) -> DeviceFacts {
+fn facts_of(
+    device: DeviceRow,
+    desired: &mut BTreeMap<DeviceId, Desired>,
+    known: &BTreeSet<ReleaseId>,
+) -> DeviceFacts {
+    let committed = device.models.into_iter().filter_map(|model| model.committed);
     let wanted = desired.remove(&device.id).unwrap_or_default();
     DeviceFacts {
         id: device.id,
@@ -26,7 +33,7 @@ fn facts_of(device: DeviceRow, desired: &mut BTreeMap<DeviceId, Desired>) -> Dev
         last_seen: device.last_seen,
         inventory: device.inventory,
         desired: wanted.assignments.into_iter().map(|assignment| assignment.release).collect(),
-        committed: device.models.into_iter().filter_map(|model| model.committed).collect(),
+        committed: committed.filter(|release| known.contains(release)).collect(),
         generation: wanted.generation,
         quarantined: device.quarantined,
     }

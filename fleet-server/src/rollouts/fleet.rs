@@ -5,15 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use fleet_core::{Input, Plan, ReleaseNeeds, Rollout, RolloutSpec, plan};
+use fleet_core::{Input, Plan, Refusal, ReleaseNeeds, Rollout, RolloutSpec, plan};
 use shared::{DeviceId, RolloutId, Timestamp, report::Report};
 use uuid::Uuid;
 
-use super::{
-    Order, RolloutError, Wanted, effects,
-    entry::{Entry, document},
-    facts,
-};
+use super::{Greeting, Order, RolloutError, Wanted, effects, entry::Entry, facts};
 use crate::{
     app::App,
     store::{NewRollout, ReleaseRow, Store, StoreError, Tx},
@@ -25,8 +21,49 @@ pub(super) struct Fleet {
     entries: BTreeMap<RolloutId, Entry>,
 }
 
-/// Rollouts that a turn has changed in memory and not yet stored.
-type Touched = BTreeSet<RolloutId>;
+/// A transaction and the rollouts as they will be after it.
+struct Turn {
+    tx: Tx,
+    now: Timestamp,
+    drafts: BTreeMap<RolloutId, Entry>,
+}
+
+impl Turn {
+    /// The draft of an entry, made on first use.
+    fn draft(&mut self, entry: &Entry) -> &mut Entry {
+        self.drafts.entry(entry.row.id.clone()).or_insert_with(|| entry.clone())
+    }
+
+    /// Passes an input on, if it has a meaning there.
+    fn input(&mut self, entry: &Entry, input: Input) {
+        let now = self.now;
+        note(&entry.row.id, self.draft(entry).machine.handle(input, now));
+    }
+
+    fn report(&mut self, entry: &Entry, report: &Report) {
+        // What earlier reports of this turn changed stands in the draft.
+        if self.drafts.get(&entry.row.id).unwrap_or(entry).concerns(report) {
+            let now = self.now;
+            note(&entry.row.id, self.draft(entry).report(report, now));
+        }
+    }
+
+    fn greet(&mut self, entry: &Entry, greeting: &Greeting) {
+        let Greeting { device, generation, holds } = greeting;
+        if !entry.row.finished && entry.machine.includes(device) {
+            self.input(entry, Input::DeviceConnected { device: device.clone() });
+        }
+        if entry.is_confirmed_by(device, *generation) && !holds.contains(&entry.row.release) {
+            self.input(entry, Input::Confirmed { device: device.clone() });
+        }
+    }
+}
+
+fn note(id: &RolloutId, taken: Result<(), Refusal>) {
+    if let Err(refusal) = taken {
+        tracing::trace!(rollout.id = %id, %refusal, "an input has no meaning");
+    }
+}
 
 impl Fleet {
     /// Reads the newest rollouts, running or not: finished ones still speak for their devices.
@@ -46,34 +83,29 @@ impl Fleet {
 
     pub(super) async fn tick(&mut self, now: Timestamp) -> Result<BTreeSet<DeviceId>, RolloutError> {
         let due = |entry: &Entry| entry.machine.poll_timeout().is_some_and(|(at, _)| at <= now);
-        let touched: Touched =
-            self.entries.iter().filter(|(_, entry)| due(entry)).map(|(id, _)| id.clone()).collect();
-        let tx = self.app.store.begin().await?;
-        for id in &touched {
-            self.input(id, Input::Tick, now);
+        let mut turn = self.turn(now).await?;
+        for entry in self.entries.values().filter(|entry| due(entry)) {
+            turn.input(entry, Input::Tick);
         }
-        self.finish(tx, touched, now).await
+        self.finish(turn).await
     }
 
-    pub(super) async fn connected(
+    pub(super) async fn hellos(
         &mut self,
-        devices: &[DeviceId],
+        greetings: &[Greeting],
         now: Timestamp,
     ) -> Result<BTreeSet<DeviceId>, RolloutError> {
-        if self.running().is_empty() {
+        let concerned = |entry: &&Entry| !entry.row.finished || !entry.restoring.is_empty();
+        if !self.entries.values().any(|entry| concerned(&entry)) {
             return Ok(BTreeSet::new());
         }
-        let tx = self.app.store.begin().await?;
-        let mut touched = Touched::new();
-        for device in devices {
-            for id in self.running() {
-                let input = Input::DeviceConnected { device: device.clone() };
-                if self.input(&id, input, now) {
-                    touched.insert(id);
-                }
+        let mut turn = self.turn(now).await?;
+        for greeting in greetings {
+            for entry in self.entries.values().filter(concerned) {
+                turn.greet(entry, greeting);
             }
         }
-        self.finish(tx, touched, now).await
+        self.finish(turn).await
     }
 
     /// Stores reports together with what follows from them.
@@ -82,33 +114,21 @@ impl Fleet {
         reports: &[Report],
         now: Timestamp,
     ) -> Result<BTreeSet<DeviceId>, RolloutError> {
-        let mut tx = self.app.store.begin().await?;
-        let mut touched = Touched::new();
+        let mut turn = self.turn(now).await?;
         for report in reports {
-            if Store::insert_report(&mut tx, report, now).await? {
-                Store::saw_generation(&mut tx, &report.device, report.generation).await?;
-                Store::update_models(&mut tx, &report.device, now, |models| {
+            if Store::insert_report(&mut turn.tx, report, now).await? {
+                Store::saw_generation(&mut turn.tx, &report.device, report.generation).await?;
+                Store::update_models(&mut turn.tx, &report.device, now, |models| {
                     facts::after_report(models, report)
                 })
                 .await?;
-                touched.extend(self.feed(report, now));
-            }
-        }
-        self.finish(tx, touched, now).await
-    }
-
-    fn feed(&mut self, report: &Report, now: Timestamp) -> Vec<RolloutId> {
-        let model = &report.release.model;
-        let mut touched = Vec::new();
-        for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.row.release.model == *model) {
-            match entry.report(report, now) {
-                Ok(()) => touched.push(id.clone()),
-                Err(refusal) => {
-                    tracing::trace!(rollout.id = %id, %refusal, "a report is about something else")
+                let model = &report.release.model;
+                for entry in self.entries.values().filter(|entry| entry.row.release.model == *model) {
+                    turn.report(entry, report);
                 }
             }
         }
-        touched
+        self.finish(turn).await
     }
 
     pub(super) async fn plan(&self, wanted: &Wanted, now: Timestamp) -> Result<Plan, RolloutError> {
@@ -129,24 +149,23 @@ impl Fleet {
         let new = NewRollout {
             id: id.clone(),
             release: wanted.release.clone(),
-            state: document(&machine, &BTreeMap::new()),
+            // The turn that inserts the row also saves the machine.
+            state: String::new(),
             phase: machine.state().word().to_owned(),
             created_by: wanted.by.clone(),
         };
-        let mut tx = self.app.store.begin().await?;
-        Store::insert_rollout(&mut tx, &new, now).await?;
+        let entry = entry_of(&new, machine, now);
+        let mut turn = self.turn(now).await?;
+        Store::insert_rollout(&mut turn.tx, &new, now).await?;
         let detail = format!("{} to {}", wanted.release, wanted.selector);
-        Store::audit(&mut tx, now, &wanted.by, "rollout.start", id.as_str(), &detail).await?;
-        self.entries.insert(id.clone(), entry_of(new, machine, now));
-        let mut touched = Touched::from([id.clone()]);
+        Store::audit(&mut turn.tx, now, &wanted.by, "rollout.start", id.as_str(), &detail).await?;
+        turn.drafts.insert(id.clone(), entry);
         for taken in supersedes {
-            let input = Input::Superseded { device: taken.device, by: id.clone() };
-            if self.input(&taken.rollout, input, now) {
-                touched.insert(taken.rollout);
+            if let Some(older) = self.entries.get(&taken.rollout) {
+                turn.input(older, Input::Superseded { device: taken.device, by: id.clone() });
             }
         }
-        let changed = self.finish(tx, touched, now).await?;
-        Ok((id, changed))
+        Ok((id, self.finish(turn).await?))
     }
 
     pub(super) async fn order(
@@ -156,74 +175,56 @@ impl Fleet {
         by: String,
         now: Timestamp,
     ) -> Result<BTreeSet<DeviceId>, RolloutError> {
-        let entry = self.entries.get_mut(id).ok_or_else(|| RolloutError::NoRollout(id.clone()))?;
+        let entry = self.entries.get(id).ok_or_else(|| RolloutError::NoRollout(id.clone()))?;
         let (action, input) = match order {
             Order::Pause => ("rollout.pause", Input::Pause { by: by.clone() }),
             Order::Resume => ("rollout.resume", Input::Resume { by: by.clone() }),
             Order::Halt { reason } => ("rollout.order_halt", Input::Halt { by: by.clone(), reason }),
             Order::Rollback => ("rollout.order_rollback", Input::Rollback { by: by.clone() }),
         };
-        let mut tx = self.app.store.begin().await?;
-        entry.machine.handle(input, now)?;
-        Store::audit(&mut tx, now, &by, action, id.as_str(), "").await?;
-        self.finish(tx, Touched::from([id.clone()]), now).await
+        let mut draft = entry.clone();
+        draft.machine.handle(input, now)?;
+        let mut turn = self.turn(now).await?;
+        Store::audit(&mut turn.tx, now, &by, action, id.as_str(), "").await?;
+        turn.drafts.insert(id.clone(), draft);
+        self.finish(turn).await
     }
 
-    /// Stores every touched rollout and commits. Whatever fails, memory and database agree afterwards.
-    async fn finish(
-        &mut self,
-        tx: Tx,
-        touched: Touched,
-        now: Timestamp,
-    ) -> Result<BTreeSet<DeviceId>, RolloutError> {
-        let stored = self.store(tx, &touched, now).await;
-        match &stored {
-            Ok(changed) => {
-                self.app.metrics.effects.inc_by(changed.len() as u64);
-            }
-            Err(_) => self.reload(&touched).await?,
-        }
-        stored
+    async fn turn(&self, now: Timestamp) -> Result<Turn, StoreError> {
+        Ok(Turn { tx: self.app.store.begin().await?, now, drafts: BTreeMap::new() })
     }
 
-    async fn store(
-        &mut self,
-        mut tx: Tx,
-        touched: &Touched,
-        now: Timestamp,
-    ) -> Result<BTreeSet<DeviceId>, RolloutError> {
+    /// Stores every draft and commits; only then the drafts take the place of what was there. Whatever fails, memory
+    /// and database agree afterwards.
+    async fn finish(&mut self, turn: Turn) -> Result<BTreeSet<DeviceId>, RolloutError> {
+        let Turn { mut tx, now, mut drafts } = turn;
         let mut changed = BTreeSet::new();
-        for id in touched {
-            if let Some(entry) = self.entries.get_mut(id) {
-                changed.extend(effects::store(&self.app.store, &mut tx, entry, now).await?);
+        for draft in drafts.values_mut() {
+            match effects::store(&self.app.store, &mut tx, draft, now).await {
+                Ok(devices) => changed.extend(devices),
+                Err(RolloutError::Outdated) => {
+                    drop(tx);
+                    self.reload(drafts.into_keys()).await?;
+                    return Err(RolloutError::Outdated);
+                }
+                Err(error) => return Err(error),
             }
         }
         tx.commit().await.map_err(StoreError::from)?;
+        self.entries.append(&mut drafts);
+        self.app.metrics.effects.inc_by(changed.len() as u64);
         Ok(changed)
     }
 
-    async fn reload(&mut self, touched: &Touched) -> Result<(), RolloutError> {
-        for id in touched {
-            match self.app.store.rollout(id).await? {
-                Some(row) => self.entries.insert(id.clone(), Entry::read(row)?),
-                None => self.entries.remove(id),
+    /// Reads again what another process changed.
+    async fn reload(&mut self, ids: impl Iterator<Item = RolloutId>) -> Result<(), RolloutError> {
+        for id in ids {
+            match self.app.store.rollout(&id).await? {
+                Some(row) => self.entries.insert(id, Entry::read(row)?),
+                None => self.entries.remove(&id),
             };
         }
         Ok(())
-    }
-
-    /// Passes an input on; false when it has no meaning there and changed nothing.
-    fn input(&mut self, id: &RolloutId, input: Input, now: Timestamp) -> bool {
-        let Some(entry) = self.entries.get_mut(id) else { return false };
-        let taken = entry.machine.handle(input, now);
-        if let Err(refusal) = &taken {
-            tracing::trace!(rollout.id = %id, %refusal, "an input has no meaning");
-        }
-        taken.is_ok()
-    }
-
-    fn running(&self) -> Vec<RolloutId> {
-        self.entries.values().filter(|entry| !entry.row.finished).map(|entry| entry.row.id.clone()).collect()
     }
 
     async fn spec(&self, wanted: &Wanted, now: Timestamp) -> Result<(RolloutSpec, ReleaseRow), RolloutError> {
@@ -253,19 +254,19 @@ impl Fleet {
     }
 }
 
-fn entry_of(new: NewRollout, machine: Rollout, now: Timestamp) -> Entry {
+fn entry_of(new: &NewRollout, machine: Rollout, now: Timestamp) -> Entry {
     let row = crate::store::RolloutRow {
-        id: new.id,
-        release: new.release,
+        id: new.id.clone(),
+        release: new.release.clone(),
         state: String::new(),
-        phase: new.phase,
+        phase: new.phase.clone(),
         finished: false,
         revision: 1,
-        created_by: new.created_by,
+        created_by: new.created_by.clone(),
         created_at: now,
         changed_at: now,
     };
-    Entry { row, machine, generations: BTreeMap::new() }
+    Entry { row, machine, generations: BTreeMap::new(), restoring: BTreeMap::new() }
 }
 
 /// Sorts by time, and a person can say it on the telephone: `20260131-084500-1f3a`.

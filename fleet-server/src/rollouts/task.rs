@@ -6,7 +6,7 @@ use shared::{DeviceId, Timestamp, report::Report};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use super::{Command, Inbox, Reply, RolloutError, fleet::Fleet};
+use super::{Command, Greeting, Inbox, Reply, RolloutError, fleet::Fleet};
 use crate::{app::App, gateway, store::StoreError};
 
 /// Commands of one turn, at most: enough to share a commit, few enough that nobody waits long.
@@ -73,7 +73,7 @@ async fn turn(fleet: &mut Fleet, batch: Vec<Command>) {
                 reports.push(*report);
                 replies.push(reply);
             }
-            Command::Connected { device } => hellos.push(device),
+            Command::Hello { greeting } => hellos.push(greeting),
             order => orders.push(order),
         }
     }
@@ -88,9 +88,9 @@ async fn turn(fleet: &mut Fleet, batch: Vec<Command>) {
     }
 }
 
-async fn take_hellos(fleet: &mut Fleet, devices: &[DeviceId]) {
+async fn take_hellos(fleet: &mut Fleet, greetings: &[Greeting]) {
     let now = fleet.app.clock.now();
-    match fleet.connected(devices, now).await {
+    match fleet.hellos(greetings, now).await {
         Ok(changed) => tell(fleet, changed).await,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "rollouts do not know who connected");
@@ -130,7 +130,7 @@ async fn take_order(fleet: &mut Fleet, command: Command) {
             }
             answer(reply, done.map(|_| ()));
         }
-        Command::Report { .. } | Command::Connected { .. } => {}
+        Command::Report { .. } | Command::Hello { .. } => {}
     }
 }
 

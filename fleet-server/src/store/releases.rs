@@ -1,5 +1,7 @@
 //! Releases: published once, never changed.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use shared::{Digest, ModelName, ReleaseId, Timestamp, Version, manifest::Manifest, message::Assignment};
 use sqlx::any::AnyRow;
@@ -148,6 +150,17 @@ impl Store {
             .fetch_optional(&self.reader)
             .await?;
         row.as_ref().map(ReleaseRow::from_row).transpose()
+    }
+
+    /// The names of all releases.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn release_ids(&self) -> Result<BTreeSet<ReleaseId>, StoreError> {
+        let rows = sqlx::query("SELECT model, version FROM releases").fetch_all(&self.reader).await?;
+        rows.iter()
+            .map(|row| Ok(ReleaseId::new(parsed("model name", &row.text("model")?)?, version(row)?)))
+            .collect()
     }
 
     /// Releases of one model, or of all, newest first.

@@ -30,6 +30,11 @@ pub enum Input {
         /// Who.
         device: DeviceId,
     },
+    /// A device took in the desired state that takes the release away, and says that it does not have it.
+    Confirmed {
+        /// Who.
+        device: DeviceId,
+    },
     /// Time has passed.
     Tick,
     /// A person asks to ask nobody new.

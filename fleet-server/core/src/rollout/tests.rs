@@ -181,6 +181,30 @@ fn a_report_that_is_none_of_its_business_is_refused_in_words() {
     assert_eq!(rollout, before);
 }
 
+#[test]
+fn a_first_rollout_is_rolled_back_as_soon_as_its_devices_say_that_they_run_nothing() {
+    let mut fleet = fleet(2);
+    for device in &mut fleet {
+        (device.desired, device.committed) = (vec![], vec![]);
+    }
+    let mut rollout = started(Strategy::default(), &fleet);
+    rollout.handle(says(&id("d0"), COMMITTED, 1), Timestamp(2_000)).unwrap();
+    rollout.handle(says(&id("d1"), BAD, 1), Timestamp(3_000)).unwrap();
+    let nothing = Effect::Restore { device: id("d0"), previous: None };
+    assert!(drain(&mut rollout).contains(&nothing));
+    assert!(matches!(rollout.state(), State::RollingBack { .. }));
+    rollout.handle(Input::Confirmed { device: id("d0") }, Timestamp(4_000)).unwrap();
+    assert!(matches!(rollout.state(), State::RolledBack { at: Timestamp(4_000), .. }));
+    assert_eq!(rollout.counts().restore_confirmed, 2);
+}
+
+#[test]
+fn a_device_from_which_nothing_was_taken_confirms_nothing() {
+    let mut rollout = started(Strategy::default(), &fleet(1));
+    rollout.handle(Input::Confirmed { device: id("d0") }, Timestamp(2_000)).unwrap();
+    assert_eq!((rollout.counts().restored, rollout.counts().in_progress), (0, 1));
+}
+
 fn any_event() -> impl Generate<Value = DeploymentEvent> {
     let network = FailReason::Network { detail: "timeout".into() };
     let refused = RejectReason::LoadFailed { detail: "Gelu".into() };
@@ -205,6 +229,7 @@ fn any_input() -> impl Generate<Value = Input> {
     prop_oneof![
         12 => (device(), any_event(), 0u64..50).prop_map(|(device, event, at)| says(&device, event, at)),
         3 => device().prop_map(|device| Input::DeviceConnected { device }),
+        2 => device().prop_map(|device| Input::Confirmed { device }),
         3 => Just(Input::Tick),
         1 => Just(Input::Pause { by: ada() }),
         1 => Just(Input::Resume { by: ada() }),
