@@ -129,13 +129,24 @@ async fn again(app: &App, release: ReleaseId) -> Result<Outcome, PublishError> {
     Ok(Outcome { release, created: false })
 }
 
-/// Lists every stored release: one that was stored just before a crash is listed at the next start.
+/// Lists every stored release: one that was stored just before a crash is listed at the next start. A release that
+/// cannot be listed is of no use to devices, which is no reason to serve them none of the others.
 ///
 /// # Errors
 /// When the database gives no answer or nothing can be signed.
 pub async fn list_stored(app: &App) -> Result<(), PublishError> {
-    for row in app.store.releases(None).await?.into_iter().rev() {
-        app.signing.add_release(row.manifest_json.as_bytes(), app.clock.now())?;
+    for release in app.store.release_ids().await? {
+        let Some(row) = app.store.release(&release).await? else { continue };
+        if app.signing.lists(&release, &row.manifest_digest) {
+            continue;
+        }
+        match app.signing.add_release(row.manifest_json.as_bytes(), app.clock.now()) {
+            Ok(()) => tracing::info!(%release, "a stored release is listed"),
+            Err(SigningError::Repository(error)) => {
+                tracing::error!(%release, error = &error as &dyn std::error::Error, "a stored release cannot be listed");
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(())
 }
@@ -190,6 +201,8 @@ async fn sign(app: &App, sealed: Sealed, content: Digest, by: &str) -> Result<()
     let now = app.clock.now();
     let Sealed { manifest, gate } = sealed;
     let manifest_json = serde_json::to_string(&manifest).expect("a manifest is texts, numbers and lists");
+    // What the repository would refuse must not get into the database. Nobody else publishes meanwhile.
+    app.signing.check_release(manifest_json.as_bytes(), now)?;
     let release = manifest.release.clone();
     let new = NewRelease {
         release: release.clone(),

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use muster_repository::{Keys, MissingKey, Repository, RepositoryError, Role};
 use shared::{
-    DeviceId, Timestamp,
+    DeviceId, Digest, ReleaseId, Timestamp,
     message::{Assignment, DesiredMessage},
     trust::Envelope,
 };
@@ -86,6 +86,21 @@ impl Signing {
     /// When the manifest is unusable or the file cannot be written.
     pub fn add_release(&self, manifest: &[u8], now: Timestamp) -> Result<(), SigningError> {
         self.change(|repository| Ok(repository.add_release(&self.keys, manifest, now).map(|_| ())?))
+    }
+
+    /// Whether [`Signing::add_release`] would take this manifest; nothing changes.
+    ///
+    /// # Errors
+    /// When the manifest is unusable or the repository is full.
+    pub fn check_release(&self, manifest: &[u8], now: Timestamp) -> Result<(), SigningError> {
+        let mut copy = self.lock().clone();
+        Ok(copy.add_release(&self.keys, manifest, now).map(|_| ())?)
+    }
+
+    /// Whether the release is listed with this manifest.
+    #[must_use]
+    pub fn lists(&self, release: &ReleaseId, manifest: &Digest) -> bool {
+        self.lock().assignment(release).is_some_and(|listed| listed.manifest_digest == *manifest)
     }
 
     /// Signs again what has lived half its life.
