@@ -7,6 +7,7 @@ use std::{
 
 use shared::DeviceId;
 use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     artifacts::Artifacts, auth::TokenKey, broker::Broker, clock::Clock, config::Limits, metrics::Metrics,
@@ -57,6 +58,8 @@ pub struct App {
     pub broker: OnceLock<Arc<dyn Broker>>,
     /// Counts changes of rollouts, for those who wait for one.
     pub changes: watch::Sender<u64>,
+    /// Cancelled when the server is about to stop: whoever waits for a change gets an answer now.
+    pub stopping: CancellationToken,
     /// One publication at a time: versions are numbered without gaps, and the gate may use all memory it is given.
     pub publishing: Mutex<()>,
 }

@@ -134,6 +134,12 @@ impl Executor {
         (Self { commands }, Inbox(inbox))
     }
 
+    /// False when the task has ended, so that nothing moves on any more.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.commands.is_closed()
+    }
+
     /// Stores a report and lets rollouts move on. When it returns, the device may forget the report.
     ///
     /// # Errors

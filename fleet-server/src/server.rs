@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use thiserror::Error;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -75,6 +75,23 @@ pub enum StartError {
     Broker(#[source] io::Error),
 }
 
+/// Why a running server cannot go on.
+#[derive(Debug, Error)]
+pub enum TaskError {
+    /// The stored rollouts cannot be read.
+    #[error("rollouts cannot be moved on")]
+    Rollouts(#[from] StoreError),
+    /// The API cannot be served.
+    #[error("the API cannot be served")]
+    Api(#[source] io::Error),
+    /// A part of the server panicked.
+    #[error("a part of the server broke")]
+    Broken(#[from] JoinError),
+    /// A part of the server ended although nobody stopped it.
+    #[error("a part of the server ended by itself")]
+    Ended,
+}
+
 /// A running server.
 pub struct Server {
     app: Arc<App>,
@@ -83,7 +100,7 @@ pub struct Server {
     first_token: Option<String>,
     http: Handle<SocketAddr>,
     stop: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: JoinSet<Result<(), TaskError>>,
 }
 
 impl Server {
@@ -114,10 +131,10 @@ impl Server {
         )
         .map_err(StartError::Broker)?;
         let _ = app.broker.set(Arc::new(broker));
-        tasks.spawn(gateway::run_batcher(app.clone(), telemetry, keep, stop.clone()));
-        tasks.spawn(run_blocks(blocks, stop.clone()));
-        tasks.spawn(gateway::redrive(app.clone(), stop.clone()));
-        tasks.spawn(gateway::keep_house(app.clone(), keep, stop.clone()));
+        tasks.spawn(lives(gateway::run_batcher(app.clone(), telemetry, keep, stop.clone())));
+        tasks.spawn(lives(run_blocks(blocks, stop.clone())));
+        tasks.spawn(lives(gateway::redrive(app.clone(), stop.clone())));
+        tasks.spawn(lives(gateway::keep_house(app.clone(), keep, stop.clone())));
         tasks.spawn(run_rollouts(app.clone(), parts.inbox, stop.clone()));
         tasks.spawn(serve_http(listeners.http, parts.http_tls, app.clone(), http.clone()));
         first_start::announce(&data_dir, &addresses)?;
@@ -154,8 +171,19 @@ impl Server {
         &self.app
     }
 
+    /// Waits until a part of the server ends by itself, which none may: without it devices or rollouts would stand
+    /// still and nobody would know.
+    pub async fn failed(&mut self) -> TaskError {
+        match self.tasks.join_next().await {
+            Some(Ok(Err(error))) => error,
+            Some(Err(error)) => error.into(),
+            Some(Ok(Ok(()))) | None => TaskError::Ended,
+        }
+    }
+
     /// Takes no more requests, finishes those under way, says goodbye to devices, and closes the database.
     pub async fn stop(mut self) {
+        self.app.stopping.cancel();
         self.http.graceful_shutdown(Some(DRAIN));
         if let Some(broker) = self.app.broker.get() {
             broker.stop().await;
@@ -173,10 +201,18 @@ async fn run_blocks(blocks: Arc<BlockServer>, stop: CancellationToken) {
     blocks.run(stop).await;
 }
 
-async fn run_rollouts(app: Arc<App>, inbox: rollouts::Inbox, stop: CancellationToken) {
-    if let Err(error) = rollouts::run(app, inbox, stop).await {
-        tracing::error!(error = &error as &dyn std::error::Error, "rollouts do not run");
-    }
+/// For parts that cannot fail.
+async fn lives(part: impl Future<Output = ()>) -> Result<(), TaskError> {
+    part.await;
+    Ok(())
+}
+
+async fn run_rollouts(
+    app: Arc<App>,
+    inbox: rollouts::Inbox,
+    stop: CancellationToken,
+) -> Result<(), TaskError> {
+    Ok(rollouts::run(app, inbox, stop).await?)
 }
 
 async fn serve_http(
@@ -184,14 +220,9 @@ async fn serve_http(
     tls: Arc<rustls::ServerConfig>,
     app: Arc<App>,
     handle: Handle<SocketAddr>,
-) {
+) -> Result<(), TaskError> {
     let router = api::router(app);
     let server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls));
-    let served = match server {
-        Ok(server) => server.handle(handle).serve(router.into_make_service()).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = served {
-        tracing::error!(error = &error as &dyn std::error::Error, "the API does not run");
-    }
+    let server = server.map_err(TaskError::Api)?;
+    server.handle(handle).serve(router.into_make_service()).await.map_err(TaskError::Api)
 }

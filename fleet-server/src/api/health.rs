@@ -19,7 +19,7 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The database answers, so requests and devices can be served.
+/// The database answers and rollouts move on, so requests and devices can be served.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -27,11 +27,12 @@ pub async fn healthz() -> &'static str {
     responses((status = 200, description = "It can work"), (status = 503, body = Problem, description = "It cannot"))
 )]
 pub async fn readyz(State(app): State<Shared>) -> Answer<&'static str> {
-    if app.store.is_ready().await {
-        return Ok("ready\n");
-    }
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    Err(Problem::new(status, "not_ready", "the database does not answer").hint("see the server's log"))
+    let why = match (app.store.is_ready().await, app.rollouts.is_running()) {
+        (true, true) => return Ok("ready\n"),
+        (true, false) => "rollouts do not move on",
+        (false, _) => "the database does not answer",
+    };
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why).hint("see the server's log"))
 }
 
 /// This document.

@@ -194,7 +194,11 @@ pub async fn show(
         if row.finished || query.after.is_none_or(|after| row.revision > after) {
             return Ok(Json(view(&row)?));
         }
-        if timeout_at(deadline, changes.changed()).await.is_err() {
+        let waited = tokio::select! {
+            waited = timeout_at(deadline, changes.changed()) => waited.is_ok(),
+            () = app.stopping.cancelled() => false,
+        };
+        if !waited {
             return Ok(Json(view(&row)?));
         }
     }

@@ -17,15 +17,19 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let failed = |error: &dyn std::error::Error| Failure::new(Exit::Failed, chain(error));
     let program = std::env::current_exe().map_err(|error| failed(&error))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
-    let server = Box::pin(Server::start(config, program)).await.map_err(|error| failed(&error))?;
+    let mut server = Box::pin(Server::start(config, program)).await.map_err(|error| failed(&error))?;
     greet(&server);
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+    let broken = tokio::select! {
+        _ = tokio::signal::ctrl_c() => None,
+        _ = terminate.recv() => None,
+        error = server.failed() => Some(error),
+    };
     tracing::info!("stopping");
     server.stop().await;
-    Ok(())
+    match broken {
+        Some(error) => Err(failed(&error)),
+        None => Ok(()),
+    }
 }
 
 fn greet(server: &Server) {

@@ -66,12 +66,22 @@ fn note(id: &RolloutId, taken: Result<(), Refusal>) {
 }
 
 impl Fleet {
-    /// Reads the newest rollouts, running or not: finished ones still speak for their devices.
+    /// Reads the newest rollouts, running or not: finished ones still speak for their devices. One that is over and
+    /// cannot be read is left out; one that runs may not be forgotten.
     pub(super) async fn load(app: Arc<App>) -> Result<Self, StoreError> {
         let mut entries = BTreeMap::new();
         let unfinished = app.store.unfinished_rollouts().await?;
         for row in app.store.rollouts().await?.into_iter().chain(unfinished) {
-            entries.insert(row.id.clone(), Entry::read(row)?);
+            let (id, finished) = (row.id.clone(), row.finished);
+            match Entry::read(row) {
+                Ok(entry) => {
+                    entries.insert(id, entry);
+                }
+                Err(error) if finished => {
+                    tracing::error!(rollout.id = %id, error = &error as &dyn std::error::Error, "a finished rollout is left out");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(Self { app, entries })
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{StartError, addresses::certificate_names};
 use crate::{
@@ -59,6 +60,7 @@ pub(super) async fn parts(
         rollouts,
         broker: OnceLock::new(),
         changes: watch::Sender::new(0),
+        stopping: CancellationToken::new(),
         publishing: Mutex::new(()),
     };
     Ok(Parts { app: Arc::new(app), inbox, http_tls, mqtt_tls })
