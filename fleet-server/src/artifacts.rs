@@ -17,6 +17,9 @@ use thiserror::Error;
 /// Memory for blocks: about a thousand of them, more than devices ask for at one moment.
 const CACHE_BYTES: usize = 64 * 1_024 * 1_024;
 
+/// What an entry of the cache takes besides its block: keys and nodes of two maps, the handle and its allocation.
+const ENTRY_BYTES: usize = 256;
+
 /// Why an artifact cannot be stored or read.
 #[derive(Debug, Error)]
 pub enum ArtifactError {
@@ -159,16 +162,16 @@ impl Cache {
 
     fn insert(&mut self, key: Key, block: Bytes) {
         self.uses += 1;
-        self.size_bytes += block.len();
+        self.size_bytes += ENTRY_BYTES + block.len();
         if let Some((old, used)) = self.blocks.insert(key, (block, self.uses)) {
-            self.size_bytes -= old.len();
+            self.size_bytes -= ENTRY_BYTES + old.len();
             self.by_use.remove(&used);
         }
         self.by_use.insert(self.uses, key);
         while self.size_bytes > CACHE_BYTES
             && let Some((_, oldest)) = self.by_use.pop_first()
         {
-            self.size_bytes -= self.blocks.remove(&oldest).map_or(0, |(block, _)| block.len());
+            self.size_bytes -= self.blocks.remove(&oldest).map_or(0, |(block, _)| ENTRY_BYTES + block.len());
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use shared::{
     DeviceId, Digest,
-    artifact::MAX_BLOCK_BYTES,
+    artifact::BLOCK_BYTES,
     block::{Frame, MAX_RUNS, Run},
     topic::Down,
 };
@@ -168,7 +168,9 @@ impl BlockServer {
 
     /// A device asks for blocks.
     pub async fn request(&self, device: &DeviceId, artifact: Digest, block_bytes: u32, runs: &[Run]) {
-        if block_bytes == 0 || block_bytes > MAX_BLOCK_BYTES {
+        // Every release is cut into blocks of one size; other sizes would fill the cache with copies of it.
+        if block_bytes != BLOCK_BYTES {
+            self.app.metrics.message("blocks", "refused");
             return;
         }
         let wanted = expand(artifact, block_bytes, runs);
