@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use zeroize::Zeroizing;
@@ -38,14 +38,45 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, DataDirError> {
 
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let beside = path.with_extension("new");
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(&beside)?;
+    let beside = beside(path);
+    // What a crash left there may be open to others, and the mode counts only for a file that is made.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
     File::open(folder)?.sync_all()
 }
 
+/// The place of the next contents: `ca.key.new` for `ca.key`, so that no two files share one.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
 fn failed(act: &'static str, path: &Path, source: io::Error) -> DataDirError {
     DataDirError::Io { act, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_open_does_not_make_a_key_readable_by_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("ca.key");
+        let left = beside(&key);
+        fs::write(&left, b"half").unwrap();
+        fs::set_permissions(&left, Permissions::from_mode(0o644)).unwrap();
+        write_secret(&key, b"secret").unwrap();
+        assert_eq!(&*read_secret(&key).unwrap(), b"secret");
+        assert_ne!(left, beside(&folder.path().join("ca.pem")));
+    }
 }
