@@ -22,6 +22,7 @@ use shared::{
     topic::{Down, Up},
     trust::{KeySet, Signed},
 };
+use tokio::sync::Mutex;
 
 use crate::{
     app::App,
@@ -39,13 +40,14 @@ pub struct Gateway {
     app: Arc<App>,
     blocks: Arc<BlockServer>,
     telemetry: TelemetryBatcher,
+    noting: Mutex<()>,
 }
 
 impl Gateway {
     /// A gateway for the parts that run beside it.
     #[must_use]
     pub fn new(app: Arc<App>, blocks: Arc<BlockServer>, telemetry: TelemetryBatcher) -> Self {
-        Self { app, blocks, telemetry }
+        Self { app, blocks, telemetry, noting: Mutex::new(()) }
     }
 
     async fn message(&self, device: &DeviceId, up: Up, payload: Bytes) -> Result<(), BoxError> {
@@ -148,13 +150,17 @@ impl Gateway {
         self.app.metrics.message(stream, "refused");
     }
 
-    async fn note_connection(&self, device: &DeviceId, connected: bool) {
-        let now = self.app.clock.now();
+    /// Writes down whether the device is connected now. The end of an old connection may be told after the start of
+    /// the next one, so what is written is what the broker knows, and one note follows the other.
+    async fn note_connection(&self, device: &DeviceId) -> bool {
+        let _turn = self.noting.lock().await;
+        let devices = self.app.broker.get().map(|broker| broker.connected()).unwrap_or_default();
+        let (connected, now) = (devices.contains(device), self.app.clock.now());
         if let Err(error) = self.app.store.set_connected(device, connected, now).await {
             tracing::error!(device.id = %device, error = &error as &dyn std::error::Error, "a connection was not noted");
         }
-        let count = self.app.broker.get().map_or(0, |broker| broker.connected().len());
-        self.app.metrics.connected.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.app.metrics.connected.set(i64::try_from(devices.len()).unwrap_or(i64::MAX));
+        connected
     }
 
     async fn admit(&self, peer: &Peer) -> Result<Verdict, BoxError> {
@@ -185,13 +191,16 @@ impl Sink for Gateway {
     }
 
     fn on_connect<'a>(&'a self, device: &'a DeviceId) -> BoxFuture<'a, ()> {
-        Box::pin(self.note_connection(device, true))
+        Box::pin(async move {
+            self.note_connection(device).await;
+        })
     }
 
     fn on_disconnect<'a>(&'a self, device: &'a DeviceId) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            self.blocks.forget(device);
-            self.note_connection(device, false).await;
+            if !self.note_connection(device).await {
+                self.blocks.forget(device);
+            }
         })
     }
 }
