@@ -122,7 +122,7 @@ pub async fn create(
     path = "/api/v1/tokens/{id}",
     tag = "tokens",
     params(("id" = String, Path, description = "Id of the token")),
-    responses((status = 204, description = "It opens nothing any more"), (status = 404, body = Problem))
+    responses((status = 204, description = "It opens nothing any more"), (status = 404, body = Problem), (status = 409, body = Problem))
 )]
 pub async fn revoke(
     State(app): State<Shared>,
@@ -134,7 +134,15 @@ pub async fn revoke(
         return Err(Problem::not_found("token_not_found", format!("there is no token with the id {id}"))
             .hint("list them: muster token list"));
     }
-    Store::audit(&mut tx, app.clock.now(), &caller.name, "token.revoke", &id, "").await?;
+    let now = app.clock.now();
+    if Store::valid_admins(&mut tx, now).await? == 0 {
+        return Err(Problem::conflict(
+            "last_admin",
+            "this is the last token of an admin; nobody could make another",
+        )
+        .hint("make the next one first: muster token create NAME --role admin"));
+    }
+    Store::audit(&mut tx, now, &caller.name, "token.revoke", &id, "").await?;
     tx.commit().await.map_err(crate::store::StoreError::from)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -123,6 +123,21 @@ impl Store {
         rows.iter().map(TokenRow::from_row).collect()
     }
 
+    /// Tokens of admins that open doors at `now`.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn valid_admins(tx: &mut Tx, now: Timestamp) -> Result<usize, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id FROM tokens WHERE role = $1 AND revoked = 0 AND (expires_at IS NULL OR expires_at > $2)",
+        )
+        .bind(Role::Admin.to_string())
+        .bind(millis(now))
+        .fetch_all(&mut **tx)
+        .await?;
+        Ok(rows.len())
+    }
+
     /// Takes a token back; false when there is none with this id.
     ///
     /// # Errors
