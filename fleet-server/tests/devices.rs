@@ -17,11 +17,12 @@ use serde_json::{Value, json};
 use server_world::World;
 use shared::{
     BootId, DeviceId, Digest, Generation, ReleaseId, Timestamp,
+    artifact::BLOCK_BYTES,
     block::{Frame, Run},
     device::Inventory,
     manifest::Manifest,
     message::{DesiredMessage, DirectorDocument, Hello, MetadataPart, Request, StateMessage},
-    report::{DeploymentEvent, RejectReason, Report},
+    report::{DeploymentEvent, ModelState, RejectReason, Report},
     telemetry::{DeviceHealth, Telemetry, VersionFigures},
     topic::{Channel, Down, Topic, Up},
     trust::{Signed, Signer},
@@ -103,12 +104,16 @@ impl Device {
 
     /// Says hello and returns what it shall run.
     async fn hello(&mut self) -> DirectorDocument {
+        self.hello_with(Generation(0), vec![]).await
+    }
+
+    async fn hello_with(&mut self, generation: Generation, models: Vec<ModelState>) -> DirectorDocument {
         let hello = Hello {
             boot: boot(),
             at: Timestamp(1),
-            generation: Generation(0),
+            generation,
             inventory: Inventory { engines: vec!["tract-onnx 0.23.9".into()], ..Inventory::default() },
-            models: vec![],
+            models,
         };
         self.send(Up::State, &StateMessage::Hello(Box::new(hello))).await;
         self.desired().await
@@ -253,6 +258,70 @@ async fn a_device_that_refuses_the_release_stops_the_rollout() {
     assert!(why["reasons"].to_string().contains("golden case 3"), "{why}");
 }
 
+fn rejected() -> DeploymentEvent {
+    DeploymentEvent::Rejected(RejectReason::GoldenMismatch { case: 3, detail: "output 'y'".into() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_claims_an_unknown_release_goes_back_to_nothing_and_stops_nobody() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    let mut device = Device::join(&world, "cam-7").await;
+    let claim = ModelState {
+        model: release().model,
+        committed: Some("digits@9".parse().unwrap()),
+        candidate: None,
+        step: String::new(),
+        held: vec![],
+    };
+    device.hello_with(Generation(0), vec![claim]).await;
+    let id = start_rollout(&world).await;
+    let desired = device.until_generation(1).await;
+    device.tell(desired.generation, rejected()).await;
+    let view = until_finished(&world, &id).await;
+    assert_eq!(view["status"]["state"]["kind"], "rolled_back", "{view}");
+    assert_eq!(device.until_generation(2).await.assignments, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_did_before_it_heard_of_the_rollback_still_counts() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    let mut first = Device::join(&world, "cam-7").await;
+    let mut second = Device::join(&world, "cam-8").await;
+    first.hello().await;
+    second.hello().await;
+    let id = start_rollout(&world).await;
+    let asked = first.until_generation(1).await.generation;
+    second.until_generation(1).await;
+    first.tell(asked, rejected()).await;
+    second.until_generation(2).await;
+    second.tell(asked, rejected()).await;
+    let view = until_finished(&world, &id).await;
+    assert_eq!(view["status"]["counts"]["rejected"], 2, "{view}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hello_of_a_device_that_runs_nothing_again_ends_the_rollback() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    let mut healthy = Device::join(&world, "cam-7").await;
+    let mut broken = Device::join(&world, "cam-8").await;
+    healthy.hello().await;
+    broken.hello().await;
+    let id = start_rollout(&world).await;
+    let asked = healthy.until_generation(1).await.generation;
+    broken.until_generation(1).await;
+    healthy.tell(asked, DeploymentEvent::Committed { inferences: 50, failures: 0 }).await;
+    broken.tell(asked, rejected()).await;
+    let back = healthy.until_generation(2).await;
+    let view = world.get(&format!("/api/v1/rollouts/{id}")).await;
+    assert_eq!(view["status"]["state"]["kind"], "rolling_back", "{view}");
+    healthy.hello_with(back.generation, vec![]).await;
+    let view = until_finished(&world, &id).await;
+    assert_eq!(view["status"]["counts"]["restore_confirmed"], 2, "{view}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_signed_by_another_key_is_neither_believed_nor_acknowledged() {
     let world = World::start().await;
@@ -328,7 +397,9 @@ async fn nonsense_of_a_device_harms_nobody() {
     let part: MetadataPart = serde_json::from_slice(&device.receive(Down::Metadata).await).unwrap();
     assert_eq!(part.total_bytes, None);
     let runs = vec![Run { first: 0, count: u32::MAX }];
-    device.send(Up::Request, &Request::Blocks { artifact: Digest::of(b"x"), block_bytes: 1, runs }).await;
+    device
+        .send(Up::Request, &Request::Blocks { artifact: Digest::of(b"x"), block_bytes: BLOCK_BYTES, runs })
+        .await;
     let frame = device.receive(Down::Blocks).await;
     assert!(matches!(Frame::decode(&frame), Ok(Frame::RetryAfter { .. })), "{frame:?}");
     device.hello().await;
