@@ -73,12 +73,16 @@ async fn judge(app: &App, folder: &Path, upload: Upload) -> Result<Result<Gated,
     let task = Task {
         model: folder.join("model.onnx"),
         golden: folder.join("golden"),
+        reference: upload.reference.as_ref().map(|_| folder.join("reference")),
         golden_out: folder.join("golden.safetensors"),
         budgets: upload.policy.budgets,
         tolerance: upload.policy.tolerance,
     };
     tokio::fs::write(&task.model, &upload.onnx).await.map_err(failed("write the model"))?;
     tokio::fs::write(&task.golden, &upload.golden).await.map_err(failed("write the golden vectors"))?;
+    if let (Some(path), Some(bytes)) = (&task.reference, &upload.reference) {
+        tokio::fs::write(path, bytes).await.map_err(failed("write the reference"))?;
+    }
     let worker = spawn(&app.program).map_err(failed("start the worker"))?;
     let report = match talk(worker, &task).await? {
         Ok(report) => report,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use muster_engine::{Golden, InvalidTensor, Tensor};
 use ndarray::{IxDyn, OwnedRepr};
 use ndarray_npy::{NpzReader, ReadNpyError, ReadNpzError, ReadableElement};
-use shared::manifest::DataType;
+use shared::manifest::{DataType, TensorSpec};
 
 /// A zip file starts with these bytes; safetensors starts with a small number.
 const ZIP: &[u8] = b"PK";
@@ -19,9 +19,44 @@ pub(super) fn read(file: &Bytes) -> Result<Golden, String> {
     Golden::read(file).map_err(|error| format!("{error}; give an .npz or .safetensors file"))
 }
 
+/// Checks that a reference holds samples of every input of the model: arrays `inputs/<name>` of an `.npz` file whose
+/// first axis counts the samples.
+pub(super) fn check_reference(file: &Bytes, inputs: &[TensorSpec]) -> Result<(), String> {
+    let (arrays, outputs) = read_sides(file)?;
+    if let Some(name) = outputs.keys().next() {
+        return Err(format!("array 'outputs/{name}': a reference holds inputs only"));
+    }
+    if let Some(name) = arrays.keys().find(|name| inputs.iter().all(|spec| spec.name != **name)) {
+        return Err(format!("array 'inputs/{name}': the model has no such input"));
+    }
+    let rows = arrays.values().next().and_then(|array| array.shape().first().copied()).unwrap_or(0);
+    for spec in inputs {
+        let name = &spec.name;
+        let array = arrays.get(name).ok_or_else(|| format!("array 'inputs/{name}' is missing"))?;
+        let (count, shape) = array.shape().split_first().unwrap_or((&0, &[]));
+        if *count == 0 || *count != rows {
+            return Err(format!(
+                "array 'inputs/{name}' has {count} samples; each input needs the same number"
+            ));
+        }
+        if array.datatype() != spec.datatype || !spec.admits(shape) {
+            return Err(format!("array 'inputs/{name}' is {array:?}; each sample must be {spec}"));
+        }
+    }
+    Ok(())
+}
+
 fn read_npz(file: &Bytes) -> Result<Golden, String> {
+    let (inputs, outputs) = read_sides(file)?;
+    Golden::new(inputs, outputs).map_err(|error| error.to_string())
+}
+
+type Side = BTreeMap<String, Tensor>;
+
+/// The arrays under `inputs/` and those under `outputs/`.
+fn read_sides(file: &Bytes) -> Result<(Side, Side), String> {
     let mut npz = NpzReader::new(Cursor::new(file)).map_err(|error| format!("not an .npz file: {error}"))?;
-    let (mut inputs, mut outputs) = (BTreeMap::new(), BTreeMap::new());
+    let (mut inputs, mut outputs) = (Side::new(), Side::new());
     for name in npz.names().map_err(|error| format!("not an .npz file: {error}"))? {
         let plain = name.strip_suffix(".npy").unwrap_or(&name);
         let (side, short) = match (plain.strip_prefix("inputs/"), plain.strip_prefix("outputs/")) {
@@ -34,7 +69,7 @@ fn read_npz(file: &Bytes) -> Result<Golden, String> {
         let tensor = tensor(&mut npz, &name).map_err(|why| format!("array '{plain}': {why}"))?;
         side.insert(short.to_owned(), tensor);
     }
-    Golden::new(inputs, outputs).map_err(|error| error.to_string())
+    Ok((inputs, outputs))
 }
 
 type Npz<'a> = NpzReader<Cursor<&'a Bytes>>;
@@ -105,6 +140,31 @@ mod tests {
         assert_eq!(golden.outputs(0)[0].1.datatype(), DataType::Int64);
         let written = Bytes::from(golden.write().unwrap());
         assert_eq!(read(&written).unwrap(), golden);
+    }
+
+    fn reference(name: &str, rows: usize) -> Bytes {
+        let mut writer = NpzWriter::new_compressed(Cursor::new(Vec::new()));
+        writer.add_array(name, &ndarray::Array2::<f32>::zeros((rows, 2))).unwrap();
+        writer.finish().unwrap().into_inner().into()
+    }
+
+    #[test]
+    fn a_reference_without_samples_of_every_input_is_refused() {
+        let spec: TensorSpec = serde_json::from_value(
+            serde_json::json!({"name": "x", "datatype": DataType::Fp32, "shape": [2]}),
+        )
+        .unwrap();
+        let check = |file: &Bytes| check_reference(file, std::slice::from_ref(&spec));
+        check(&reference("inputs/x", 3)).unwrap();
+        for (file, why) in [
+            (reference("inputs/x", 0), "0 samples"),
+            (reference("inputs/z", 3), "no such input"),
+            (reference("outputs/x", 3), "inputs only"),
+            (Bytes::from_static(b"hello"), "not an .npz"),
+        ] {
+            let error = check(&file).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

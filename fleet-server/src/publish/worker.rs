@@ -38,7 +38,9 @@ pub struct Task {
     pub model: PathBuf,
     /// The golden vectors as they were brought.
     pub golden: PathBuf,
-    /// Where to write them as safetensors.
+    /// Samples of the training-time distribution.
+    pub reference: Option<PathBuf>,
+    /// Where to write the golden vectors as safetensors.
     pub golden_out: PathBuf,
     /// What the model may cost.
     pub budgets: Budgets,
@@ -112,6 +114,10 @@ fn work(task: &Task) -> Result<Report, Refusal> {
     let model = read(&task.model)?;
     let inspected = inspect(&model).map_err(refusal("bad_structure"))?;
     let golden = golden_file::read(&read(&task.golden)?).map_err(refusal("bad_golden"))?;
+    if let Some(reference) = &task.reference {
+        golden_file::check_reference(&read(reference)?, &inspected.inputs)
+            .map_err(refusal("bad_reference"))?;
+    }
     let started = Instant::now();
     let load = TractEngine.load(model, &inspected.inputs, &inspected.outputs);
     let session = load.map_err(|error: EngineError| refusal("does_not_load")(error))?;
