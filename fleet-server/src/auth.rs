@@ -94,13 +94,16 @@ impl FromStr for Role {
 pub struct TokenKey(Zeroizing<Vec<u8>>);
 
 impl TokenKey {
-    /// Reads the key of `data_dir`, or makes it at the first start.
+    /// Reads the key of `data_dir`, or makes it at the first start. `in_use` says that something was hashed with it.
     ///
     /// # Errors
-    /// When the file cannot be read or written, or others may read it.
-    pub fn open(data_dir: &DataDir) -> Result<Self, DataDirError> {
+    /// When the file cannot be read or written or is lost, or others may read it.
+    pub fn open(data_dir: &DataDir, in_use: bool) -> Result<Self, DataDirError> {
         let path = data_dir.join("token.key");
         if !path.exists() {
+            if in_use {
+                return Err(DataDirError::LostTokenKey { missing: path });
+            }
             write_secret(&path, new_secret().as_bytes())?;
         }
         read_secret(&path).map(Self)

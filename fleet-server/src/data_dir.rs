@@ -43,6 +43,28 @@ pub enum DataDirError {
         /// Bits that are fine.
         wanted: u32,
     },
+    /// A file is gone that others belong to. Making a new one would shut out every device or user.
+    #[error(
+        "{there} is there but {missing} is missing; a new one would not fit. Restore it from a backup. If this \
+         server never ran, remove {there} and start again",
+        there = there.display(), missing = missing.display()
+    )]
+    Incomplete {
+        /// What is there.
+        there: PathBuf,
+        /// What belongs to it.
+        missing: PathBuf,
+    },
+    /// The key is gone with which the tokens in the database were hashed.
+    #[error(
+        "{missing} is missing although the database holds tokens, none of which would work with a new key. Restore \
+         it from a backup; to start anew, delete all rows of the table `tokens`, and the server makes an admin token",
+        missing = missing.display()
+    )]
+    LostTokenKey {
+        /// Where it was.
+        missing: PathBuf,
+    },
     /// Another server holds the folder.
     #[error(
         "another server uses {path}; stop it first, or give this one its own data_dir",
@@ -85,6 +107,19 @@ impl DataDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether files that belong together are there; false when none is, as before the first start.
+    ///
+    /// # Errors
+    /// When some are there and others are not.
+    pub fn has_all(&self, names: &[&str]) -> Result<bool, DataDirError> {
+        let paths = names.iter().map(|name| self.join(name));
+        let (there, missing): (Vec<_>, Vec<_>) = paths.partition(|path| path.exists());
+        match (there.into_iter().next(), missing.into_iter().next()) {
+            (Some(there), Some(missing)) => Err(DataDirError::Incomplete { there, missing }),
+            (there, _) => Ok(there.is_some()),
+        }
     }
 
     /// A file or folder in it.
@@ -157,6 +192,18 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         let error = DataDir::open(&path).unwrap_err().to_string();
         assert!(error.contains("chmod 700"), "{error}");
+    }
+
+    #[test]
+    fn a_lost_file_of_several_is_named_and_not_made_again() {
+        let (_root, path) = fresh();
+        let data_dir = DataDir::open(&path).unwrap();
+        assert!(!data_dir.has_all(&["ca.key", "ca.pem"]).unwrap());
+        write_secret(&data_dir.join("ca.key"), b"secret").unwrap();
+        let error = data_dir.has_all(&["ca.key", "ca.pem"]).unwrap_err().to_string();
+        assert!(error.contains("ca.pem is missing") && error.contains("backup"), "{error}");
+        write_atomically(&data_dir.join("ca.pem"), b"public").unwrap();
+        assert!(data_dir.has_all(&["ca.key", "ca.pem"]).unwrap());
     }
 
     #[test]

@@ -78,10 +78,10 @@ impl Authority {
     /// Reads the CA of `data_dir`, or makes it at the first start.
     ///
     /// # Errors
-    /// When files cannot be read or written, or others may read the key.
+    /// When files cannot be read or written, one of the two is lost, or others may read the key.
     pub fn open(data_dir: &DataDir, now: Timestamp) -> Result<Self, PkiError> {
         let (certificate, key) = (data_dir.join("ca.pem"), data_dir.join("ca.key"));
-        if !certificate.exists() {
+        if !data_dir.has_all(&["ca.key", "ca.pem"])? {
             Self::create(&certificate, &key, now)?;
         }
         Self::read(&certificate, &key)
@@ -96,7 +96,6 @@ impl Authority {
         set_life(&mut params, now, CA_LIFE);
         params.serial_number = Some(random_serial()?);
         let made = params.self_signed(&pair).map_err(failed("sign the CA's certificate"))?;
-        // The key first: a certificate without its key would look like a finished first start.
         write_secret(key, pair.serialize_pem().as_bytes())?;
         write_atomically(certificate, made.pem().as_bytes())?;
         Ok(())

@@ -51,6 +51,9 @@ pub enum SigningError {
     Random(#[source] getrandom::Error),
 }
 
+/// Where the repository lies in the data directory.
+const STATE: &str = "repository/state.json";
+
 /// Metadata files by name.
 pub type Files = BTreeMap<String, Bytes>;
 
@@ -66,13 +69,17 @@ impl Signing {
     /// Reads keys and repository of `data_dir`, or makes them at the first start.
     ///
     /// # Errors
-    /// When a file cannot be read or written, or others may read a key.
+    /// When a file cannot be read or written or is lost, or others may read a key.
     pub fn open(data_dir: &DataDir, now: Timestamp) -> Result<Self, SigningError> {
-        let file = data_dir.join("repository/state.json");
-        let keys = if file.exists() { read_keys(data_dir)? } else { create_keys(data_dir)? };
-        let mut repository = match file.exists() {
-            true => read_repository(&file)?,
-            false => Repository::create(&keys, now),
+        let file = data_dir.join(STATE);
+        let keys = Role::ALL.map(|role| format!("{role}.key"));
+        let names: Vec<_> = keys.iter().map(String::as_str).chain([STATE]).collect();
+        let (keys, mut repository) = if data_dir.has_all(&names)? {
+            (read_keys(data_dir)?, read_repository(&file)?)
+        } else {
+            let keys = create_keys(data_dir)?;
+            let repository = Repository::create(&keys, now);
+            (keys, repository)
         };
         repository.refresh(&keys, now)?;
         save(&file, &repository)?;
@@ -223,6 +230,16 @@ mod tests {
         assert_eq!(first.trusted_root(), second.trusted_root());
         assert_eq!(first.metadata("timestamp.json"), second.metadata("timestamp.json"));
         assert!(first.metadata("1.root.json").is_some() && first.metadata("../ca.key").is_none());
+    }
+
+    #[test]
+    fn a_lost_repository_is_not_silently_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::open(&root.path().join("data")).unwrap();
+        Signing::open(&data_dir, NOW).unwrap();
+        std::fs::remove_file(data_dir.join(STATE)).unwrap();
+        let Err(error) = Signing::open(&data_dir, NOW) else { panic!("it starts") };
+        assert!(error.to_string().contains("state.json is missing"), "{error}");
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub(super) async fn parts(
     let certificate = ServerCertificate::open(data_dir, &authority, &names, clock.now())?;
     let store = Store::open(config.database.url.as_deref(), data_dir.path()).await?;
     store.forget_connections().await?;
+    let has_tokens = !store.tokens().await?.is_empty();
     let (rollouts, inbox) = Executor::channel();
     let (http_tls, mqtt_tls) = (tls_config(&certificate)?, mutual_tls_config(&certificate, &authority)?);
     let app = App {
@@ -53,7 +54,7 @@ pub(super) async fn parts(
         clock,
         store,
         authority,
-        token_key: TokenKey::open(data_dir)?,
+        token_key: TokenKey::open(data_dir, has_tokens)?,
         signing: Signing::open(data_dir, clock.now())?,
         artifacts: Artifacts::open(&data_dir.join("artifacts"))?,
         metrics: Metrics::default(),
