@@ -55,6 +55,8 @@ impl Turn {
         }
         if entry.is_confirmed_by(device, *generation) && !holds.contains(&entry.row.release) {
             self.input(entry, Input::Confirmed { device: device.clone() });
+            // Also when a newer rollout has taken the device over meanwhile, or each hello would be news.
+            self.draft(entry).restored(device);
         }
     }
 }
