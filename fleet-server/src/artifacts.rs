@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn the_cache_forgets_what_was_used_longest_ago() {
         let mut cache = Cache::default();
-        let block = Bytes::from(vec![0; CACHE_BYTES / 2]);
+        let block = Bytes::from(vec![0; CACHE_BYTES / 2 - ENTRY_BYTES]);
         let key = |index| (Digest::of(b"a"), 1, index);
         cache.insert(key(0), block.clone());
         cache.insert(key(1), block.clone());
