@@ -115,6 +115,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         stager,
         data_plane,
         windows,
+        announced: None,
     };
     let ended = Box::pin(shell.run(Sources { inputs, news, figures }, cancel.clone())).await;
     link.stop(GOODBYE).await;
