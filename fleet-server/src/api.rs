@@ -37,7 +37,9 @@ use crate::{app::App, auth::Permission, config::Limits};
 use routes::Table;
 
 pub use audit::AuditView;
-pub use devices::{DeviceList, DeviceView, ReleaseOnDevice, SetLabels, SetQuarantine, WhyView};
+pub use devices::{
+    DeviceList, DeviceView, LabelsView, ReleaseFigures, ReleaseOnDevice, SetLabels, SetQuarantine, WhyView,
+};
 pub use enroll_tokens::{CreateEnrollToken, CreatedEnrollToken};
 pub use models::{Figures, ModelSummary, Published, ReleaseView};
 pub use rollouts::{Order, OrderBody, PlanView, RolloutSummaryView, RolloutView, StartRollout};
@@ -75,7 +77,7 @@ pub fn table(upload_mib: u32) -> Table {
         .needs(Permission::Operate, routes!(devices::set_labels))
         .needs(Permission::Operate, routes!(devices::set_quarantine))
         .needs(Permission::Operate, routes!(devices::revoke))
-        .needs(Permission::Read, routes!(devices::why))
+        .needs(Permission::Read, routes!(devices::why::why))
         .needs(Permission::Operate, routes!(enroll_tokens::create))
         .needs(Permission::Administer, routes!(tokens::list))
         .needs(Permission::Administer, routes!(tokens::create))

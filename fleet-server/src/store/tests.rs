@@ -219,8 +219,45 @@ async fn telemetry_counts_once_and_only_for_published_versions() {
     assert_eq!((minutes[0].figures.counts.ok, minutes[0].figures.latency_ms.count()), (15, 3));
     assert!(store.minutes(&"ghost@9".parse().unwrap(), oldest).await.unwrap().is_empty());
     assert_eq!(store.device(&device_id()).await.unwrap().unwrap().health.unwrap().cpu_percent, 12.5);
+    let of_device = store.figures_of(&device_id()).await.unwrap();
+    assert_eq!(of_device.iter().map(|row| row.figures.counts.ok).collect::<Vec<_>>(), [15]);
     store.trim_telemetry(NOW + HOUR, NOW).await.unwrap();
     assert!(store.minutes(&release(), oldest).await.unwrap().is_empty());
+    assert_eq!(store.figures_of_releases(9).await.unwrap()[0].counts.ok, 15, "sums outlive the minutes");
+}
+
+#[tokio::test]
+async fn a_device_of_an_old_name_starts_anew_and_the_sum_of_all_keeps_what_was_done() {
+    let (_folder, store) = store().await;
+    add_device(&store).await;
+    let releases: Vec<ReleaseId> = (1..=3).map(|n| format!("digits@{n}").parse().unwrap()).collect();
+    for release in &releases {
+        add_release(&store, release.clone()).await;
+    }
+    let telemetry = Telemetry {
+        boot: BootId::new("b1").unwrap(),
+        sequence: 1,
+        from: NOW,
+        to: NOW,
+        health: DeviceHealth::default(),
+        versions: releases.iter().cloned().map(VersionFigures::new).collect(),
+    };
+    let row = TelemetryRow { device: device_id(), telemetry };
+    store.insert_telemetry(&[row], NOW, NOW).await.unwrap();
+    assert_eq!(store.figures_of(&device_id()).await.unwrap().len(), 3);
+    let newest: Vec<_> = store.figures_of_releases(2).await.unwrap().into_iter().map(|f| f.release).collect();
+    assert_eq!(newest, [releases[2].clone(), releases[1].clone()]);
+    assert_eq!(store.devices_by_status().await.unwrap().offline, 1);
+    let mut tx = store.begin().await.unwrap();
+    Store::revoke_device(&mut tx, &device_id()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(
+        store.devices_by_status().await.unwrap(),
+        DevicesByStatus { revoked: 1, ..Default::default() }
+    );
+    assert!(add_device(&store).await);
+    assert_eq!(store.figures_of(&device_id()).await.unwrap(), []);
+    assert_eq!(store.figures_of_releases(9).await.unwrap().len(), 3);
 }
 
 #[tokio::test]
