@@ -21,6 +21,7 @@ use std::{
 
 use agent_core::{Agent, Input, Ledger, Settings};
 use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
 use rustix::fs::FlockOperation;
 use shared::{BootId, Digest, manifest::Manifest};
 use tokio::sync::{mpsc, watch};
@@ -30,7 +31,9 @@ use crate::{
     clock::Clock,
     config::Config,
     identity::Identity,
+    renew::Renewal,
     store::{Room, Store},
+    tls,
 };
 use data_plane::DataPlane;
 use fetch::{Fetcher, ManifestBytes};
@@ -75,7 +78,10 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let stager = Stager::start(store, input_sender.clone()).context("cannot start the store's thread")?;
 
     let tasks = TaskTracker::new();
-    let (link, events) = uplink::start(&identity, clock, cancel.child_token())?;
+    let tls = Arc::new(ArcSwap::from_pointee(tls::link_config(&identity.ca_pem, &identity.tls_pem, clock)?));
+    let (link, events) = uplink::start(&identity, Arc::clone(&tls), cancel.child_token())?;
+    let renewal = Renewal::new(&identity, &config.data_dir, tls, clock)?;
+    tasks.spawn(cancel.clone().run_until_cancelled_owned(renewal.run(link.clone())));
     let (outgoing, publisher) = Outgoing::new(identity.device.clone());
     tasks.spawn(publisher.run(link.clone()));
 
@@ -94,7 +100,8 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     };
     let (verify_sender, verify_requests) = mpsc::channel(1);
     tasks.spawn(verifier.run(verify_requests));
-    let router = Router { inputs: input_sender, news: news_sender, newest, parts, stager: stager.clone() };
+    let stager_end = stager.clone();
+    let router = Router { inputs: input_sender, news: news_sender, newest, parts, stager: stager_end, clock };
     tasks.spawn(router.run(events));
     tasks.close();
 

@@ -17,6 +17,7 @@ mod layers;
 mod metadata;
 mod models;
 pub mod problem;
+mod renew;
 mod rollouts;
 pub mod routes;
 mod tokens;
@@ -60,6 +61,7 @@ pub fn table(upload_mib: u32) -> Table {
         .open(routes!(health::readyz))
         .open(routes!(health::openapi))
         .open(routes!(enroll::enroll))
+        .open(routes!(renew::renew))
         .needs(Permission::Read, routes!(health::metrics))
         .needs(Permission::Read, routes!(models::list))
         .needs(Permission::Read, routes!(models::versions))

@@ -3,6 +3,8 @@
 //! Nothing here decides. One task owns the core; everything slow (network, disk, trial, runner) happens
 //! elsewhere and comes back as an input.
 
+use std::sync::Arc;
+
 use agent_core::{Agent, Effect, Event, Input, Level};
 use anyhow::Context;
 use muster_link::Link;
@@ -37,7 +39,7 @@ pub(super) struct Shell {
     pub(super) config: Config,
     pub(super) device: DeviceId,
     pub(super) boot: BootId,
-    pub(super) report_signer: Signer,
+    pub(super) report_signer: Arc<Signer>,
     pub(super) outgoing: Outgoing,
     pub(super) link: Link,
     pub(super) verify: mpsc::Sender<Generation>,

@@ -243,28 +243,35 @@ impl Store {
         Ok(())
     }
 
-    /// Gives a device another certificate; the one before stays good until the new one is used.
+    /// Gives a device another certificate; the one before stays good until the new one is used. False when the
+    /// device is not let in any more.
+    ///
+    /// A newest certificate that was never used may never have arrived. Another one replaces it, and the one
+    /// before, which the device still uses, stays.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn renew_certificate(tx: &mut Tx, id: &DeviceId, serial: &str) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE devices SET previous_serial = certificate_serial, certificate_serial = $1 WHERE id = $2",
+    pub async fn renew_certificate(tx: &mut Tx, id: &DeviceId, serial: &str) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE devices SET previous_serial = COALESCE(previous_serial, certificate_serial), \
+             certificate_serial = $1 WHERE id = $2 AND revoked = 0",
         )
         .bind(serial)
         .bind(id.as_str())
         .execute(&mut **tx)
         .await?;
-        Ok(())
+        Ok(done.rows_affected() == 1)
     }
 
-    /// The newest certificate was used, so the one before is not let in any more.
+    /// The newest certificate, `serial`, was used, so the one before is not let in any more. Nothing happens when
+    /// a newer one was made meanwhile.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn drop_previous_certificate(&self, id: &DeviceId) -> Result<(), StoreError> {
-        sqlx::query("UPDATE devices SET previous_serial = NULL WHERE id = $1")
+    pub async fn drop_previous_certificate(&self, id: &DeviceId, serial: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE devices SET previous_serial = NULL WHERE id = $1 AND certificate_serial = $2")
             .bind(id.as_str())
+            .bind(serial)
             .execute(&self.writer)
             .await?;
         Ok(())

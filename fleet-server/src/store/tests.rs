@@ -311,3 +311,34 @@ fn a_password_never_reaches_an_error_message() {
     assert_eq!(without_password("postgres://ann:secret@db/muster"), "postgres://ann@db/muster");
     assert_eq!(without_password("sqlite:///var/x.db"), "sqlite:///var/x.db");
 }
+
+async fn renew(store: &Store, serial: &str) -> bool {
+    let mut tx = store.begin().await.unwrap();
+    let renewed = Store::renew_certificate(&mut tx, &device_id(), serial).await.unwrap();
+    tx.commit().await.unwrap();
+    renewed
+}
+
+async fn serials(store: &Store) -> (String, Option<String>) {
+    let device = store.device(&device_id()).await.unwrap().unwrap();
+    (device.certificate_serial, device.previous_serial)
+}
+
+#[tokio::test]
+async fn the_certificate_in_use_is_dropped_only_when_the_newest_was_used() {
+    let (_folder, store) = store().await;
+    add_device(&store).await;
+    for lost in ["40bb", "40cc"] {
+        assert!(renew(&store, lost).await);
+        assert_eq!(serials(&store).await, (lost.into(), Some("40aa".into())));
+    }
+    store.drop_previous_certificate(&device_id(), "40bb").await.unwrap();
+    assert_eq!(serials(&store).await, ("40cc".into(), Some("40aa".into())), "40bb is not the newest");
+    store.drop_previous_certificate(&device_id(), "40cc").await.unwrap();
+    assert_eq!(serials(&store).await, ("40cc".into(), None));
+
+    let mut tx = store.begin().await.unwrap();
+    Store::revoke_device(&mut tx, &device_id()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(!renew(&store, "40dd").await, "a device that is locked out gets nothing");
+}
