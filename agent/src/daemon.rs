@@ -24,7 +24,7 @@ use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use rustix::fs::FlockOperation;
 use shared::{BootId, Digest, manifest::Manifest};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -36,14 +36,12 @@ use crate::{
     tls,
 };
 use data_plane::DataPlane;
-use fetch::{Fetcher, ManifestBytes};
 use outgoing::Outgoing;
 use shell::{Shell, Sources};
 use stager::Stager;
 use state::Saved;
 use telemetry::Windows;
 use uplink::Router;
-use verify::{Newest, VerifyTask};
 
 /// Inputs that may wait for the shell; senders wait when it is full.
 const INPUTS: usize = 256;
@@ -85,23 +83,24 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let (outgoing, publisher) = Outgoing::new(identity.device.clone());
     tasks.spawn(publisher.run(link.clone()));
 
-    let manifest_bytes = ManifestBytes::default();
-    let (fetcher, parts) = Fetcher::new(outgoing.clone(), manifest_bytes.clone());
-    let (floor_sender, floor_receiver) = watch::channel(floors.clone());
-    let newest = Newest::default();
-    let verifier = VerifyTask {
-        verifier: verify::open_verifier(&identity, &config.data_dir, fetcher, floors)?,
-        newest: Arc::clone(&newest),
-        manifests: manifest_bytes,
+    let (verification, verifier) = verify::prepare(
+        &identity,
+        &config.data_dir,
+        outgoing.clone(),
+        stager.clone(),
+        input_sender.clone(),
+        floors,
+        clock,
+    )?;
+    tasks.spawn(verifier);
+    let router = Router {
+        inputs: input_sender,
+        news: news_sender,
+        newest: verification.newest,
+        parts: verification.parts,
         stager: stager.clone(),
-        inputs: input_sender.clone(),
-        floors: floor_sender,
         clock,
     };
-    let (verify_sender, verify_requests) = mpsc::channel(1);
-    tasks.spawn(verifier.run(verify_requests));
-    let stager_end = stager.clone();
-    let router = Router { inputs: input_sender, news: news_sender, newest, parts, stager: stager_end, clock };
     tasks.spawn(router.run(events));
     tasks.close();
 
@@ -110,7 +109,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let shell = Shell {
         core,
         saved,
-        floors: floor_receiver,
+        floors: verification.floors,
         clock,
         config,
         device: identity.device,
@@ -118,7 +117,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         report_signer: identity.report_signer,
         outgoing,
         link: link.clone(),
-        verify: verify_sender,
+        verify: verification.requests,
         stager,
         data_plane,
         windows,
