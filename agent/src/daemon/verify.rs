@@ -7,7 +7,13 @@ use std::{
 
 use agent_core::Input;
 use muster_trust::{DiskStore, Floors, VerifiedDesired, Verifier, VerifyError};
-use shared::{Generation, message::DesiredMessage, report::DeploymentEvent};
+use shared::{
+    Generation,
+    manifest::Manifest,
+    message::{Assignment, DesiredMessage},
+    report::DeploymentEvent,
+    trust::Verified,
+};
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -15,7 +21,7 @@ use super::{
     outgoing::Outgoing,
     stager::Stager,
 };
-use crate::{clock::Clock, identity::Identity};
+use crate::{clock::Clock, identity::Identity, store::StoreError};
 
 /// The newest desired state as it came; the verifier always works on this one.
 pub(super) type Newest = Arc<Mutex<Option<DesiredMessage>>>;
@@ -117,16 +123,9 @@ impl VerifyTask {
     /// Keeps the manifests before the core hears of them.
     async fn accept(&mut self, verified: VerifiedDesired) -> Input {
         let generation = verified.director.generation;
-        for (digest, bytes) in self.manifests.take() {
-            let needed =
-                verified.manifests.iter().any(|(assignment, _)| assignment.manifest_digest == digest);
-            if needed && let Err(error) = self.stager.keep_manifest(digest, bytes).await {
-                return Input::DesiredRefused {
-                    generation,
-                    detail: format!("cannot keep the manifest: {error}"),
-                    retry: true,
-                };
-            }
+        if let Err(error) = self.keep(&verified.manifests).await {
+            let detail = format!("cannot keep the manifest: {error}");
+            return Input::DesiredRefused { generation, detail, retry: true };
         }
         let mut refused = Vec::new();
         for (assignment, refusal) in verified.refused {
@@ -140,6 +139,20 @@ impl VerifyTask {
             (a, digest, manifest)
         });
         Input::DesiredVerified { director: verified.director, manifests: manifests.collect(), refused }
+    }
+}
+
+impl VerifyTask {
+    /// A manifest that was fetched for an earlier check and could not be kept then is written anew; the store refuses
+    /// it should its bytes not be the signed ones.
+    async fn keep(&self, manifests: &[(Assignment, Verified<Manifest>)]) -> Result<(), StoreError> {
+        let mut fetched = self.manifests.take();
+        for (assignment, manifest) in manifests {
+            let digest = assignment.manifest_digest;
+            let bytes = fetched.remove(&digest).or_else(|| serde_json::to_vec(&**manifest).ok());
+            self.stager.keep_manifest(digest, bytes.unwrap_or_default()).await?;
+        }
+        Ok(())
     }
 }
 
