@@ -38,7 +38,27 @@ impl Clock {
     }
 }
 
-fn system_now() -> Timestamp {
+/// The end of a sentence about a failure that a wrong clock explains; empty for any other `reason`. A wrong clock
+/// shows as a certificate that seems to lie in the past or in the future.
+#[must_use]
+pub fn doubt(reason: &str, now: Timestamp) -> String {
+    let looks_like_it = ["expired", "Expired", "NotValidYet", "not valid yet"];
+    if !looks_like_it.iter().any(|words| reason.contains(words)) {
+        return String::new();
+    }
+    format!("; this device's clock says {}: is it right?", in_words(now))
+}
+
+/// A moment as people write it.
+#[must_use]
+pub fn in_words(at: Timestamp) -> String {
+    let moment = i64::try_from(at.as_millis()).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    moment.map_or_else(|| at.to_string(), |moment| moment.to_string())
+}
+
+/// What the system's clock says, right or wrong.
+#[must_use]
+pub fn system_now() -> Timestamp {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Timestamp(0) + since_1970
 }
@@ -57,6 +77,15 @@ impl rustls::time_provider::TimeProvider for TlsClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_of_another_time_casts_doubt_on_the_clock() {
+        let now = Timestamp(1_800_000_000_000);
+        let said = doubt("invalid peer certificate: certificate expired", now);
+        assert_eq!(said, "; this device's clock says 2027-01-15T08:00:00Z: is it right?");
+        assert!(!doubt("invalid peer certificate: NotValidYet", now).is_empty());
+        assert_eq!(doubt("connection refused", now), "");
+    }
 
     #[test]
     fn a_clock_never_starts_before_its_floor() {

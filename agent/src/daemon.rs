@@ -21,26 +21,27 @@ use std::{
 
 use agent_core::{Agent, Input, Ledger, Settings};
 use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
 use rustix::fs::FlockOperation;
 use shared::{BootId, Digest, manifest::Manifest};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::Clock,
     config::Config,
     identity::Identity,
+    renew::Renewal,
     store::{Room, Store},
+    tls,
 };
 use data_plane::DataPlane;
-use fetch::{Fetcher, ManifestBytes};
 use outgoing::Outgoing;
 use shell::{Shell, Sources};
 use stager::Stager;
 use state::Saved;
 use telemetry::Windows;
 use uplink::Router;
-use verify::{Newest, VerifyTask};
 
 /// Inputs that may wait for the shell; senders wait when it is full.
 const INPUTS: usize = 256;
@@ -75,26 +76,31 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let stager = Stager::start(store, input_sender.clone()).context("cannot start the store's thread")?;
 
     let tasks = TaskTracker::new();
-    let (link, events) = uplink::start(&identity, clock, cancel.child_token())?;
+    let tls = Arc::new(ArcSwap::from_pointee(tls::link_config(&identity.ca_pem, &identity.tls_pem, clock)?));
+    let (link, events) = uplink::start(&identity, Arc::clone(&tls), cancel.child_token())?;
+    let renewal = Renewal::new(&identity, &config.data_dir, tls, clock)?;
+    tasks.spawn(cancel.clone().run_until_cancelled_owned(renewal.run(link.clone())));
     let (outgoing, publisher) = Outgoing::new(identity.device.clone());
     tasks.spawn(publisher.run(link.clone()));
 
-    let manifest_bytes = ManifestBytes::default();
-    let (fetcher, parts) = Fetcher::new(outgoing.clone(), manifest_bytes.clone());
-    let (floor_sender, floor_receiver) = watch::channel(floors.clone());
-    let newest = Newest::default();
-    let verifier = VerifyTask {
-        verifier: verify::open_verifier(&identity, &config.data_dir, fetcher, floors)?,
-        newest: Arc::clone(&newest),
-        manifests: manifest_bytes,
+    let (verification, verifier) = verify::prepare(
+        &identity,
+        &config.data_dir,
+        outgoing.clone(),
+        stager.clone(),
+        input_sender.clone(),
+        floors,
+        clock,
+    )?;
+    tasks.spawn(verifier);
+    let router = Router {
+        inputs: input_sender,
+        news: news_sender,
+        newest: verification.newest,
+        parts: verification.parts,
         stager: stager.clone(),
-        inputs: input_sender.clone(),
-        floors: floor_sender,
         clock,
     };
-    let (verify_sender, verify_requests) = mpsc::channel(1);
-    tasks.spawn(verifier.run(verify_requests));
-    let router = Router { inputs: input_sender, news: news_sender, newest, parts, stager: stager.clone() };
     tasks.spawn(router.run(events));
     tasks.close();
 
@@ -103,7 +109,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let shell = Shell {
         core,
         saved,
-        floors: floor_receiver,
+        floors: verification.floors,
         clock,
         config,
         device: identity.device,
@@ -111,10 +117,11 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         report_signer: identity.report_signer,
         outgoing,
         link: link.clone(),
-        verify: verify_sender,
+        verify: verification.requests,
         stager,
         data_plane,
         windows,
+        announced: None,
     };
     let ended = Box::pin(shell.run(Sources { inputs, news, figures }, cancel.clone())).await;
     link.stop(GOODBYE).await;

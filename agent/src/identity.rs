@@ -7,6 +7,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context, bail};
@@ -22,11 +23,15 @@ use crate::disk;
 /// No file of an identity is larger.
 const MAX_FILE_BYTES: u64 = 1_024 * 1_024;
 
+/// The key and certificate of the connection. One file, because neither is of use with another generation of the other.
+const TLS_FILE: &str = "tls.pem";
+
 /// The names and addresses of an identity; keys and certificates lie beside it as PEM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Facts {
     device: DeviceId,
+    url: String,
     mqtt: String,
 }
 
@@ -35,16 +40,16 @@ struct Facts {
 pub struct Identity {
     /// Name of the device and common name of its certificate.
     pub device: DeviceId,
+    /// The server's HTTP API.
+    pub url: String,
     /// The broker, as `host:port`.
     pub mqtt: String,
-    /// Private key of the certificate, as PEM.
-    pub tls_key_pem: String,
-    /// Certificate, as PEM.
-    pub certificate_pem: String,
+    /// Private key and certificate, as PEM.
+    pub tls_pem: String,
     /// The fleet's CA, as PEM.
     pub ca_pem: String,
     /// Signs reports.
-    pub report_signer: Signer,
+    pub report_signer: Arc<Signer>,
     /// Root metadata that was pinned at enrolment.
     pub root: Envelope,
 }
@@ -82,28 +87,51 @@ impl Identity {
         dir_of(data_dir).join("device.json").exists()
     }
 
-    /// Writes a new identity. `device.json` comes last: it is what makes the others count.
+    /// Writes a new identity, of the fleet whose API is at `url`. `device.json` comes last: it is what makes the
+    /// others count.
     ///
     /// # Errors
     /// When the files cannot be written; the device is then not enrolled.
-    pub fn create(data_dir: &Path, keys: &NewKeys, response: &EnrollResponse) -> anyhow::Result<()> {
+    pub fn create(
+        data_dir: &Path,
+        keys: &NewKeys,
+        url: &str,
+        response: &EnrollResponse,
+    ) -> anyhow::Result<()> {
         let dir = dir_of(data_dir);
         disk::private_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let facts = Facts { device: response.device.clone(), mqtt: response.mqtt.clone() };
+        let facts =
+            Facts { device: response.device.clone(), url: url.to_owned(), mqtt: response.mqtt.clone() };
         let report_pem = keys.report.to_pem();
         let files = [
-            ("tls.key.pem", keys.tls.serialize_pem().into_bytes()),
-            ("tls.cert.pem", response.certificate_pem.clone().into_bytes()),
+            (TLS_FILE, tls_pem(&keys.tls, &response.certificate_pem).into_bytes()),
             ("ca.pem", response.ca_pem.clone().into_bytes()),
             ("report.key.pem", report_pem.as_bytes().to_vec()),
             ("root.json", serde_json::to_vec(&response.root)?),
             ("device.json", serde_json::to_vec_pretty(&facts)?),
         ];
         for (name, bytes) in files {
-            disk::replace(&dir.join(name), &bytes)
-                .with_context(|| format!("cannot write identity/{name}"))?;
+            write(&dir, name, &bytes)?;
         }
         Ok(())
+    }
+
+    /// Replaces key and certificate, both or neither.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the old ones are then still there.
+    pub fn replace_tls(data_dir: &Path, tls_pem: &str) -> anyhow::Result<()> {
+        write(&dir_of(data_dir), TLS_FILE, tls_pem.as_bytes())
+    }
+
+    /// Remembers another address of the broker.
+    ///
+    /// # Errors
+    /// When `device.json` cannot be read or written.
+    pub fn replace_broker(data_dir: &Path, mqtt: &str) -> anyhow::Result<()> {
+        let dir = dir_of(data_dir);
+        let facts = Facts { mqtt: mqtt.to_owned(), ..facts_in(&dir)? };
+        write(&dir, "device.json", &serde_json::to_vec_pretty(&facts)?)
     }
 
     /// Reads the identity.
@@ -118,23 +146,37 @@ impl Identity {
             );
         }
         let dir = dir_of(data_dir);
-        for name in ["tls.key.pem", "report.key.pem"] {
+        for name in [TLS_FILE, "report.key.pem"] {
             refuse_open_file(&dir.join(name))?;
         }
-        let facts: Facts = serde_json::from_str(&text_of(&dir, "device.json")?)
-            .context("identity/device.json is damaged")?;
+        let Facts { device, url, mqtt } = facts_in(&dir)?;
+        let report_signer = Signer::from_pem(&text_of(&dir, "report.key.pem")?)
+            .context("identity/report.key.pem is damaged")?;
         Ok(Self {
-            device: facts.device,
-            mqtt: facts.mqtt,
-            tls_key_pem: text_of(&dir, "tls.key.pem")?,
-            certificate_pem: text_of(&dir, "tls.cert.pem")?,
+            device,
+            url,
+            mqtt,
+            tls_pem: text_of(&dir, TLS_FILE)?,
             ca_pem: text_of(&dir, "ca.pem")?,
-            report_signer: Signer::from_pem(&text_of(&dir, "report.key.pem")?)
-                .context("identity/report.key.pem is damaged")?,
+            report_signer: Arc::new(report_signer),
             root: serde_json::from_str(&text_of(&dir, "root.json")?)
                 .context("identity/root.json is damaged")?,
         })
     }
+}
+
+/// A private key with its certificate, as [`Identity::tls_pem`] holds them.
+#[must_use]
+pub fn tls_pem(key: &rcgen::KeyPair, certificate_pem: &str) -> String {
+    format!("{}\n{certificate_pem}", key.serialize_pem().trim_end())
+}
+
+fn write(dir: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    disk::replace(&dir.join(name), bytes).with_context(|| format!("cannot write identity/{name}"))
+}
+
+fn facts_in(dir: &Path) -> anyhow::Result<Facts> {
+    serde_json::from_str(&text_of(dir, "device.json")?).context("identity/device.json is damaged")
 }
 
 fn text_of(dir: &Path, name: &str) -> anyhow::Result<String> {
@@ -173,7 +215,8 @@ mod tests {
             root: Envelope { signed: serde_json::json!({}), signatures: Vec::new() },
             labels: Labels::new(),
         };
-        Identity::create(dir, &NewKeys::generate().unwrap(), &response).unwrap();
+        let keys = NewKeys::generate().unwrap();
+        Identity::create(dir, &keys, "https://localhost:8443", &response).unwrap();
     }
 
     #[test]
@@ -185,6 +228,17 @@ mod tests {
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
         let error = Identity::load(dir.path()).unwrap_err().to_string();
         assert!(error.contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn what_a_renewal_brings_is_there_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        enrolled(dir.path());
+        Identity::replace_tls(dir.path(), "new").unwrap();
+        Identity::replace_broker(dir.path(), "elsewhere:8883").unwrap();
+        let identity = Identity::load(dir.path()).unwrap();
+        assert_eq!((identity.tls_pem.as_str(), identity.mqtt.as_str()), ("new", "elsewhere:8883"));
+        assert_eq!(identity.url, "https://localhost:8443");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! What it decides lives in `agent-core`; this crate does what the decisions say.
 
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod daemon;
@@ -10,6 +11,7 @@ pub mod enroll;
 pub mod health;
 pub mod identity;
 pub mod ledger_file;
+pub mod renew;
 pub mod runner;
 pub mod serving;
 pub mod store;

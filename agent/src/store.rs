@@ -141,11 +141,11 @@ impl Store {
     /// # Errors
     /// When the bytes have another digest, there is no room, or the file system fails.
     pub fn keep_manifest(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
-        if Digest::of(bytes) != *digest {
-            return Err(StoreError::WrongBytes(format!("the manifest does not have digest {digest}")));
-        }
         if self.manifest(digest).is_some() {
             return Ok(());
+        }
+        if Digest::of(bytes) != *digest {
+            return Err(StoreError::WrongBytes(format!("the manifest does not have digest {digest}")));
         }
         self.room.check(&self.artifacts, bytes.len() as u64)?;
         disk::replace(&self.path(digest), bytes).map_err(io_error("write a manifest"))

@@ -1,8 +1,9 @@
-//! TLS of the agent: one configuration for the link, one for the first contact.
+//! TLS of the agent: one configuration for the link, one for renewals, one for the first contact.
 
 use std::sync::Arc;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -14,10 +15,10 @@ use rustls::{
 };
 use shared::Digest;
 
-use crate::{
-    clock::{Clock, TlsClock},
-    identity::Identity,
-};
+use crate::clock::{Clock, TlsClock};
+
+/// The configuration of the next connection; a renewal puts another one in its place.
+pub type CurrentTls = Arc<ArcSwap<ClientConfig>>;
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -26,22 +27,36 @@ fn provider() -> Arc<CryptoProvider> {
 /// The configuration of the link: trusts the fleet's CA alone and shows the device's certificate.
 ///
 /// # Errors
-/// When a key or certificate of the identity is damaged.
-pub fn link_config(identity: &Identity, clock: Clock) -> anyhow::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    let ca =
-        CertificateDer::from_pem_slice(identity.ca_pem.as_bytes()).context("identity/ca.pem is damaged")?;
-    roots.add(ca).context("identity/ca.pem is not a CA certificate")?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(identity.certificate_pem.as_bytes())
+/// When the CA, the key or the certificate is damaged.
+pub fn link_config(ca_pem: &str, tls_pem: &str, clock: Clock) -> anyhow::Result<ClientConfig> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(tls_pem.as_bytes())
         .collect::<Result<_, _>>()
-        .context("identity/tls.cert.pem is damaged")?;
-    let key = PrivateKeyDer::from_pem_slice(identity.tls_key_pem.as_bytes())
-        .context("identity/tls.key.pem is damaged")?;
+        .context("the certificate in identity/tls.pem is damaged")?;
+    let key = PrivateKeyDer::from_pem_slice(tls_pem.as_bytes())
+        .context("the key in identity/tls.pem is damaged")?;
     ClientConfig::builder_with_details(provider(), Arc::new(TlsClock(clock)))
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
+        .with_root_certificates(fleet_roots(ca_pem)?)
         .with_client_auth_cert(chain, key)
         .context("certificate and key of the identity do not belong together")
+}
+
+/// The configuration of a renewal: trusts the fleet's CA alone and shows no certificate, for it may have expired.
+///
+/// # Errors
+/// When the CA is damaged.
+pub fn renewal_config(ca_pem: &str, clock: Clock) -> anyhow::Result<ClientConfig> {
+    Ok(ClientConfig::builder_with_details(provider(), Arc::new(TlsClock(clock)))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(fleet_roots(ca_pem)?)
+        .with_no_client_auth())
+}
+
+fn fleet_roots(ca_pem: &str) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes()).context("identity/ca.pem is damaged")?;
+    roots.add(ca).context("identity/ca.pem is not a CA certificate")?;
+    Ok(roots)
 }
 
 /// The configuration of the first contact: trusts the CA whose fingerprint the token carries, and no other.

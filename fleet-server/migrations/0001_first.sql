@@ -16,7 +16,8 @@ CREATE TABLE devices (
     connected BIGINT NOT NULL,
     quarantined BIGINT NOT NULL,
     revoked BIGINT NOT NULL,
-    health TEXT
+    health TEXT,
+    clock_skew_ms BIGINT
 );
 
 CREATE TABLE desired (
@@ -61,6 +62,7 @@ CREATE TABLE releases (
     PRIMARY KEY (model, version),
     UNIQUE (model, content_digest)
 );
+CREATE INDEX releases_by_time ON releases (published_at);
 
 CREATE TABLE artifacts (
     digest TEXT PRIMARY KEY NOT NULL,
@@ -112,6 +114,22 @@ CREATE TABLE minutes (
     PRIMARY KEY (model, version, minute)
 );
 CREATE INDEX minutes_by_time ON minutes (minute);
+
+CREATE TABLE device_figures (
+    device TEXT NOT NULL,
+    model TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    figures TEXT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (device, model, version)
+);
+
+CREATE TABLE release_figures (
+    model TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    figures TEXT NOT NULL,
+    PRIMARY KEY (model, version)
+);
 
 CREATE TABLE audit (
     sequence BIGINT PRIMARY KEY NOT NULL,

@@ -17,6 +17,7 @@ mod layers;
 mod metadata;
 mod models;
 pub mod problem;
+mod renew;
 mod rollouts;
 pub mod routes;
 mod tokens;
@@ -37,7 +38,9 @@ use crate::{app::App, auth::Permission, config::Limits};
 use routes::Table;
 
 pub use audit::AuditView;
-pub use devices::{DeviceList, DeviceView, ReleaseOnDevice, SetLabels, SetQuarantine, WhyView};
+pub use devices::{
+    DeviceList, DeviceView, LabelsView, ReleaseFigures, ReleaseOnDevice, SetLabels, SetQuarantine, WhyView,
+};
 pub use enroll_tokens::{CreateEnrollToken, CreatedEnrollToken};
 pub use models::{Figures, ModelSummary, Published, ReleaseView};
 pub use rollouts::{Order, OrderBody, PlanView, RolloutSummaryView, RolloutView, StartRollout};
@@ -58,6 +61,7 @@ pub fn table(upload_mib: u32) -> Table {
         .open(routes!(health::readyz))
         .open(routes!(health::openapi))
         .open(routes!(enroll::enroll))
+        .open(routes!(renew::renew))
         .needs(Permission::Read, routes!(health::metrics))
         .needs(Permission::Read, routes!(models::list))
         .needs(Permission::Read, routes!(models::versions))
@@ -75,7 +79,7 @@ pub fn table(upload_mib: u32) -> Table {
         .needs(Permission::Operate, routes!(devices::set_labels))
         .needs(Permission::Operate, routes!(devices::set_quarantine))
         .needs(Permission::Operate, routes!(devices::revoke))
-        .needs(Permission::Read, routes!(devices::why))
+        .needs(Permission::Read, routes!(devices::why::why))
         .needs(Permission::Operate, routes!(enroll_tokens::create))
         .needs(Permission::Administer, routes!(tokens::list))
         .needs(Permission::Administer, routes!(tokens::create))

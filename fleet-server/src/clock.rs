@@ -35,3 +35,11 @@ impl Clock {
         self.wall_at_start
     }
 }
+
+/// A moment for people, `2026-01-31 08:45:00Z`.
+#[must_use]
+pub fn moment(at: Timestamp) -> String {
+    let seconds = i64::try_from(at.as_millis() / 1_000).unwrap_or(i64::MAX);
+    let moment = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
+    moment.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}

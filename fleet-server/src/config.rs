@@ -8,6 +8,7 @@ mod overlay;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +19,9 @@ pub use overlay::Variables;
 
 /// The file with every key, its default and what it means.
 pub const DEFAULTS: &str = include_str!("config/defaults.toml");
+
+/// Below this a device could not renew its certificate before it ends; above, a stolen one is good for too long.
+const DEVICE_LIFE_SECS: RangeInclusive<u32> = 15..=31_536_000;
 
 /// Everything an operator can set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +35,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// The server's certificate.
     pub tls: Tls,
+    /// The devices' certificates.
+    pub certificates: Certificates,
     /// Where tables live.
     pub database: Database,
     /// What is kept of the devices' figures.
@@ -65,6 +71,14 @@ pub struct Mqtt {
 pub struct Tls {
     /// Names and addresses in the certificate besides localhost and the name of this machine.
     pub names: Vec<String>,
+}
+
+/// The devices' certificates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Certificates {
+    /// How long one lasts. Devices renew theirs when two thirds have passed.
+    pub device_life_secs: u32,
 }
 
 /// Where tables live.
@@ -104,6 +118,7 @@ impl Default for Config {
             http: Http::default(),
             mqtt: Mqtt::default(),
             tls: Tls::default(),
+            certificates: Certificates::default(),
             database: Database::default(),
             telemetry: TelemetryConfig::default(),
             limits: Limits::default(),
@@ -122,6 +137,13 @@ impl Default for Mqtt {
     /// Every interface: devices are elsewhere, and without a certificate nobody gets past the handshake.
     fn default() -> Self {
         Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8883), public_address: None }
+    }
+}
+
+impl Default for Certificates {
+    /// Thirty days: a stolen one is worth little, and a device that was off for a week comes back as if nothing was.
+    fn default() -> Self {
+        Self { device_life_secs: 30 * 86_400 }
     }
 }
 
@@ -181,6 +203,14 @@ impl Config {
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::value(key, "0", "a number from 1 up"));
+        }
+        let life_secs = self.certificates.device_life_secs;
+        if !DEVICE_LIFE_SECS.contains(&life_secs) {
+            return Err(ConfigError::value(
+                "certificates.device_life_secs",
+                &life_secs.to_string(),
+                "a number from 15 to 31536000, which is a year",
+            ));
         }
         if let Some(url) = self.http.public_url.as_ref().filter(|url| !url.starts_with("https://")) {
             return Err(ConfigError::value(

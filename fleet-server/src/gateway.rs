@@ -170,7 +170,7 @@ impl Gateway {
         }
         if device.certificate_serial == peer.serial {
             if device.previous_serial.is_some() {
-                self.app.store.drop_previous_certificate(&peer.device).await?;
+                self.app.store.drop_previous_certificate(&peer.device, &peer.serial).await?;
             }
             return Ok(Verdict::Admitted);
         }

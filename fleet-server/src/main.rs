@@ -1,6 +1,9 @@
 //! The program `muster`: the fleet server, and the command line that talks to it.
 
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal, stderr},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use muster::{
@@ -26,10 +29,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// `RUST_LOG` decides what is told; by default what the server does and what goes wrong elsewhere.
+/// `RUST_LOG` decides what is told; by default what the server does and what goes wrong elsewhere. Colours are for
+/// a person at a terminal who did not ask for none with `NO_COLOR`.
 fn start_tracing() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,muster=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colours = stderr().is_terminal() && !plain;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(colours).init();
 }
 
 #[allow(clippy::print_stderr)] // the last word of the program

@@ -1,12 +1,22 @@
 //! Numbers for the monitoring, in the text format of OpenMetrics.
 
+mod fleet;
+
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{
+        EncodeLabelSet,
+        text::{encode_eof, encode_registry},
+    },
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+
+pub use fleet::{FleetFigures, MAX_RELEASES};
+
+/// Every name begins with it.
+const PREFIX: &str = "muster";
 
 /// One counter for each class of HTTP answers, so that a path made up by a client makes no new series.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -44,7 +54,7 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("muster"),
+            registry: Registry::with_prefix(PREFIX),
             http: Family::default(),
             messages: Family::default(),
             block_bytes: Counter::default(),
@@ -88,11 +98,16 @@ impl Metrics {
         self.messages.get_or_create(&Fate { stream, fate }).inc();
     }
 
-    /// Everything as text.
+    /// Everything as text: what was counted here, and what the database knows of the fleet.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn text(&self, fleet: FleetFigures) -> String {
+        let mut fleet_registry = Registry::with_prefix(PREFIX);
+        fleet_registry.register_collector(Box::new(fleet));
         let mut text = String::new();
-        encode(&mut text, &self.registry).expect("a String takes every text");
+        let written = encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &fleet_registry))
+            .and_then(|()| encode_eof(&mut text));
+        written.expect("a String takes every text");
         text
     }
 }

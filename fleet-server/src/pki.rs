@@ -24,11 +24,11 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 /// Life of the CA. Devices pin its fingerprint, so it must outlive them or be replaced with care.
 const CA_LIFE: Duration = Duration::from_secs(10 * YEAR.as_secs());
 
-/// Life of a device's certificate: a stolen one is worth little, and a device offline for a month still has it.
-pub const DEVICE_LIFE: Duration = Duration::from_secs(30 * 86_400);
-
 /// Clocks of small devices run late, and time zones are set wrong; a certificate is valid since a day before it was made.
 const BACKDATED: Duration = Duration::from_secs(86_400);
+
+/// A short certificate is backdated by this part of its life at most, or its end would be near when it is made.
+const BACKDATED_PART: u32 = 30;
 
 /// Why something about certificates failed.
 #[derive(Debug, Error)]
@@ -63,6 +63,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
     fingerprint: Digest,
+    device_life: Duration,
 }
 
 /// A certificate for a device.
@@ -75,16 +76,16 @@ pub struct DeviceCertificate {
 }
 
 impl Authority {
-    /// Reads the CA of `data_dir`, or makes it at the first start.
+    /// Reads the CA of `data_dir`, or makes it at the first start. Devices get certificates that last `device_life`.
     ///
     /// # Errors
     /// When files cannot be read or written, one of the two is lost, or others may read the key.
-    pub fn open(data_dir: &DataDir, now: Timestamp) -> Result<Self, PkiError> {
+    pub fn open(data_dir: &DataDir, device_life: Duration, now: Timestamp) -> Result<Self, PkiError> {
         let (certificate, key) = (data_dir.join("ca.pem"), data_dir.join("ca.key"));
         if !data_dir.has_all(&["ca.key", "ca.pem"])? {
             Self::create(&certificate, &key, now)?;
         }
-        Self::read(&certificate, &key)
+        Self::read(&certificate, &key, device_life)
     }
 
     fn create(certificate: &Path, key: &Path, now: Timestamp) -> Result<(), PkiError> {
@@ -101,7 +102,7 @@ impl Authority {
         Ok(())
     }
 
-    fn read(certificate: &Path, key: &Path) -> Result<Self, PkiError> {
+    fn read(certificate: &Path, key: &Path, device_life: Duration) -> Result<Self, PkiError> {
         let key = read_secret(key)?;
         let key = String::from_utf8_lossy(&key);
         let pair = KeyPair::from_pem(&key).map_err(failed("read the CA's key"))?;
@@ -109,7 +110,7 @@ impl Authority {
         let pem = std::fs::read_to_string(certificate).map_err(|_| unreadable())?;
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| unreadable())?;
         let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(failed("read the CA's certificate"))?;
-        Ok(Self { issuer, fingerprint: Digest::of(&der), pem })
+        Ok(Self { issuer, fingerprint: Digest::of(&der), pem, device_life })
     }
 
     /// The CA's certificate as PEM.
@@ -141,7 +142,7 @@ impl Authority {
         }
         let serial = random_serial()?;
         let hex = serial.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        request.params = leaf(device.as_str(), ExtendedKeyUsagePurpose::ClientAuth, now, DEVICE_LIFE);
+        request.params = leaf(device.as_str(), ExtendedKeyUsagePurpose::ClientAuth, now, self.device_life);
         request.params.serial_number = Some(serial);
         let certificate = request.signed_by(&self.issuer).map_err(failed("sign the device's certificate"))?;
         Ok(DeviceCertificate { pem: certificate.pem(), serial: hex })
@@ -162,7 +163,7 @@ fn leaf(name: &str, usage: ExtendedKeyUsagePurpose, now: Timestamp, life: Durati
 
 fn set_life(params: &mut CertificateParams, now: Timestamp, life: Duration) {
     let moment = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_millis(now.as_millis());
-    params.not_before = moment - BACKDATED;
+    params.not_before = moment - BACKDATED.min(life / BACKDATED_PART);
     params.not_after = moment + life;
 }
 
@@ -184,11 +185,12 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
+    const LIFE: Duration = Duration::from_secs(3_600);
 
     fn authority() -> (tempfile::TempDir, DataDir, Authority) {
         let root = tempfile::tempdir().unwrap();
         let data_dir = DataDir::open(&root.path().join("data")).unwrap();
-        let authority = Authority::open(&data_dir, NOW).unwrap();
+        let authority = Authority::open(&data_dir, LIFE, NOW).unwrap();
         (root, data_dir, authority)
     }
 
@@ -226,7 +228,7 @@ mod tests {
     #[test]
     fn the_authority_survives_a_restart() {
         let (_root, data_dir, first) = authority();
-        let second = Authority::open(&data_dir, NOW).unwrap();
+        let second = Authority::open(&data_dir, LIFE, NOW).unwrap();
         assert_eq!(first.fingerprint(), second.fingerprint());
     }
 }

@@ -31,6 +31,9 @@ use crate::{
 use gate::{Gated, Refused};
 pub use policy::Policy;
 
+/// Devices answer under `/v2/models/stats` with the figures of all models, so a model of that name were hidden there.
+const RESERVED_NAME: &str = "stats";
+
 /// What a publisher gives.
 #[derive(Debug, Clone)]
 pub struct Upload {
@@ -63,6 +66,9 @@ pub enum PublishError {
     /// A file has a mistake, with line and column.
     #[error(transparent)]
     File(#[from] ConfigError),
+    /// The name means something else on devices.
+    #[error("a model cannot be named '{0}': devices answer /v2/models/{0} with the figures of all models")]
+    ReservedName(ModelName),
     /// A file is empty or too large.
     #[error("the {what} has {size_bytes} bytes; allowed are 1 to {MAX_ARTIFACT_BYTES}")]
     Size {
@@ -107,6 +113,7 @@ pub fn read_lineage(text: &str) -> Result<Lineage, ConfigError> {
 /// # Errors
 /// When the model is refused or something cannot be stored; then there is no new release.
 pub async fn publish(app: &Arc<App>, upload: Upload, by: &str) -> Result<Outcome, PublishError> {
+    check_name(&upload.model)?;
     check_sizes(&upload)?;
     let _turn = app.publishing.lock().await;
     let content = content_digest(&upload);
@@ -232,6 +239,10 @@ fn content_digest(upload: &Upload) -> Digest {
     let parts: [&[u8]; 5] = [&upload.onnx, &upload.golden, &reference, &lineage, &policy];
     let list: Vec<u8> = parts.iter().flat_map(|part| *Digest::of(part).as_bytes()).collect();
     Digest::of(&list)
+}
+
+fn check_name(model: &ModelName) -> Result<(), PublishError> {
+    if model.as_str() == RESERVED_NAME { Err(PublishError::ReservedName(model.clone())) } else { Ok(()) }
 }
 
 fn check_sizes(upload: &Upload) -> Result<(), PublishError> {

@@ -124,6 +124,10 @@ async fn a_model_with_the_golden_vectors_of_another_is_refused_with_the_case() {
     assert!(problem["detail"].as_str().unwrap().starts_with("policy:2:1"), "{problem}");
     let (status, problem) = world.publish_files("digits", "README.md", "digits-v1-golden.npz", None).await;
     assert_eq!((status, code(&problem)), (StatusCode::UNPROCESSABLE_ENTITY, "bad_structure"), "{problem}");
+    let (status, problem) =
+        world.publish_files("stats", "digits-v1.onnx", "digits-v1-golden.npz", None).await;
+    assert_eq!((status, code(&problem)), (StatusCode::UNPROCESSABLE_ENTITY, "reserved_name"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("/v2/models/stats"), "{problem}");
     assert_eq!(world.get("/api/v1/models").await, json!([]));
 }
 

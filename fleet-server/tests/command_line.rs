@@ -166,6 +166,7 @@ async fn the_first_start_shows_a_token_once_and_a_stop_is_clean() {
     assert!(first.contains("muster_api_") && first.contains("export MUSTER_CONTEXT="), "{first}");
     let second = start_and_stop(folder.path()).await;
     assert!(!second.contains("muster_api_"), "{second}");
+    assert!(second.contains("stopping") && !second.contains('\u{1b}'), "no colours in a file: {second}");
 }
 
 /// Runs the server until it is ready and the command line reaches it, then ends it as the system would.

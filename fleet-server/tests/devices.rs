@@ -4,183 +4,28 @@
 
 mod server_world;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use muster_link::{Backoff, Event, Link, LinkOptions, Qos};
 use reqwest::{Method, StatusCode};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use serde_json::{Value, json};
-use server_world::World;
+use server_world::{
+    World,
+    device::{Device, boot, now, release},
+};
 use shared::{
-    BootId, DeviceId, Digest, Generation, ReleaseId, Timestamp,
+    Digest, Generation, Timestamp,
     artifact::BLOCK_BYTES,
     block::{Frame, Run},
-    device::Inventory,
     manifest::Manifest,
-    message::{DesiredMessage, DirectorDocument, Hello, MetadataPart, Request, StateMessage},
-    report::{DeploymentEvent, ModelState, RejectReason, Report},
+    message::{MetadataPart, Request, StateMessage},
+    report::{DeploymentEvent, Evidence, ModelState, RejectReason, RollbackReason},
     telemetry::{DeviceHealth, Telemetry, VersionFigures},
-    topic::{Channel, Down, Topic, Up},
+    topic::{Down, Up},
     trust::{Signed, Signer},
 };
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 /// Far beyond anything that should happen, so that only a hang runs into it.
 const DEADLINE: Duration = Duration::from_secs(30);
-
-/// A device that does as it is told by the test.
-struct Device {
-    id: DeviceId,
-    link: Link,
-    events: mpsc::Receiver<Event>,
-    signer: Signer,
-    sequence: u64,
-}
-
-impl Device {
-    /// Enrols over HTTP and connects over MQTT.
-    async fn join(world: &World, name: &str) -> Self {
-        let token = world.enroll_token(1).await;
-        let (joined, key) = world.enroll_with_key(&token, name).await;
-        let pem = |field: &str| joined[field].as_str().unwrap().to_owned();
-        let ca = CertificateDer::from_pem_slice(pem("ca_pem").as_bytes()).unwrap();
-        assert_eq!(Digest::of(&ca), token.ca, "the token pins the CA");
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(ca).unwrap();
-        let certificate = CertificateDer::from_pem_slice(pem("certificate_pem").as_bytes()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![certificate], PrivateKeyDer::try_from(key).unwrap())
-            .unwrap();
-        let tls = Arc::new(tls);
-        let (_, port) = joined["mqtt"].as_str().unwrap().rsplit_once(':').unwrap();
-        let server_name = ServerName::try_from("localhost").unwrap();
-        let source = Arc::new(move || Ok(tls.clone()));
-        let mut options = LinkOptions::new("127.0.0.1", port.parse().unwrap(), server_name, name, source);
-        options.backoff = Backoff { min: Duration::from_millis(10), max: Duration::from_millis(200) };
-        let id = DeviceId::new(name).unwrap();
-        let topic = |down| (Topic::down(id.clone(), down).to_string(), Qos::AtLeastOnce);
-        options.subscriptions = Down::ALL.map(topic).to_vec();
-        let (link, events) = Link::start(options, CancellationToken::new());
-        let mut device = Self { id, link, events, signer: Signer::from_seed(&[7; 32]), sequence: 0 };
-        device.until_connected().await;
-        device
-    }
-
-    async fn until_connected(&mut self) {
-        while !matches!(self.event().await, Event::Connected) {}
-    }
-
-    async fn event(&mut self) -> Event {
-        tokio::time::timeout(DEADLINE, self.events.recv()).await.expect("in time").expect("the link lives")
-    }
-
-    async fn receive(&mut self, wanted: Down) -> Bytes {
-        loop {
-            if let Event::Message { topic, payload } = self.event().await
-                && let Some(topic) = Topic::parse(&topic)
-                && topic.channel == Channel::Down(wanted)
-            {
-                return payload;
-            }
-        }
-    }
-
-    async fn send<T: serde::Serialize>(&self, up: Up, message: &T) {
-        let topic = Topic::up(self.id.clone(), up).to_string();
-        self.link
-            .publish(topic, Qos::AtLeastOnce, serde_json::to_vec(message).unwrap().into())
-            .await
-            .unwrap();
-    }
-
-    /// Says hello and returns what it shall run.
-    async fn hello(&mut self) -> DirectorDocument {
-        self.hello_with(Generation(0), vec![]).await
-    }
-
-    async fn hello_with(&mut self, generation: Generation, models: Vec<ModelState>) -> DirectorDocument {
-        let hello = Hello {
-            boot: boot(),
-            at: Timestamp(1),
-            generation,
-            inventory: Inventory { engines: vec!["tract-onnx 0.23.9".into()], ..Inventory::default() },
-            models,
-        };
-        self.send(Up::State, &StateMessage::Hello(Box::new(hello))).await;
-        self.desired().await
-    }
-
-    async fn desired(&mut self) -> DirectorDocument {
-        let message: DesiredMessage = serde_json::from_slice(&self.receive(Down::Desired).await).unwrap();
-        let envelope: Value = serde_json::from_slice(&message.director.to_vec()).unwrap();
-        serde_json::from_value(envelope["signed"].clone()).unwrap()
-    }
-
-    async fn until_generation(&mut self, generation: u64) -> DirectorDocument {
-        loop {
-            let desired = self.desired().await;
-            if desired.generation.0 >= generation {
-                return desired;
-            }
-        }
-    }
-
-    fn report(&mut self, generation: Generation, event: DeploymentEvent) -> Report {
-        self.sequence += 1;
-        Report {
-            device: self.id.clone(),
-            boot: boot(),
-            sequence: self.sequence,
-            at: Timestamp(self.sequence),
-            generation,
-            release: release(),
-            event,
-        }
-    }
-
-    /// Reports and waits for the server's own acknowledgement.
-    async fn tell(&mut self, generation: Generation, event: DeploymentEvent) {
-        let report = self.report(generation, event);
-        let sequence = report.sequence;
-        let signed = Signed::sign(&report, &[&self.signer]).unwrap();
-        self.send(Up::State, &StateMessage::Report(signed)).await;
-        let acknowledged: Value = serde_json::from_slice(&self.receive(Down::Acknowledgement).await).unwrap();
-        assert_eq!(
-            (acknowledged["stream"].clone(), acknowledged["sequence"].clone()),
-            (json!("report"), json!(sequence))
-        );
-    }
-
-    async fn file(&mut self, name: &str) -> Vec<u8> {
-        let mut file = Vec::new();
-        loop {
-            let request = Request::Metadata { name: name.into(), offset: file.len() as u64 };
-            self.send(Up::Request, &request).await;
-            let part: MetadataPart = serde_json::from_slice(&self.receive(Down::Metadata).await).unwrap();
-            file.extend(part.bytes);
-            if file.len() as u64 >= part.total_bytes.expect("the file exists") {
-                return file;
-            }
-        }
-    }
-}
-
-fn boot() -> BootId {
-    BootId::new("boot-1").unwrap()
-}
-
-fn release() -> ReleaseId {
-    "digits@1".parse().unwrap()
-}
 
 async fn start_rollout(world: &World) -> String {
     let (status, view) =
@@ -342,6 +187,11 @@ async fn a_report_signed_by_another_key_is_neither_believed_nor_acknowledged() {
     until_finished(&world, &id).await;
 }
 
+fn telemetry(sequence: u64, versions: Vec<VersionFigures>) -> Telemetry {
+    let health = DeviceHealth { cpu_percent: 12.5, uptime_secs: 90, ..DeviceHealth::default() };
+    Telemetry { boot: boot(), sequence, from: Timestamp(0), to: Timestamp(u64::MAX), health, versions }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn telemetry_is_acknowledged_once_stored_and_counted_once() {
     let world = World::start().await;
@@ -351,23 +201,110 @@ async fn telemetry_is_acknowledged_once_stored_and_counted_once() {
     let mut figures = VersionFigures::new(release());
     figures.counts.ok = 5;
     figures.latency_ms.record(3.0);
-    let telemetry = Telemetry {
-        boot: boot(),
-        sequence: 1,
-        from: Timestamp(0),
-        to: Timestamp(u64::MAX),
-        health: DeviceHealth { cpu_percent: 12.5, ..DeviceHealth::default() },
-        versions: vec![figures],
-    };
+    let telemetry = telemetry(1, vec![figures]);
     for _ in 0..2 {
-        device.send(Up::Telemetry, &telemetry).await;
-        let acknowledged: Value =
-            serde_json::from_slice(&device.receive(Down::Acknowledgement).await).unwrap();
-        assert_eq!(acknowledged["stream"], "telemetry");
+        device.send_telemetry(&telemetry).await;
     }
     let figures = world.get("/api/v1/models/digits/versions/1/figures").await;
     assert_eq!((figures.as_array().unwrap().len(), figures[0]["ok"].clone()), (1, json!(5)), "{figures}");
     assert_eq!(world.get("/api/v1/devices/cam-7").await["health"]["cpu_percent"], 12.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_did_adds_up_in_its_own_view_and_in_the_metrics_of_the_version() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    let mut device = Device::join(&world, "cam-7").await;
+    device.hello().await;
+    for sequence in [1, 2] {
+        let mut figures = VersionFigures::new(release());
+        figures.counts.ok = 5;
+        figures.counts.non_finite = 1;
+        figures.labels.correct = 3;
+        figures.labels.wrong = 1;
+        figures.latency_ms.record(3.0);
+        figures.latency_ms.record(20_000.0);
+        device.send_telemetry(&telemetry(sequence, vec![figures])).await;
+    }
+    let shown = world.get("/api/v1/devices/cam-7").await;
+    let figures = &shown["figures"][0];
+    assert_eq!((&figures["release"], &figures["counts"]["ok"]), (&json!("digits@1"), &json!(10)), "{shown}");
+    assert_eq!(figures["labels"], json!({"correct": 6, "wrong": 2, "accuracy": 0.75}));
+    assert!(figures["latency_p99_ms"].as_f64().unwrap() > 18_000.0, "{figures}");
+    let listed = world.get("/api/v1/devices").await;
+    assert_eq!(listed["devices"][0].get("figures"), None);
+    let text = world.muster("device show cam-7").await;
+    assert!(text.contains("digits@1  12          2 (2 non-finite)"), "{text}");
+    assert!(text.contains("75.0 % of 8") && text.contains("up          1 min 30 s"), "{text}");
+
+    let metrics = world.text("/metrics").await;
+    let of = r#"model="digits",version="1""#;
+    for line in [
+        format!("muster_inferences_total{{{of},outcome=\"ok\"}} 10"),
+        format!("muster_inferences_total{{{of},outcome=\"non_finite\"}} 2"),
+        format!("muster_labels_total{{{of},result=\"wrong\"}} 2"),
+        format!("muster_inference_latency_seconds_count{{{of}}} 4"),
+        format!("muster_inference_latency_seconds_bucket{{le=\"0.0025\",{of}}} 0"),
+        format!("muster_inference_latency_seconds_bucket{{le=\"0.005\",{of}}} 2"),
+        format!("muster_inference_latency_seconds_bucket{{le=\"10.24\",{of}}} 2"),
+        format!("muster_inference_latency_seconds_bucket{{le=\"+Inf\",{of}}} 4"),
+        "muster_devices{status=\"connected\"} 1".to_owned(),
+        "# UNIT muster_inference_latency_seconds seconds".to_owned(),
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
+    }
+    assert_eq!(metrics.matches("# EOF").count(), 1);
+    assert!(metrics.ends_with("# EOF\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_far_off_is_told_until_it_is_set() {
+    let world = World::start().await;
+    let mut device = Device::join(&world, "cam-7").await;
+    device.hello_at(now() + Duration::from_secs(3_600)).await;
+    let shown = world.get("/api/v1/devices/cam-7").await;
+    let skew_ms = shown["clock_skew_ms"].as_i64().unwrap();
+    assert!((3_500_000..=3_600_000).contains(&skew_ms), "{skew_ms}");
+    let why = world.get("/api/v1/devices/cam-7/why").await;
+    assert!(why["reasons"].to_string().contains("s ahead of the server's; set it"), "{why}");
+    assert!(world.muster("device show cam-7").await.contains("s ahead of the server's"));
+    device.hello().await;
+    let why = world.get("/api/v1/devices/cam-7/why").await;
+    assert!(!why["reasons"].to_string().contains("clock"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_is_told_with_its_evidence_wherever_one_asks() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    let mut device = Device::join(&world, "cam-7").await;
+    device.hello().await;
+    let id = start_rollout(&world).await;
+    let desired = device.until_generation(1).await;
+    let evidence = Evidence {
+        inferences: 300,
+        bad: 39,
+        non_finite: 39,
+        good_ppm: 1_000,
+        bad_ppm: 50_000,
+        log2_ratio_milli: 10_000,
+        log2_threshold_milli: 9_966,
+        after_ms: 1_200,
+    };
+    device.tell(desired.generation, DeploymentEvent::Probation).await;
+    let event = DeploymentEvent::RolledBack(RollbackReason::Failures(evidence));
+    device.tell(desired.generation, event).await;
+    let view = until_finished(&world, &id).await;
+    let progress = &view["status"]["devices"][0]["progress"];
+    assert_eq!((&progress["kind"], &progress["bad"]), (&json!("rolled_back"), &json!(39)), "{view}");
+    let words = "39 of 300 inferences failed (39 with non-finite outputs) within 1200 ms";
+    let status = world.muster(&format!("rollout status {id}")).await;
+    assert!(status.contains(&format!("cam-7  rolled back: {words}")), "{status}");
+    let json: Value =
+        serde_json::from_str(&world.muster(&format!("rollout status {id} -o json")).await).unwrap();
+    assert_eq!(json["status"]["devices"][0]["progress"]["non_finite"], 39);
+    let why = world.muster("device why cam-7").await;
+    assert!(why.contains(&format!("Z the device reported digits@1: rolled back: {words}")), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

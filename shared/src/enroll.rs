@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::{
     device::{Inventory, Labels},
     id::{DeviceId, Digest},
+    time::Timestamp,
     trust::{Envelope, PublicKey},
 };
 
@@ -24,6 +25,9 @@ pub const MAX_TOKEN_LEN: usize = 1_024;
 
 /// Path of the enrolment resource below the server's address.
 pub const ENROLL_PATH: &str = "/api/v1/enroll";
+
+/// Path of the resource that renews certificates, below the server's address.
+pub const RENEW_PATH: &str = "/api/v1/enroll/renew";
 
 /// What an operator hands to a device.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +107,28 @@ pub struct EnrollResponse {
     pub root: Envelope,
     /// Labels that the token presets.
     pub labels: Labels,
+}
+
+/// `POST` to [`RENEW_PATH`], inside a [`Signed`](crate::trust::Signed) that the device's report key made: the
+/// certificate may have expired, that key does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// The device.
+    pub device: DeviceId,
+    /// When it asks, by its own clock.
+    pub at: Timestamp,
+    /// Certificate signing request (PKCS #10, RFC 2986) with a new P-256 key, as PEM.
+    pub csr_pem: String,
+}
+
+/// The answer to a [`RenewRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewResponse {
+    /// The new certificate, as PEM. The one before is let in until this one was used.
+    pub certificate_pem: String,
+    /// Where the MQTT broker listens by now, as `host:port`.
+    pub mqtt: String,
 }
 
 #[cfg(test)]

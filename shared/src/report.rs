@@ -242,6 +242,32 @@ pub struct ModelState {
     pub held: Vec<Digest>,
 }
 
+impl fmt::Display for DeploymentEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transferring { size_bytes, resumed_bytes } => {
+                write!(f, "transferring {size_bytes} bytes, {resumed_bytes} were here")
+            }
+            Self::Staged { fetched_bytes } => write!(f, "staged, {fetched_bytes} bytes fetched"),
+            Self::SelfTested(figures) => write!(f, "self-test passed: {figures}"),
+            Self::Probation => f.write_str("on probation"),
+            Self::Committed { inferences, failures } => {
+                write!(f, "committed after {inferences} inferences, {failures} failed")
+            }
+            Self::Rejected(reason) => write!(f, "rejected: {reason}"),
+            Self::Failed(reason) => write!(f, "failed: {reason}"),
+            Self::RolledBack(reason) => write!(f, "rolled back: {reason}"),
+            Self::Superseded => f.write_str("superseded: it is no longer asked for"),
+        }
+    }
+}
+
+impl fmt::Display for TrialFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} golden cases, {} us median", self.cases, self.latency_p50_us)
+    }
+}
+
 impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -290,6 +316,50 @@ impl fmt::Display for RollbackReason {
             Self::LoadFailed { detail } => write!(f, "the runner could not load it: {detail}"),
             Self::CrashLoop { starts } => write!(f, "started {starts} times without passing probation"),
             Self::Ordered => f.write_str("ordered by the server"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_told_in_words() {
+        let evidence = Evidence {
+            inferences: 300,
+            bad: 39,
+            non_finite: 39,
+            good_ppm: 1_000,
+            bad_ppm: 50_000,
+            log2_ratio_milli: 10_000,
+            log2_threshold_milli: 9_966,
+            after_ms: 1_200,
+        };
+        let figures = TrialFigures { cases: 8, latency_p50_us: 183, ..TrialFigures::default() };
+        let mismatch = RejectReason::GoldenMismatch { case: 3, detail: "output 'y'".into() };
+        let gone = FailReason::Network { detail: "3 attempts".into() };
+        for (event, words) in [
+            (
+                DeploymentEvent::Transferring { size_bytes: 35_282, resumed_bytes: 0 },
+                "transferring 35282 bytes, 0 were here",
+            ),
+            (DeploymentEvent::Staged { fetched_bytes: 35_282 }, "staged, 35282 bytes fetched"),
+            (DeploymentEvent::SelfTested(figures), "self-test passed: 8 golden cases, 183 us median"),
+            (DeploymentEvent::Probation, "on probation"),
+            (
+                DeploymentEvent::Committed { inferences: 120, failures: 0 },
+                "committed after 120 inferences, 0 failed",
+            ),
+            (DeploymentEvent::Rejected(mismatch), "rejected: golden case 3: output 'y'"),
+            (DeploymentEvent::Failed(gone), "failed: network: 3 attempts"),
+            (
+                DeploymentEvent::RolledBack(RollbackReason::Failures(evidence)),
+                "rolled back: 39 of 300 inferences failed (39 with non-finite outputs) within 1200 ms",
+            ),
+            (DeploymentEvent::Superseded, "superseded: it is no longer asked for"),
+        ] {
+            assert_eq!(event.to_string(), words);
         }
     }
 }

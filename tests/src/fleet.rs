@@ -45,7 +45,9 @@ impl Fleet {
         Self::start_on(Server::start_behind(proxy), count)
     }
 
-    fn start_on(server: Server, count: usize) -> Self {
+    /// A fleet of `server`.
+    #[must_use]
+    pub fn start_on(server: Server, count: usize) -> Self {
         let mut fleet = Self { devices: Vec::new(), server };
         for number in 1..=count {
             fleet.add(&format!("cam-{number}"), DeviceOptions::default());

@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -34,27 +35,36 @@ pub struct Server {
     mqtt: SocketAddr,
     /// `host:port` that devices are told, where it is not the broker's own.
     advertised: Option<String>,
+    /// Life of the devices' certificates, where it is not the usual one.
+    device_life_secs: Option<u64>,
 }
 
 impl Server {
     /// Starts a server on free ports.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with(None)
+        Self::start_with(None, None)
     }
 
     /// Starts a server that tells its devices to connect through `proxy`.
     #[must_use]
     pub fn start_behind(proxy: &Proxy) -> Self {
-        let server = Self::start_with(Some(format!("localhost:{}", proxy.port())));
+        let server = Self::start_with(Some(format!("localhost:{}", proxy.port())), None);
         proxy.lead_to(server.mqtt);
         server
     }
 
-    fn start_with(advertised: Option<String>) -> Self {
+    /// Starts a server whose devices get certificates of a short life.
+    #[must_use]
+    pub fn start_with_device_life(life: Duration) -> Self {
+        Self::start_with(None, Some(life.as_secs()))
+    }
+
+    fn start_with(advertised: Option<String>, device_life_secs: Option<u64>) -> Self {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let scratch = tempfile::Builder::new().prefix("muster-server-").tempdir().expect("a scratch folder");
-        let mut server = Self { scratch, http: any_port, mqtt: any_port, advertised, process: None };
+        let mut server =
+            Self { scratch, http: any_port, mqtt: any_port, advertised, device_life_secs, process: None };
         server.run();
         server
     }
@@ -156,8 +166,12 @@ impl Server {
             Some(address) => format!("public_address = \"{address}\"\n"),
             None => String::new(),
         };
+        let certificates = match self.device_life_secs {
+            Some(secs) => format!("\n[certificates]\ndevice_life_secs = {secs}\n"),
+            None => String::new(),
+        };
         format!(
-            "data_dir = \"{}\"\n\n[http]\nlisten = \"{}\"\n\n[mqtt]\nlisten = \"{}\"\n{advertised}",
+            "data_dir = \"{}\"\n\n[http]\nlisten = \"{}\"\n\n[mqtt]\nlisten = \"{}\"\n{advertised}{certificates}",
             self.data_dir().display(),
             self.http,
             self.mqtt

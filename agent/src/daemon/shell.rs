@@ -3,6 +3,8 @@
 //! Nothing here decides. One task owns the core; everything slow (network, disk, trial, runner) happens
 //! elsewhere and comes back as an input.
 
+use std::sync::Arc;
+
 use agent_core::{Agent, Effect, Event, Input, Level};
 use anyhow::Context;
 use muster_link::Link;
@@ -37,13 +39,15 @@ pub(super) struct Shell {
     pub(super) config: Config,
     pub(super) device: DeviceId,
     pub(super) boot: BootId,
-    pub(super) report_signer: Signer,
+    pub(super) report_signer: Arc<Signer>,
     pub(super) outgoing: Outgoing,
     pub(super) link: Link,
     pub(super) verify: mpsc::Sender<Generation>,
     pub(super) stager: Stager,
     pub(super) data_plane: DataPlane,
     pub(super) windows: Windows,
+    /// The generation of the last hello of this connection; `None` without a connection.
+    pub(super) announced: Option<Generation>,
 }
 
 /// Where the shell's inputs come from.
@@ -98,7 +102,10 @@ impl Shell {
                 self.windows.resend(&self.outgoing);
                 self.handle(Input::Connected);
             }
-            LinkNews::Disconnected => self.handle(Input::Disconnected),
+            LinkNews::Disconnected => {
+                self.announced = None;
+                self.handle(Input::Disconnected);
+            }
             LinkNews::TelemetryStored { boot, sequence } => self.windows.acknowledge(&boot, sequence),
         }
     }
@@ -108,7 +115,16 @@ impl Shell {
         self.handle(Input::Observed { release: figures.release.clone(), counts: figures.counts });
     }
 
-    fn say_hello(&self) {
+    /// Once the newer desired state is in the ledger the server may know that it was taken in, also when nothing
+    /// follows from it that would be reported.
+    fn announce_generation(&mut self) {
+        if self.announced.is_some_and(|announced| announced != self.core.ledger().generation) {
+            self.say_hello();
+        }
+    }
+
+    fn say_hello(&mut self) {
+        self.announced = Some(self.core.ledger().generation);
         let hello = Hello {
             boot: self.boot.clone(),
             at: self.clock.now(),
@@ -134,6 +150,7 @@ impl Shell {
         while let Some(effect) = self.core.poll_effect() {
             self.perform(effect).await;
         }
+        self.announce_generation();
         Ok(())
     }
 

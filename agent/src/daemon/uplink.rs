@@ -9,7 +9,7 @@ use agent_core::Input;
 use anyhow::Context;
 use bytes::Bytes;
 use muster_link::{BoxError, Event, Link, LinkOptions, Message, Qos};
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use shared::{
     BootId,
     message::{Acknowledgement, DesiredMessage, MAX_PACKET_BYTES, MetadataPart, StateMessage, Stream},
@@ -19,7 +19,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{fetch::Parts, stager::Stager, verify::Newest};
-use crate::{clock::Clock, identity::Identity, tls};
+use crate::{
+    clock::{self, Clock},
+    identity::Identity,
+    tls::CurrentTls,
+};
 
 /// A device that vanished without a word is noticed after one and a half of these.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -35,15 +39,14 @@ pub(super) enum LinkNews {
 /// Starts the link of an enrolled device.
 pub(super) fn start(
     identity: &Identity,
-    clock: Clock,
+    tls: CurrentTls,
     cancel: CancellationToken,
 ) -> anyhow::Result<(Link, mpsc::Receiver<Event>)> {
     let (host, port) =
         identity.mqtt.rsplit_once(':').context("identity/device.json: mqtt is not host:port")?;
     let port = port.parse().context("identity/device.json: mqtt is not host:port")?;
     let name = ServerName::try_from(host.to_owned()).context("identity/device.json: mqtt names no host")?;
-    let config = Arc::new(tls::link_config(identity, clock)?);
-    let source = move || -> Result<Arc<ClientConfig>, BoxError> { Ok(Arc::clone(&config)) };
+    let source = move || Ok::<_, BoxError>(tls.load_full());
     let device = &identity.device;
     let mut options = LinkOptions::new(host, port, name, device.as_str(), Arc::new(source));
     options.keep_alive = KEEP_ALIVE;
@@ -72,6 +75,7 @@ pub(super) struct Router {
     pub(super) newest: Newest,
     pub(super) parts: Parts,
     pub(super) stager: Stager,
+    pub(super) clock: Clock,
 }
 
 impl Router {
@@ -83,7 +87,10 @@ impl Router {
                     tracing::info!(%reason, "the link to the server is down");
                     self.tell(LinkNews::Disconnected).await;
                 }
-                Event::Failed { reason } => tracing::info!(%reason, "cannot reach the server; trying again"),
+                Event::Failed { reason } => {
+                    let doubt = clock::doubt(&reason, self.clock.now());
+                    tracing::info!(%reason, "cannot reach the server; trying again{doubt}");
+                }
                 Event::Refused { what, reason } => tracing::warn!(?what, %reason, "the server refused"),
                 Event::Message { topic, payload } => self.message(&topic, payload).await,
             }

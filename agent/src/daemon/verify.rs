@@ -1,36 +1,90 @@
 //! The task that owns the verifier: takes signed desired states, answers with verified ones.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use agent_core::Input;
 use muster_trust::{DiskStore, Floors, VerifiedDesired, Verifier, VerifyError};
-use shared::{Generation, message::DesiredMessage, report::DeploymentEvent};
+use shared::{
+    Generation,
+    manifest::Manifest,
+    message::{Assignment, DesiredMessage},
+    report::DeploymentEvent,
+    trust::Verified,
+};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    fetch::{Fetcher, ManifestBytes},
+    fetch::{Fetcher, ManifestBytes, Parts},
+    outgoing::Outgoing,
     stager::Stager,
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, identity::Identity, store::StoreError};
 
 /// The newest desired state as it came; the verifier always works on this one.
 pub(super) type Newest = Arc<Mutex<Option<DesiredMessage>>>;
 
-/// Verifies when asked to, one desired state at a time.
-pub(super) struct VerifyTask {
-    pub(super) verifier: Verifier<Fetcher>,
+/// After a restart the core may want to check what the server has not sent again yet.
+const NOTHING_YET: &str = "the server has not sent the desired state yet";
+
+/// The shell's and the router's ends of a verifier.
+pub(super) struct Verification {
+    /// Ask for a check of the newest desired state.
+    pub(super) requests: mpsc::Sender<Generation>,
+    /// Where the router puts the newest desired state.
     pub(super) newest: Newest,
-    pub(super) manifests: ManifestBytes,
-    pub(super) stager: Stager,
-    pub(super) inputs: mpsc::Sender<Input>,
-    pub(super) floors: watch::Sender<Floors>,
-    pub(super) clock: Clock,
+    /// Where the router puts parts of metadata.
+    pub(super) parts: Parts,
+    /// The floors, as they rise.
+    pub(super) floors: watch::Receiver<Floors>,
+}
+
+/// Verifies when asked to, one desired state at a time.
+struct VerifyTask {
+    verifier: Verifier<Fetcher>,
+    newest: Newest,
+    manifests: ManifestBytes,
+    stager: Stager,
+    inputs: mpsc::Sender<Input>,
+    floors: watch::Sender<Floors>,
+    clock: Clock,
+}
+
+/// A verifier over what the device knows, and the future that is its task.
+pub(super) fn prepare(
+    identity: &Identity,
+    data_dir: &Path,
+    outgoing: Outgoing,
+    stager: Stager,
+    inputs: mpsc::Sender<Input>,
+    floors: Floors,
+    clock: Clock,
+) -> anyhow::Result<(Verification, impl Future<Output = ()> + Send + use<>)> {
+    let manifests = ManifestBytes::default();
+    let (fetcher, parts) = Fetcher::new(outgoing, manifests.clone());
+    let (floor_sender, floor_receiver) = watch::channel(floors.clone());
+    let newest = Newest::default();
+    let verifier = open_verifier(identity, data_dir, fetcher, floors)?;
+    // One check runs and one may wait: both see the newest document.
+    let (requests, asked) = mpsc::channel(1);
+    let task = VerifyTask {
+        verifier,
+        newest: Arc::clone(&newest),
+        manifests,
+        stager,
+        inputs,
+        floors: floor_sender,
+        clock,
+    };
+    Ok((Verification { requests, newest, parts, floors: floor_receiver }, task.run(asked)))
 }
 
 /// Opens the verifier on the metadata folder; a fresh enrolment replaces what is there.
-pub(super) fn open_verifier(
-    identity: &crate::identity::Identity,
-    data_dir: &std::path::Path,
+fn open_verifier(
+    identity: &Identity,
+    data_dir: &Path,
     source: Fetcher,
     floors: Floors,
 ) -> anyhow::Result<Verifier<Fetcher>> {
@@ -43,13 +97,12 @@ pub(super) fn open_verifier(
 
 impl VerifyTask {
     /// Runs until nobody asks any more.
-    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Generation>) {
-        while let Some(generation) = requests.recv().await {
+    async fn run(mut self, mut requests: mpsc::Receiver<Generation>) {
+        while let Some(asked) = requests.recv().await {
             let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let Some(message) = newest else { continue };
-            let input = match self.verifier.verify_desired(message.director, self.clock.now()).await {
-                Ok(verified) => self.accept(verified).await,
-                Err(error) => refused(generation, &error),
+            let input = match newest {
+                Some(message) => self.check(message).await,
+                None => Input::DesiredRefused { generation: asked, detail: NOTHING_YET.into(), retry: true },
             };
             // The floors may have moved even where the document was refused; they go to the ledger first.
             self.floors.send_replace(self.verifier.floors().clone());
@@ -59,19 +112,20 @@ impl VerifyTask {
         }
     }
 
+    /// The answer names the generation of the document that was checked: it may be newer than the one asked for.
+    async fn check(&mut self, message: DesiredMessage) -> Input {
+        match self.verifier.verify_desired(message.director, self.clock.now()).await {
+            Ok(verified) => self.accept(verified).await,
+            Err(error) => refused(message.generation, &error),
+        }
+    }
+
     /// Keeps the manifests before the core hears of them.
     async fn accept(&mut self, verified: VerifiedDesired) -> Input {
         let generation = verified.director.generation;
-        for (digest, bytes) in self.manifests.take() {
-            let needed =
-                verified.manifests.iter().any(|(assignment, _)| assignment.manifest_digest == digest);
-            if needed && let Err(error) = self.stager.keep_manifest(digest, bytes).await {
-                return Input::DesiredRefused {
-                    generation,
-                    detail: format!("cannot keep the manifest: {error}"),
-                    retry: true,
-                };
-            }
+        if let Err(error) = self.keep(&verified.manifests).await {
+            let detail = format!("cannot keep the manifest: {error}");
+            return Input::DesiredRefused { generation, detail, retry: true };
         }
         let mut refused = Vec::new();
         for (assignment, refusal) in verified.refused {
@@ -85,6 +139,20 @@ impl VerifyTask {
             (a, digest, manifest)
         });
         Input::DesiredVerified { director: verified.director, manifests: manifests.collect(), refused }
+    }
+}
+
+impl VerifyTask {
+    /// A manifest that was fetched for an earlier check and could not be kept then is written anew; the store refuses
+    /// it should its bytes not be the signed ones.
+    async fn keep(&self, manifests: &[(Assignment, Verified<Manifest>)]) -> Result<(), StoreError> {
+        let mut fetched = self.manifests.take();
+        for (assignment, manifest) in manifests {
+            let digest = assignment.manifest_digest;
+            let bytes = fetched.remove(&digest).or_else(|| serde_json::to_vec(&**manifest).ok());
+            self.stager.keep_manifest(digest, bytes.unwrap_or_default()).await?;
+        }
+        Ok(())
     }
 }
 

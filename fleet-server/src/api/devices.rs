@@ -1,5 +1,8 @@
 //! Devices.
 
+mod figures;
+pub(super) mod why;
+
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
@@ -20,13 +23,10 @@ use super::{
     problem::{Answer, Problem},
     routes::Caller,
 };
-use crate::{
-    rollouts,
-    store::{Desired, DeviceRow, Store, StoreError},
-};
+use crate::store::{Desired, DeviceRow, Store, StoreError};
 
-/// Rollouts that `why` looks through, newest first.
-const WHY_ROLLOUTS: usize = 50;
+pub use figures::{LabelsView, ReleaseFigures};
+pub use why::WhyView;
 
 /// Which devices.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -92,6 +92,11 @@ pub struct DeviceView {
     /// How it is.
     #[schema(value_type = Option<Object>)]
     pub health: Option<DeviceHealth>,
+    /// Its clock less the server's when it last connected; negative when it is behind.
+    pub clock_skew_ms: Option<i64>,
+    /// What it did with the versions that it ran last, newest first. Only where one device is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<Vec<ReleaseFigures>>,
 }
 
 /// New labels of a device.
@@ -109,15 +114,6 @@ pub struct SetLabels {
 pub struct SetQuarantine {
     /// True to take it out of every rollout.
     pub quarantined: bool,
-}
-
-/// Why a device runs what it runs.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct WhyView {
-    /// The device.
-    pub device: DeviceView,
-    /// The chain of reasons, newest first, for people.
-    pub reasons: Vec<String>,
 }
 
 impl DeviceView {
@@ -142,6 +138,8 @@ impl DeviceView {
             seen_generation: row.seen_generation.0,
             inventory: row.inventory,
             health: row.health,
+            clock_skew_ms: row.clock_skew_ms,
+            figures: None,
         }
     }
 }
@@ -183,7 +181,11 @@ pub async fn list(State(app): State<Shared>, Query(query): Query<DevicesQuery>) 
     responses((status = 200, body = DeviceView), (status = 404, body = Problem))
 )]
 pub async fn show(State(app): State<Shared>, Path(id): Path<String>) -> Answer<Json<DeviceView>> {
-    Ok(Json(find(&app, &device_id(&id)?).await?))
+    let id = device_id(&id)?;
+    let mut view = find(&app, &id).await?;
+    let figures = app.store.figures_of(&id).await?;
+    view.figures = Some(figures.into_iter().map(ReleaseFigures::from).collect());
+    Ok(Json(view))
 }
 
 /// Replaces the labels of a device.
@@ -261,63 +263,6 @@ pub async fn revoke(
     tx.commit().await.map_err(StoreError::from)?;
     app.kick(&id).await;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Explains why a device runs what it runs.
-#[utoipa::path(
-    get,
-    path = "/api/v1/devices/{id}/why",
-    tag = "devices",
-    params(("id" = String, Path, description = "Name of the device")),
-    responses((status = 200, body = WhyView), (status = 404, body = Problem))
-)]
-pub async fn why(State(app): State<Shared>, Path(id): Path<String>) -> Answer<Json<WhyView>> {
-    let id = device_id(&id)?;
-    let device = find(&app, &id).await?;
-    let mut reasons = own_reasons(&device);
-    for row in app.store.rollouts().await?.iter().take(WHY_ROLLOUTS) {
-        reasons.extend(reason_in(&rollouts::status(row)?, &id));
-    }
-    for row in app.store.reports_of(&id).await?.iter().take(WHY_ROLLOUTS) {
-        let event = serde_json::to_string(&row.report.event).unwrap_or_default();
-        reasons.push(format!("the device reported about {}: {event}", row.report.release));
-    }
-    Ok(Json(WhyView { device, reasons }))
-}
-
-fn own_reasons(device: &DeviceView) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if device.revoked {
-        reasons.push("it is revoked: it is not let in any more".to_owned());
-    }
-    if device.quarantined {
-        reasons.push("it is quarantined: rollouts pass it over".to_owned());
-    }
-    if !device.connected {
-        reasons.push("it is offline: its desired state waits for it".to_owned());
-    }
-    if device.seen_generation < device.generation {
-        reasons.push(format!(
-            "it shall follow generation {} and has confirmed {}",
-            device.generation, device.seen_generation
-        ));
-    }
-    if device.desired.is_empty() {
-        reasons.push("no rollout asks it to run anything".to_owned());
-    }
-    reasons
-}
-
-fn reason_in(status: &fleet_core::RolloutStatus, id: &DeviceId) -> Option<String> {
-    let (rollout, release, state) = (&status.id, &status.release, status.state.word());
-    if let Some(blocked) = status.blocked.iter().find(|blocked| blocked.device == *id) {
-        return Some(format!("rollout {rollout} of {release} ({state}) left it out: it {}", blocked.why));
-    }
-    let device = status.devices.iter().find(|device| device.device == *id)?;
-    let progress = serde_json::to_value(&device.progress).ok()?;
-    let step = progress.get("kind").and_then(|kind| kind.as_str()).unwrap_or("unknown").replace('_', " ");
-    let why = device.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    Some(format!("rollout {rollout} of {release} ({state}), wave {}: {step}{why}", device.wave + 1))
 }
 
 fn device_id(text: &str) -> Answer<DeviceId> {

@@ -12,6 +12,7 @@ use super::{
     Shared,
     problem::{Answer, Problem},
 };
+use crate::metrics::{FleetFigures, MAX_RELEASES};
 
 /// The process lives.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, description = "It lives")))]
@@ -46,14 +47,18 @@ pub async fn openapi() -> Json<OpenApi> {
     Json(super::openapi())
 }
 
-/// Counters and gauges in the text format of OpenMetrics.
+/// Counters, gauges and histograms in the text format of OpenMetrics.
 #[utoipa::path(
     get,
     path = "/metrics",
     tag = "health",
     responses((status = 200, description = "OpenMetrics text", content_type = "text/plain"))
 )]
-pub async fn metrics(State(app): State<Shared>) -> impl IntoResponse {
+pub async fn metrics(State(app): State<Shared>) -> Answer<impl IntoResponse> {
+    let fleet = FleetFigures {
+        releases: app.store.figures_of_releases(MAX_RELEASES).await?,
+        devices: app.store.devices_by_status().await?,
+    };
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], app.metrics.text())
+    Ok(([(header::CONTENT_TYPE, kind)], app.metrics.text(fleet)))
 }

@@ -335,6 +335,9 @@ impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::File(error) => bad_file(error),
+            PublishError::ReservedName(_) => {
+                Self::refused("reserved_name", error.to_string()).hint("publish it under another name")
+            }
             PublishError::Size { .. } => Self::bad_request("bad_size", error.to_string()),
             PublishError::Refused(refused) => Self::refused(&refused.code, refused.detail)
                 .hint("the model was not published; correct it or its golden vectors and publish again"),

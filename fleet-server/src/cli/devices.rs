@@ -1,5 +1,7 @@
 //! `device`.
 
+mod view;
+
 use reqwest::Method;
 use shared::device::parse_label;
 
@@ -8,6 +10,8 @@ use super::{
     args::DeviceCommand,
     output::{Output, labels, moment, say},
 };
+use view::{lines, link, runs};
+
 use crate::api::{DeviceList, DeviceView, SetLabels, WhyView};
 
 pub(super) async fn run(client: &Client, command: DeviceCommand, output: &Output) -> Result<(), Failure> {
@@ -56,45 +60,6 @@ async fn list(client: &Client, selector: Option<String>, output: &Output) -> Res
         ]
     });
     Ok(())
-}
-
-fn link(view: &DeviceView) -> &'static str {
-    match (view.revoked, view.connected) {
-        (true, _) => "revoked",
-        (false, true) => "connected",
-        (false, false) => "offline",
-    }
-}
-
-fn runs(view: &DeviceView) -> String {
-    let model = |on: &crate::api::ReleaseOnDevice| match (&on.committed, &on.candidate) {
-        (Some(committed), Some(candidate)) => format!("{committed} ({candidate} {})", on.step),
-        (None, Some(candidate)) => format!("({candidate} {})", on.step),
-        (Some(committed), None) => committed.clone(),
-        (None, None) => String::new(),
-    };
-    view.models.iter().map(model).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(",")
-}
-
-fn lines(view: &DeviceView) -> Vec<String> {
-    let inventory = &view.inventory;
-    let mut lines = vec![
-        view.id.clone(),
-        format!("  link        {}, last seen {}", link(view), moment(view.last_seen)),
-        format!("  labels      {}", labels(&view.labels)),
-        format!("  runs        {}", runs(view)),
-        format!("  shall run   {}", view.desired.join(",")),
-        format!("  generation  {}, confirmed {}", view.generation, view.seen_generation),
-        format!("  machine     {} {}, {} MiB of memory", inventory.arch, inventory.os, inventory.memory_mib),
-        format!("  agent       {}", inventory.agent_version),
-    ];
-    if let Some(health) = &view.health {
-        lines.push(format!(
-            "  health      {:.0} % cpu, {} of {} MiB used, {} MiB of disk free",
-            health.cpu_percent, health.memory_used_mib, health.memory_total_mib, health.disk_free_mib
-        ));
-    }
-    lines
 }
 
 async fn label(client: &Client, id: &str, changes: &[String], output: &Output) -> Result<(), Failure> {

@@ -2,8 +2,10 @@
 
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
+use shared::Timestamp;
 
 use super::args::Format;
+use crate::clock;
 
 /// Writes answers.
 pub struct Output {
@@ -31,12 +33,8 @@ impl Output {
             Format::Json => self.json(&items),
             Format::Name => items.iter().for_each(|item| println!("{}", row(item)[0])),
             Format::Table => {
-                let mut table = Table::new();
-                table.load_style(NOTHING).set_header(header.map(str::to_uppercase));
-                items.iter().for_each(|item| {
-                    table.add_row(row(item));
-                });
-                println!("{}", table.trim_fmt());
+                let rows = items.iter().map(row).collect::<Vec<_>>();
+                println!("{}", table(header, &rows).trim_fmt());
             }
         }
     }
@@ -61,6 +59,14 @@ impl Output {
     }
 }
 
+/// Rows under a header, aligned.
+pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header.map(str::to_uppercase));
+    table.add_rows(rows);
+    table
+}
+
 /// Talk, for people; never data.
 pub(super) fn say(text: &str) {
     eprintln!("{text}");
@@ -68,9 +74,7 @@ pub(super) fn say(text: &str) {
 
 /// A moment for people, `2026-01-31 08:45:00Z`; `never` when there is none.
 pub(super) fn moment(millis: Option<u64>) -> String {
-    let seconds = millis.and_then(|millis| i64::try_from(millis / 1_000).ok());
-    let moment = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    moment.map_or_else(|| "never".to_owned(), |moment| moment.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+    millis.map_or_else(|| "never".to_owned(), |millis| clock::moment(Timestamp(millis)))
 }
 
 /// `name=value,name=value`

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fleet_core::{DeviceStatus, State, WaveState};
+use fleet_core::{DeviceStatus, Restoration, RolloutStatus, State, WaveState};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Client, Exit, Failure, output::Output};
@@ -84,8 +84,7 @@ pub(super) fn lines(view: &RolloutView) -> Vec<String> {
             wave.counts.committed,
             wave.counts.devices
         ));
-        let devices = status.devices.iter().filter(|device| device.wave == number);
-        lines.extend(devices.take(MAX_SHOWN).map(|device| format!("    {}", device_line(device))));
+        lines.extend(shown(status, number).map(|device| format!("    {}", device_line(device))));
         let hidden = wave.counts.devices.saturating_sub(MAX_SHOWN);
         lines.extend((hidden > 0).then(|| format!("    … and {hidden} more")));
     }
@@ -93,6 +92,13 @@ pub(super) fn lines(view: &RolloutView) -> Vec<String> {
         status.blocked.iter().map(|blocked| format!("  left out: {} {}", blocked.device, blocked.why)),
     );
     lines
+}
+
+/// Devices of a wave, those with something to explain first, so that none of them is hidden behind the others.
+fn shown(status: &RolloutStatus, wave: usize) -> impl Iterator<Item = &DeviceStatus> {
+    let mut devices: Vec<_> = status.devices.iter().filter(|device| device.wave == wave).collect();
+    devices.sort_by_key(|device| device.reason.is_none());
+    devices.into_iter().take(MAX_SHOWN)
 }
 
 fn wave_word(state: &WaveState) -> &'static str {
@@ -109,7 +115,12 @@ fn device_line(device: &DeviceStatus) -> String {
     let value = serde_json::to_value(&device.progress).unwrap_or_default();
     let step = value.get("kind").and_then(|kind| kind.as_str()).unwrap_or("unknown").replace('_', " ");
     let reason = device.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("{}  {step}{reason}", device.device)
+    let taken = match device.restoration {
+        Restoration::None => "",
+        Restoration::Ordered { .. } => ", restoring",
+        Restoration::Confirmed { .. } => ", restored",
+    };
+    format!("{}  {step}{reason}{taken}", device.device)
 }
 
 /// Where progress is shown while the rollout runs; always on standard error.

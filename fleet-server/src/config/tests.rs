@@ -46,6 +46,12 @@ fn a_limit_of_zero_is_refused() {
 }
 
 #[test]
+fn certificates_that_end_before_they_are_renewed_are_refused() {
+    let error = parse("[certificates]\ndevice_life_secs = 14").unwrap_err().to_string();
+    assert!(error.starts_with("certificates.device_life_secs is 14; expected a number from 15"), "{error}");
+}
+
+#[test]
 fn a_variable_wins_over_the_file() {
     let config = with(&[
         ("MUSTER__HTTP__LISTEN", "0.0.0.0:9000"),

@@ -156,6 +156,7 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
+    const DEVICE_LIFE: Duration = Duration::from_secs(3_600);
 
     fn names(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
@@ -165,7 +166,7 @@ mod tests {
     fn a_certificate_is_kept_until_it_runs_out_soon_or_lacks_a_name() {
         let root = tempfile::tempdir().unwrap();
         let data_dir = DataDir::open(&root.path().join("data")).unwrap();
-        let authority = Authority::open(&data_dir, NOW).unwrap();
+        let authority = Authority::open(&data_dir, DEVICE_LIFE, NOW).unwrap();
         let open = |wanted: &[&str], now| {
             ServerCertificate::open(&data_dir, &authority, &names(wanted), now).unwrap().chain_pem
         };
@@ -180,7 +181,7 @@ mod tests {
     fn key_and_certificate_fit_for_tls() {
         let root = tempfile::tempdir().unwrap();
         let data_dir = DataDir::open(&root.path().join("data")).unwrap();
-        let authority = Authority::open(&data_dir, NOW).unwrap();
+        let authority = Authority::open(&data_dir, DEVICE_LIFE, NOW).unwrap();
         let certificate =
             ServerCertificate::open(&data_dir, &authority, &names(&["localhost"]), NOW).unwrap();
         tls_config(&certificate).unwrap();

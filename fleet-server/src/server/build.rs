@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use tokio::sync::{Mutex, watch};
@@ -38,7 +39,8 @@ pub(super) async fn parts(
     program: PathBuf,
 ) -> Result<Parts, StartError> {
     let clock = Clock::start();
-    let authority = Authority::open(data_dir, clock.now())?;
+    let device_life = Duration::from_secs(config.certificates.device_life_secs.into());
+    let authority = Authority::open(data_dir, device_life, clock.now())?;
     let names = certificate_names(config, endpoints);
     let certificate = ServerCertificate::open(data_dir, &authority, &names, clock.now())?;
     let store = Store::open(config.database.url.as_deref(), data_dir.path()).await?;

@@ -49,6 +49,8 @@ pub struct DeviceRow {
     pub revoked: bool,
     /// How it is, as it last said.
     pub health: Option<DeviceHealth>,
+    /// Its clock less ours when it last said hello.
+    pub clock_skew_ms: Option<i64>,
 }
 
 /// A device that joins.
@@ -85,6 +87,7 @@ impl DeviceRow {
             quarantined: row.flag("quarantined")?,
             revoked: row.flag("revoked")?,
             health,
+            clock_skew_ms: row.optional_number("clock_skew_ms")?,
         })
     }
 }
@@ -105,7 +108,7 @@ impl Store {
              ON CONFLICT (id) DO UPDATE SET certificate_serial = excluded.certificate_serial, \
              previous_serial = NULL, report_key = excluded.report_key, labels = excluded.labels, \
              inventory = excluded.inventory, models = '[]', boot = NULL, seen_generation = 0, \
-             enrolled_at = excluded.enrolled_at, revoked = 0 WHERE devices.revoked = 1",
+             enrolled_at = excluded.enrolled_at, revoked = 0, health = NULL, clock_skew_ms = NULL WHERE devices.revoked = 1",
         )
         .bind(device.id.as_str())
         .bind(&device.certificate_serial)
@@ -115,7 +118,12 @@ impl Store {
         .bind(millis(now))
         .execute(&mut **tx)
         .await?;
-        Ok(done.rows_affected() == 1)
+        let added = done.rows_affected() == 1;
+        if added {
+            // Who takes a free name over does not take over what the device before did.
+            Self::forget_device_figures(tx, &device.id).await?;
+        }
+        Ok(added)
     }
 
     /// One device.
@@ -168,13 +176,14 @@ impl Store {
     pub async fn save_hello(&self, id: &DeviceId, hello: &Hello, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE devices SET inventory = $1, models = $2, boot = $3, seen_generation = $4, last_seen = $5, \
-             connected = 1 WHERE id = $6",
+             clock_skew_ms = $6, connected = 1 WHERE id = $7",
         )
         .bind(to_json(&hello.inventory))
         .bind(to_json(&hello.models))
         .bind(hello.boot.as_str())
         .bind(signed(hello.generation.0))
         .bind(millis(now))
+        .bind(skew_ms(hello.at, now))
         .bind(id.as_str())
         .execute(&self.writer)
         .await?;
@@ -234,28 +243,35 @@ impl Store {
         Ok(())
     }
 
-    /// Gives a device another certificate; the one before stays good until the new one is used.
+    /// Gives a device another certificate; the one before stays good until the new one is used. False when the
+    /// device is not let in any more.
+    ///
+    /// A newest certificate that was never used may never have arrived. Another one replaces it, and the one
+    /// before, which the device still uses, stays.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn renew_certificate(tx: &mut Tx, id: &DeviceId, serial: &str) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE devices SET previous_serial = certificate_serial, certificate_serial = $1 WHERE id = $2",
+    pub async fn renew_certificate(tx: &mut Tx, id: &DeviceId, serial: &str) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE devices SET previous_serial = COALESCE(previous_serial, certificate_serial), \
+             certificate_serial = $1 WHERE id = $2 AND revoked = 0",
         )
         .bind(serial)
         .bind(id.as_str())
         .execute(&mut **tx)
         .await?;
-        Ok(())
+        Ok(done.rows_affected() == 1)
     }
 
-    /// The newest certificate was used, so the one before is not let in any more.
+    /// The newest certificate, `serial`, was used, so the one before is not let in any more. Nothing happens when
+    /// a newer one was made meanwhile.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn drop_previous_certificate(&self, id: &DeviceId) -> Result<(), StoreError> {
-        sqlx::query("UPDATE devices SET previous_serial = NULL WHERE id = $1")
+    pub async fn drop_previous_certificate(&self, id: &DeviceId, serial: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE devices SET previous_serial = NULL WHERE id = $1 AND certificate_serial = $2")
             .bind(id.as_str())
+            .bind(serial)
             .execute(&self.writer)
             .await?;
         Ok(())
@@ -298,4 +314,9 @@ impl Store {
             .await?;
         Ok(done.rows_affected() == 1)
     }
+}
+
+/// How far a clock that shows `theirs` is ahead of one that shows `ours`; negative when it is behind.
+fn skew_ms(theirs: Timestamp, ours: Timestamp) -> i64 {
+    millis(theirs).saturating_sub(millis(ours))
 }

@@ -1,4 +1,4 @@
-//! Figures of devices: the latest health of each, and sums by minute and model version.
+//! Figures of devices: the latest health of each, and sums by minute, by device and in all of each model version.
 //!
 //! A batch is one transaction, because a commit costs the same for one report as for fifty. Each (device, boot,
 //! sequence) counts once, so a device that sends again after a lost acknowledgement changes nothing.
@@ -13,7 +13,7 @@ use shared::{
     telemetry::{Telemetry, VersionFigures},
 };
 
-use super::{Columns, MAX_ROWS, Store, StoreError, Tx, from_json, millis, signed, to_json};
+use super::{Columns, MAX_ROWS, Store, StoreError, Tx, figures, from_json, millis, signed, to_json};
 
 /// Milliseconds of one row.
 const MINUTE_MS: u64 = 60_000;
@@ -51,20 +51,16 @@ impl Store {
         oldest: Timestamp,
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let mut sums = BTreeMap::new();
+        let mut sums = Sums::default();
         for row in batch {
             if note_seen(&mut tx, row, now).await? {
                 save_health(&mut tx, row, now).await?;
                 let moment = row.telemetry.to.clamp(oldest, now);
-                add(&mut sums, moment.as_millis() / MINUTE_MS, &row.telemetry.versions);
+                sums.add(row, moment.as_millis() / MINUTE_MS);
             }
         }
-        let known = known_releases(&mut tx, sums.keys().map(|(release, _)| release)).await?;
-        for ((release, minute), figures) in sums {
-            if known.contains(&release) {
-                add_to_minute(&mut tx, minute, figures).await?;
-            }
-        }
+        let known = known_releases(&mut tx, sums.by_release.keys()).await?;
+        sums.save(&mut tx, &known, now).await?;
         Ok(tx.commit().await?)
     }
 
@@ -115,14 +111,46 @@ impl Store {
     }
 }
 
-type Sums = BTreeMap<(ReleaseId, u64), VersionFigures>;
+/// Figures of one batch, summed before they are written: each row is written once for all its reports.
+#[derive(Default)]
+struct Sums {
+    by_minute: BTreeMap<(ReleaseId, u64), VersionFigures>,
+    by_device: BTreeMap<(DeviceId, ReleaseId), VersionFigures>,
+    by_release: BTreeMap<ReleaseId, VersionFigures>,
+}
 
-fn add(sums: &mut Sums, minute: u64, versions: &[VersionFigures]) {
-    for figures in versions {
-        sums.entry((figures.release.clone(), minute))
-            .or_insert_with(|| VersionFigures::new(figures.release.clone()))
-            .merge(figures);
+impl Sums {
+    fn add(&mut self, row: &TelemetryRow, minute: u64) {
+        for figures in &row.telemetry.versions {
+            let release = &figures.release;
+            add(&mut self.by_minute, (release.clone(), minute), figures);
+            add(&mut self.by_device, (row.device.clone(), release.clone()), figures);
+            add(&mut self.by_release, release.clone(), figures);
+        }
     }
+
+    async fn save(self, tx: &mut Tx, known: &BTreeSet<ReleaseId>, now: Timestamp) -> Result<(), StoreError> {
+        for ((release, minute), figures) in self.by_minute {
+            if known.contains(&release) {
+                add_to_minute(tx, minute, figures).await?;
+            }
+        }
+        for ((device, release), figures) in self.by_device {
+            if known.contains(&release) {
+                figures::add_to_device(tx, &device, figures, now).await?;
+            }
+        }
+        for (release, figures) in self.by_release {
+            if known.contains(&release) {
+                figures::add_to_release(tx, figures).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn add<K: Ord>(sums: &mut BTreeMap<K, VersionFigures>, key: K, figures: &VersionFigures) {
+    sums.entry(key).or_insert_with(|| VersionFigures::new(figures.release.clone())).merge(figures);
 }
 
 async fn note_seen(tx: &mut Tx, row: &TelemetryRow, now: Timestamp) -> Result<bool, StoreError> {

@@ -219,8 +219,45 @@ async fn telemetry_counts_once_and_only_for_published_versions() {
     assert_eq!((minutes[0].figures.counts.ok, minutes[0].figures.latency_ms.count()), (15, 3));
     assert!(store.minutes(&"ghost@9".parse().unwrap(), oldest).await.unwrap().is_empty());
     assert_eq!(store.device(&device_id()).await.unwrap().unwrap().health.unwrap().cpu_percent, 12.5);
+    let of_device = store.figures_of(&device_id()).await.unwrap();
+    assert_eq!(of_device.iter().map(|row| row.figures.counts.ok).collect::<Vec<_>>(), [15]);
     store.trim_telemetry(NOW + HOUR, NOW).await.unwrap();
     assert!(store.minutes(&release(), oldest).await.unwrap().is_empty());
+    assert_eq!(store.figures_of_releases(9).await.unwrap()[0].counts.ok, 15, "sums outlive the minutes");
+}
+
+#[tokio::test]
+async fn a_device_of_an_old_name_starts_anew_and_the_sum_of_all_keeps_what_was_done() {
+    let (_folder, store) = store().await;
+    add_device(&store).await;
+    let releases: Vec<ReleaseId> = (1..=3).map(|n| format!("digits@{n}").parse().unwrap()).collect();
+    for release in &releases {
+        add_release(&store, release.clone()).await;
+    }
+    let telemetry = Telemetry {
+        boot: BootId::new("b1").unwrap(),
+        sequence: 1,
+        from: NOW,
+        to: NOW,
+        health: DeviceHealth::default(),
+        versions: releases.iter().cloned().map(VersionFigures::new).collect(),
+    };
+    let row = TelemetryRow { device: device_id(), telemetry };
+    store.insert_telemetry(&[row], NOW, NOW).await.unwrap();
+    assert_eq!(store.figures_of(&device_id()).await.unwrap().len(), 3);
+    let newest: Vec<_> = store.figures_of_releases(2).await.unwrap().into_iter().map(|f| f.release).collect();
+    assert_eq!(newest, [releases[2].clone(), releases[1].clone()]);
+    assert_eq!(store.devices_by_status().await.unwrap().offline, 1);
+    let mut tx = store.begin().await.unwrap();
+    Store::revoke_device(&mut tx, &device_id()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(
+        store.devices_by_status().await.unwrap(),
+        DevicesByStatus { revoked: 1, ..Default::default() }
+    );
+    assert!(add_device(&store).await);
+    assert_eq!(store.figures_of(&device_id()).await.unwrap(), []);
+    assert_eq!(store.figures_of_releases(9).await.unwrap().len(), 3);
 }
 
 #[tokio::test]
@@ -273,4 +310,35 @@ async fn a_revoked_or_expired_token_is_not_valid() {
 fn a_password_never_reaches_an_error_message() {
     assert_eq!(without_password("postgres://ann:secret@db/muster"), "postgres://ann@db/muster");
     assert_eq!(without_password("sqlite:///var/x.db"), "sqlite:///var/x.db");
+}
+
+async fn renew(store: &Store, serial: &str) -> bool {
+    let mut tx = store.begin().await.unwrap();
+    let renewed = Store::renew_certificate(&mut tx, &device_id(), serial).await.unwrap();
+    tx.commit().await.unwrap();
+    renewed
+}
+
+async fn serials(store: &Store) -> (String, Option<String>) {
+    let device = store.device(&device_id()).await.unwrap().unwrap();
+    (device.certificate_serial, device.previous_serial)
+}
+
+#[tokio::test]
+async fn the_certificate_in_use_is_dropped_only_when_the_newest_was_used() {
+    let (_folder, store) = store().await;
+    add_device(&store).await;
+    for lost in ["40bb", "40cc"] {
+        assert!(renew(&store, lost).await);
+        assert_eq!(serials(&store).await, (lost.into(), Some("40aa".into())));
+    }
+    store.drop_previous_certificate(&device_id(), "40bb").await.unwrap();
+    assert_eq!(serials(&store).await, ("40cc".into(), Some("40aa".into())), "40bb is not the newest");
+    store.drop_previous_certificate(&device_id(), "40cc").await.unwrap();
+    assert_eq!(serials(&store).await, ("40cc".into(), None));
+
+    let mut tx = store.begin().await.unwrap();
+    Store::revoke_device(&mut tx, &device_id()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(!renew(&store, "40dd").await, "a device that is locked out gets nothing");
 }

@@ -3,6 +3,8 @@
 #![allow(dead_code)] // each test file uses its part
 #![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
 
+pub mod device;
+
 use std::{path::PathBuf, time::Duration};
 
 use muster::{auth::Role, cli::Context, config::Config, server::Server};
@@ -77,6 +79,24 @@ impl World {
         let (status, body) = self.request(&Method::GET, path, Some(&self.admin), None).await;
         assert_eq!(status, StatusCode::OK, "GET {path}: {body}");
         body
+    }
+
+    /// An answer that is not JSON.
+    pub async fn text(&self, path: &str) -> String {
+        let url = format!("{}{path}", self.server().endpoints().url);
+        let response = self.http.get(url).bearer_auth(&self.admin).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "GET {path}");
+        response.text().await.unwrap()
+    }
+
+    /// What the command line answers.
+    pub async fn muster(&self, line: &str) -> String {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_muster"));
+        command.env("MUSTER_CONTEXT", self.context()).args(line.split(' ')).kill_on_drop(true);
+        let output = command.output().await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        assert!(output.status.success(), "muster {line}: {}", text(output.stderr));
+        text(output.stdout)
     }
 
     pub async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {

@@ -20,7 +20,8 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The wait before repeat number `attempt` (from 0); `dice` picks a point in the upper half of the interval.
-    pub(crate) fn delay(&self, attempt: u32, dice: u32) -> Duration {
+    #[must_use]
+    pub fn delay(&self, attempt: u32, dice: u32) -> Duration {
         let doubled = self.min.saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX));
         let longest = doubled.min(self.max);
         let half = longest / 2;

@@ -93,6 +93,12 @@ impl FloatHistogram {
         None
     }
 
+    /// The sum of the finite values, at most 1/16 of it off. More values never make it smaller.
+    #[must_use]
+    pub fn sum(&self) -> f64 {
+        self.buckets.iter().map(|(&bucket, &count)| middle_of(bucket) * count as f64).sum()
+    }
+
     /// The buckets in ascending order as (upper edge, count), for cumulative expositions such as Prometheus.
     pub fn edges(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         self.buckets.iter().map(|(&bucket, &count)| (f64::from(lower_edge(u32::from(bucket) + 1)), count))
@@ -168,6 +174,13 @@ mod tests {
             values.sort_by(f32::total_cmp);
             let rank = ((q * values.len() as f64).ceil() as usize).max(1) - 1;
             let truth = f64::from(values[rank]);
+            prop_assert!((estimate - truth).abs() <= truth / 15.9, "{} against {}", estimate, truth);
+        }
+
+        #[test]
+        fn the_sum_is_within_a_sixteenth_of_the_truth(values in prop::collection::vec(1e-3_f32..1e6, 0..200)) {
+            let truth: f64 = values.iter().map(|&value| f64::from(value)).sum();
+            let estimate = of(&values).sum();
             prop_assert!((estimate - truth).abs() <= truth / 15.9, "{} against {}", estimate, truth);
         }
 

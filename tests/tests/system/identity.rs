@@ -46,7 +46,7 @@ impl Scene {
 
     fn stolen(&self) -> Stolen {
         let folder = self.thief.data_dir().join("identity");
-        Stolen { certificate: folder.join("tls.cert.pem"), key: folder.join("tls.key.pem") }
+        Stolen { certificate: folder.join("tls.pem"), key: folder.join("tls.pem") }
     }
 
     /// `program` as `client_id`, with any identity or none.

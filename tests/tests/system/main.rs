@@ -12,5 +12,6 @@ mod delivery;
 mod identity;
 mod one_true_path;
 mod power_cuts;
+mod renewal;
 mod rollback;
 mod telemetry;

@@ -1,0 +1,151 @@
+//! Why a device runs what it runs, as sentences.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use serde::{Deserialize, Serialize};
+use shared::DeviceId;
+use utoipa::ToSchema;
+
+use super::{DeviceView, device_id, find};
+use crate::{
+    api::{
+        Shared,
+        problem::{Answer, Problem},
+    },
+    clock::moment,
+    rollouts,
+    store::ReportRow,
+};
+
+/// Rollouts that are looked through, newest first.
+const MAX_ROLLOUTS: usize = 50;
+
+/// Reports that are told, newest first: some ten deployments.
+const MAX_REPORTS: usize = 50;
+
+/// Clocks further apart than this are told; nothing here needs them closer.
+const MAX_SKEW: Duration = Duration::from_secs(60);
+
+/// Why a device runs what it runs.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct WhyView {
+    /// The device.
+    pub device: DeviceView,
+    /// The chain of reasons, newest first, for people.
+    pub reasons: Vec<String>,
+}
+
+/// Explains why a device runs what it runs.
+#[utoipa::path(
+    get,
+    path = "/api/v1/devices/{id}/why",
+    tag = "devices",
+    params(("id" = String, Path, description = "Name of the device")),
+    responses((status = 200, body = WhyView), (status = 404, body = Problem))
+)]
+pub async fn why(State(app): State<Shared>, Path(id): Path<String>) -> Answer<Json<WhyView>> {
+    let id = device_id(&id)?;
+    let device = find(&app, &id).await?;
+    let mut reasons = own_reasons(&device);
+    for row in app.store.rollouts().await?.iter().take(MAX_ROLLOUTS) {
+        reasons.extend(reason_in(&rollouts::status(row)?, &id));
+    }
+    for row in app.store.reports_of(&id).await?.iter().take(MAX_REPORTS) {
+        reasons.push(reported(row));
+    }
+    Ok(Json(WhyView { device, reasons }))
+}
+
+fn own_reasons(device: &DeviceView) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if device.revoked {
+        reasons.push("it is revoked: it is not let in any more".to_owned());
+    }
+    if device.quarantined {
+        reasons.push("it is quarantined: rollouts pass it over".to_owned());
+    }
+    if !device.connected {
+        reasons.push("it is offline: its desired state waits for it".to_owned());
+    }
+    if device.seen_generation < device.generation {
+        reasons.push(format!(
+            "it shall follow generation {} and has confirmed {}",
+            device.generation, device.seen_generation
+        ));
+    }
+    if device.desired.is_empty() {
+        reasons.push("no rollout asks it to run anything".to_owned());
+    }
+    reasons.extend(device.clock_skew_ms.and_then(wrong_clock));
+    reasons
+}
+
+/// A clock that is far off is worth a word: metadata expires by it, and reports carry its time.
+fn wrong_clock(skew_ms: i64) -> Option<String> {
+    let skew = Duration::from_millis(skew_ms.unsigned_abs());
+    let side = if skew_ms > 0 { "ahead of" } else { "behind" };
+    (skew > MAX_SKEW).then(|| format!("its clock is {} s {side} the server's; set it", skew.as_secs()))
+}
+
+/// A report in words, with the time by the device's clock. Where that is not when it came, both are told: the device
+/// was offline meanwhile, or its clock is wrong.
+fn reported(row: &ReportRow) -> String {
+    let ReportRow { report, received_at } = row;
+    let apart = report.at.since(*received_at).max(received_at.since(report.at));
+    let came = if apart > MAX_SKEW { format!(" (came {})", moment(*received_at)) } else { String::new() };
+    format!("{}{came} the device reported {}: {}", moment(report.at), report.release, report.event)
+}
+
+fn reason_in(status: &fleet_core::RolloutStatus, id: &DeviceId) -> Option<String> {
+    let (rollout, release, state) = (&status.id, &status.release, status.state.word());
+    if let Some(blocked) = status.blocked.iter().find(|blocked| blocked.device == *id) {
+        return Some(format!("rollout {rollout} of {release} ({state}) left it out: it {}", blocked.why));
+    }
+    let device = status.devices.iter().find(|device| device.device == *id)?;
+    let progress = serde_json::to_value(&device.progress).ok()?;
+    let step = progress.get("kind").and_then(|kind| kind.as_str()).unwrap_or("unknown").replace('_', " ");
+    let why = device.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    Some(format!("rollout {rollout} of {release} ({state}), wave {}: {step}{why}", device.wave + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{
+        BootId, Generation, Timestamp,
+        report::{DeploymentEvent, Report},
+    };
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    #[test]
+    fn only_a_clock_that_is_far_off_is_a_reason() {
+        assert_eq!(wrong_clock(60_000), None);
+        assert_eq!(wrong_clock(3_600_000).unwrap(), "its clock is 3600 s ahead of the server's; set it");
+        assert_eq!(wrong_clock(-61_000).unwrap(), "its clock is 61 s behind the server's; set it");
+        assert!(wrong_clock(i64::MIN).is_some());
+    }
+
+    #[test]
+    fn a_report_is_told_in_words_with_its_time_and_a_late_one_with_both() {
+        let report = Report {
+            device: DeviceId::new("cam-7").unwrap(),
+            boot: BootId::new("b1").unwrap(),
+            sequence: 1,
+            at: NOW,
+            generation: Generation(1),
+            release: "digits@1".parse().unwrap(),
+            event: DeploymentEvent::Committed { inferences: 120, failures: 0 },
+        };
+        let mut row = ReportRow { report, received_at: NOW };
+        let words = "the device reported digits@1: committed after 120 inferences, 0 failed";
+        assert_eq!(reported(&row), format!("2027-01-15 08:00:00Z {words}"));
+        row.received_at = NOW + Duration::from_secs(3_600);
+        assert_eq!(reported(&row), format!("2027-01-15 08:00:00Z (came 2027-01-15 09:00:00Z) {words}"));
+    }
+}

@@ -1,0 +1,162 @@
+//! Figures since the beginning: of each model version on each device, and of each version on all devices together.
+//!
+//! They only grow, so a monitoring may read them as counters, also over restarts of the server. The figures of a
+//! device start anew when its name is enrolled again; the sum over all devices keeps what it did.
+
+use shared::{
+    DeviceId, Timestamp,
+    telemetry::{MAX_VERSIONS, VersionFigures},
+};
+use sqlx::any::AnyRow;
+
+use super::{Columns, Store, StoreError, Tx, from_json, millis, to_json};
+
+/// What a device did with a version since it first reported it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceFiguresRow {
+    /// The sums.
+    pub figures: VersionFigures,
+    /// When the device last added to them, by our clock.
+    pub updated_at: Timestamp,
+}
+
+/// Devices by what an operator would do about them; each counts once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DevicesByStatus {
+    /// Holds a connection.
+    pub connected: u64,
+    /// Holds none.
+    pub offline: u64,
+    /// Taken out of every rollout by a person, connected or not.
+    pub quarantined: u64,
+    /// Not let in any more.
+    pub revoked: u64,
+}
+
+impl Store {
+    /// What a device did with the versions that it ran last, newest first; at most as many as it can run at once.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn figures_of(&self, device: &DeviceId) -> Result<Vec<DeviceFiguresRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT figures, updated_at FROM device_figures WHERE device = $1 \
+             ORDER BY updated_at DESC, model, version DESC LIMIT $2",
+        )
+        .bind(device.as_str())
+        .bind(MAX_VERSIONS as i64)
+        .fetch_all(&self.reader)
+        .await?;
+        let row = |row: &AnyRow| {
+            Ok(DeviceFiguresRow { figures: figures(row)?, updated_at: row.time("updated_at")? })
+        };
+        rows.iter().map(row).collect()
+    }
+
+    /// What all devices together did with each of the `newest` releases that were used.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn figures_of_releases(&self, newest: u32) -> Result<Vec<VersionFigures>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT sums.figures FROM releases JOIN release_figures AS sums \
+             ON sums.model = releases.model AND sums.version = releases.version \
+             ORDER BY releases.published_at DESC, releases.model, releases.version DESC LIMIT $1",
+        )
+        .bind(i64::from(newest))
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(figures).collect()
+    }
+
+    /// How many devices there are of each status.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn devices_by_status(&self) -> Result<DevicesByStatus, StoreError> {
+        let rows = sqlx::query(
+            "SELECT revoked, quarantined, connected, COUNT(*) AS devices FROM devices \
+             GROUP BY revoked, quarantined, connected",
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        let mut sums = DevicesByStatus::default();
+        for row in &rows {
+            let place = match (row.flag("revoked")?, row.flag("quarantined")?, row.flag("connected")?) {
+                (true, _, _) => &mut sums.revoked,
+                (false, true, _) => &mut sums.quarantined,
+                (false, false, true) => &mut sums.connected,
+                (false, false, false) => &mut sums.offline,
+            };
+            *place = place.saturating_add(row.unsigned("devices")?);
+        }
+        Ok(sums)
+    }
+
+    /// Forgets what the device of this name did.
+    pub(super) async fn forget_device_figures(tx: &mut Tx, device: &DeviceId) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM device_figures WHERE device = $1")
+            .bind(device.as_str())
+            .execute(&mut **tx)
+            .await?;
+        Ok(())
+    }
+}
+
+pub(super) async fn add_to_device(
+    tx: &mut Tx,
+    device: &DeviceId,
+    mut sums: VersionFigures,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (model, version) = (sums.release.model.as_str().to_owned(), i64::from(sums.release.version.get()));
+    let row =
+        sqlx::query("SELECT figures FROM device_figures WHERE device = $1 AND model = $2 AND version = $3")
+            .bind(device.as_str())
+            .bind(&model)
+            .bind(version)
+            .fetch_optional(&mut **tx)
+            .await?;
+    if let Some(row) = &row {
+        sums.merge(&figures(row)?);
+    }
+    sqlx::query(
+        "INSERT INTO device_figures (device, model, version, figures, updated_at) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (device, model, version) DO UPDATE SET figures = excluded.figures, \
+         updated_at = excluded.updated_at",
+    )
+    .bind(device.as_str())
+    .bind(&model)
+    .bind(version)
+    .bind(to_json(&sums))
+    .bind(millis(now))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn add_to_release(tx: &mut Tx, mut sums: VersionFigures) -> Result<(), StoreError> {
+    let (model, version) = (sums.release.model.as_str().to_owned(), i64::from(sums.release.version.get()));
+    let row = sqlx::query("SELECT figures FROM release_figures WHERE model = $1 AND version = $2")
+        .bind(&model)
+        .bind(version)
+        .fetch_optional(&mut **tx)
+        .await?;
+    if let Some(row) = &row {
+        sums.merge(&figures(row)?);
+    }
+    sqlx::query(
+        "INSERT INTO release_figures (model, version, figures) VALUES ($1, $2, $3) \
+         ON CONFLICT (model, version) DO UPDATE SET figures = excluded.figures",
+    )
+    .bind(&model)
+    .bind(version)
+    .bind(to_json(&sums))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+fn figures(row: &AnyRow) -> Result<VersionFigures, StoreError> {
+    from_json("figures", &row.text("figures")?)
+}
