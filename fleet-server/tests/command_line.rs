@@ -98,7 +98,7 @@ async fn exit_codes_tell_scripts_what_happened() {
     assert_eq!(code, 7, "{err}");
     assert!(err.contains("there is no device ghost") && err.contains("try: "), "{err}");
     assert_eq!(run(&context, "device shwo ghost").await.0, 2);
-    assert_eq!(run(&context, "rollout plan digits --to all").await.0, 1);
+    assert_eq!(run(&context, "rollout plan digits --to all").await.0, 2);
 
     let (_, viewer, _) = run(&context, "token create eve --role viewer -o name").await;
     let ca = world.folder.path().join("data/ca.pem");
