@@ -164,14 +164,13 @@ impl DataPlane {
             Err(error) => return self.tell(Input::LoadFailed { release, detail: error.to_string() }),
         };
         let request = Box::new(LoadRequest::from_manifest(manifest));
+        // Noted first: the answer of a quick load must find that it is waited for.
         if let Some(runner) = &self.runner {
             runner.awaited.expect(release.clone());
-        }
-        self.command(Command::Load(request), vec![file.into()]).await;
-        if let Some(runner) = &self.runner {
             let deadline = loads::deadline_of(manifest.budgets.load_ms);
             runner.loads.watch(release, deadline, runner.process.pid(), self.inputs.clone());
         }
+        self.command(Command::Load(request), vec![file.into()]).await;
     }
 
     /// Lets requests reach a version that is loaded.
