@@ -76,8 +76,10 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let stager = Stager::start(store, input_sender.clone()).context("cannot start the store's thread")?;
 
     let tasks = TaskTracker::new();
+    // Not a child of `cancel`: the last words leave after the shell has ended.
+    let link_end = CancellationToken::new();
     let tls = Arc::new(ArcSwap::from_pointee(tls::link_config(&identity.ca_pem, &identity.tls_pem, clock)?));
-    let (link, events) = uplink::start(&identity, Arc::clone(&tls), cancel.child_token())?;
+    let (link, events) = uplink::start(&identity, Arc::clone(&tls), link_end.clone())?;
     let renewal = Renewal::new(&identity, &config.data_dir, tls, clock)?;
     tasks.spawn(cancel.clone().run_until_cancelled_owned(renewal.run(link.clone())));
     let (outgoing, publisher) = Outgoing::new(identity.device.clone());
@@ -125,6 +127,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     };
     let ended = Box::pin(shell.run(Sources { inputs, news, figures }, cancel.clone())).await;
     link.stop(GOODBYE).await;
+    link_end.cancel();
     cancel.cancel();
     ended
 }

@@ -4,7 +4,7 @@
 //! here and never leave.
 
 use std::{
-    fs,
+    fmt, fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -36,7 +36,6 @@ struct Facts {
 }
 
 /// An enrolled device.
-#[derive(Debug)]
 pub struct Identity {
     /// Name of the device and common name of its certificate.
     pub device: DeviceId,
@@ -78,6 +77,16 @@ impl NewKeys {
 
 fn dir_of(data_dir: &Path) -> PathBuf {
     data_dir.join("identity")
+}
+
+impl fmt::Debug for Identity {
+    /// Keys stay out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("device", &self.device)
+            .field("mqtt", &self.mqtt)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Identity {

@@ -24,6 +24,9 @@ pub const MAX_ATTEMPTS: u32 = 10;
 
 const MIN_TIMEOUT_MS: u64 = 2_000;
 const MAX_TIMEOUT_MS: u64 = 60_000;
+/// The time-out before it is doubled: one slow answer, of a server that was busy for a while, must not make every lost
+/// block of the transfer cost a minute.
+const MAX_PATIENCE_MS: u64 = 10_000;
 
 /// A wait that the server asks for lies in these bounds: it can neither spin nor park a device.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(600));
@@ -99,7 +102,8 @@ impl Fetching {
         }
         let runs = self.here.missing(&BlockMap::empty(self.here.len()), self.credit);
         self.awaited = runs.iter().flat_map(|run| run.first..run.first.saturating_add(run.count)).collect();
-        // A round asked for again keeps its first moment: a sample may be too long, never too short.
+        // A round asked for again keeps its first moment, so on a link slower than the time-out a sample still tells
+        // how slow it is.
         self.asked_at.get_or_insert(now);
         self.deadline = now + self.timeout();
         Step::Ask(runs)
@@ -161,7 +165,7 @@ impl Fetching {
     }
 
     fn timeout(&self) -> Duration {
-        let patience = MIN_TIMEOUT_MS.max(4 * self.smoothed_ms.unwrap_or(0));
+        let patience = (4 * self.smoothed_ms.unwrap_or(0)).clamp(MIN_TIMEOUT_MS, MAX_PATIENCE_MS);
         Duration::from_millis((patience << self.attempts.min(MAX_ATTEMPTS)).min(MAX_TIMEOUT_MS))
     }
 }
@@ -256,9 +260,18 @@ mod tests {
     fn patience_follows_a_slow_link() {
         let mut fetching = fetching(8);
         fetching.ask(START);
-        let now = START + Duration::from_secs(5);
+        let now = START + Duration::from_secs(1);
         fetching.stored(0, now);
-        assert_eq!(fetching.deadline.since(now), Duration::from_secs(20));
+        assert_eq!(fetching.deadline.since(now), Duration::from_secs(4));
+    }
+
+    #[test]
+    fn one_answer_after_a_minute_does_not_make_a_lost_block_cost_minutes() {
+        let mut fetching = fetching(8);
+        fetching.ask(START);
+        let now = START + Duration::from_secs(60);
+        fetching.stored(0, now);
+        assert_eq!(fetching.deadline.since(now), Duration::from_secs(10));
     }
 
     #[test]

@@ -72,10 +72,8 @@ impl Agent {
     pub(super) fn desired_refused(&mut self, generation: Generation, detail: &str, retry: bool) {
         let event = Event::warn("the desired state was refused");
         self.note(event.with("generation", generation).with("detail", detail).with("retry", retry));
-        let Verification::Running { generation: running, attempt } = self.verification else { return };
-        if running != generation {
-            return;
-        }
+        // Whatever number the message claimed that was asked about: this is the answer.
+        let Verification::Running { attempt, .. } = self.verification else { return };
         self.verification = if retry {
             let seed = self.settings.jitter_seed ^ generation.0.rotate_left(32) ^ u64::from(attempt);
             let wait = backoff::spread(backoff::doubled(RETRY.0, attempt + 1, RETRY.1), seed);
@@ -95,8 +93,8 @@ impl Agent {
         manifests: Vec<(Assignment, Digest, Verified<Manifest>)>,
         refused: Vec<(Assignment, RejectReason)>,
     ) -> Result<(), Refusal> {
-        self.check_director(director)?;
         self.end_verification(director.generation);
+        self.check_director(director)?;
         if self.is_known(director.generation) {
             return Ok(());
         }
@@ -139,14 +137,15 @@ impl Agent {
     }
 
     /// An answer ends the check, unless a newer desired state is being checked by now.
+    /// An answer ends the check, whatever generation the message claimed: the claim is not signed, and a check that
+    /// waited for it could wait for ever. A newer message asks for a check of its own.
     fn end_verification(&mut self, answered: Generation) {
         match self.verification {
-            Verification::Running { generation, .. } | Verification::Waiting { generation, .. }
-                if generation <= answered =>
-            {
+            Verification::Running { .. } => self.verification = Verification::Idle,
+            Verification::Waiting { generation, .. } if generation <= answered => {
                 self.verification = Verification::Idle;
             }
-            _ => {}
+            Verification::Waiting { .. } | Verification::Idle => {}
         }
     }
 

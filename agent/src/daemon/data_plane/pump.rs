@@ -1,13 +1,16 @@
 //! From what a runner says to inputs of the core.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use agent_core::Input;
 use shared::telemetry::VersionFigures;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 
 use super::{
     super::Inputs,
@@ -15,6 +18,9 @@ use super::{
     loads::Loads,
 };
 use crate::runner::Event;
+
+/// Callers wait this long for a model that is being brought back; after that they are told what is not there.
+const HANDOVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Cleared when a runner has ended, or when its end is nobody's business any more.
 #[derive(Debug, Clone)]
@@ -48,8 +54,18 @@ pub(super) struct Pump {
 impl Pump {
     /// Runs until the runner's last event.
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        while let Some(event) = events.recv().await {
-            if self.all_answer(&event) {
+        let patience = sleep(HANDOVER_PATIENCE);
+        tokio::pin!(patience);
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                () = &mut patience, if !self.handover.done && self.wanted.get() => {
+                    self.handover.perform().await;
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
+            if self.wanted.get() && self.all_answer(&event) {
                 self.handover.perform().await;
             }
             if let Event::Observed(figures) = event {
