@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     cli::{Answer, Cli},
@@ -129,17 +129,13 @@ impl Fleet {
         self.cli().json(&["device", "show", name])
     }
 
-    /// Why a device runs what it runs. Reports stand in its sentences as JSON; they are unfolded here.
+    /// Why a device runs what it runs. The numbers in its sentences are named, so that they can be looked for.
     #[track_caller]
     #[must_use]
     pub fn why(&self, name: &str) -> Value {
         let mut why = self.cli().json(&["device", "why", name]);
         let sentences = why["reasons"].as_array().cloned().unwrap_or_default();
-        let event = |sentence: &Value| {
-            let text = sentence.as_str()?;
-            serde_json::from_str::<Value>(&text[text.find('{')?..]).ok()
-        };
-        why["events"] = sentences.iter().filter_map(event).collect();
+        why["numbers"] = sentences.iter().filter_map(Value::as_str).flat_map(numbers_in).collect();
         why
     }
 
@@ -183,4 +179,19 @@ impl Fleet {
 pub fn token(cli: &Cli, uses: u32, expires: &str) -> Answer {
     let uses = uses.to_string();
     cli.run(["enroll", "token", "create", "--label", SITE, "--uses", &uses, "--expires", expires])
+}
+
+/// The numbers of a sentence, each under the name that its words give it.
+fn numbers_in(sentence: &str) -> Vec<Value> {
+    let words: Vec<&str> = sentence.split([' ', '(', ',']).filter(|word| !word.is_empty()).collect();
+    let named = [
+        ("resumed_bytes", ["were", "here"]),
+        ("non_finite", ["with", "non-finite"]),
+        ("starts", ["times", "without"]),
+    ];
+    let found = words.windows(3).filter_map(|w| {
+        let (name, _) = named.iter().find(|(_, after)| *after == [w[1], w[2]])?;
+        Some(json!({ *name: w[0].parse::<u64>().ok()? }))
+    });
+    found.collect()
 }
