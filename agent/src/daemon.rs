@@ -20,6 +20,7 @@ use std::{
 };
 
 use agent_core::{Agent, Input, Ledger, Settings};
+use agent_store::{Room, Store, disk::OsDisk};
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use rustix::fs::FlockOperation;
@@ -27,14 +28,7 @@ use shared::{BootId, Digest, manifest::Manifest};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    clock::Clock,
-    config::Config,
-    identity::Identity,
-    renew::Renewal,
-    store::{Room, Store},
-    tls,
-};
+use crate::{clock::Clock, config::Config, identity::Identity, renew::Renewal, tls};
 use data_plane::DataPlane;
 use outgoing::Outgoing;
 use shell::{Shell, Sources};
@@ -54,8 +48,8 @@ const MIB: u64 = 1_024 * 1_024;
 /// Runs the daemon until `cancel`.
 ///
 /// # Errors
-/// When the device is not enrolled, another agent uses the data directory, the ledger is damaged, a port is in
-/// use, or the ledger can no longer be written.
+/// When the device is not enrolled, another agent uses the data directory, the ledger is damaged, or a port is in
+/// use.
 pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     let identity = Identity::load(&config.data_dir)?;
     let _lock = lock(&config.data_dir)?;
@@ -125,11 +119,11 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         windows,
         announced: None,
     };
-    let ended = Box::pin(shell.run(Sources { inputs, news, figures }, cancel.clone())).await;
+    Box::pin(shell.run(Sources { inputs, news, figures }, cancel.clone())).await;
     link.stop(GOODBYE).await;
     link_end.cancel();
     cancel.cancel();
-    ended
+    Ok(())
 }
 
 /// What was said last gets this long to leave.
@@ -141,7 +135,7 @@ fn open_store(config: &Config) -> anyhow::Result<Store> {
         quota_bytes: limits.store_mib.saturating_mul(MIB),
         spare_bytes: limits.spare_mib.saturating_mul(MIB),
     };
-    Store::open(&config.data_dir, room)
+    Store::open(OsDisk, &config.data_dir, room)
         .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))
 }
 

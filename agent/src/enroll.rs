@@ -1,5 +1,6 @@
 //! `muster-agent enroll TOKEN`: from one string to a member of the fleet.
 
+use agent_store::disk;
 use anyhow::{Context, bail};
 use shared::{
     DeviceId, Digest, Timestamp,
@@ -10,7 +11,7 @@ use crate::{
     api,
     clock::Clock,
     config::Config,
-    disk, health,
+    health,
     identity::{Identity, NewKeys},
     tls,
 };

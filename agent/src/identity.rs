@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+use agent_store::disk;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use shared::{
@@ -17,8 +18,6 @@ use shared::{
     enroll::EnrollResponse,
     trust::{Envelope, Signer},
 };
-
-use crate::disk;
 
 /// No file of an identity is larger.
 const MAX_FILE_BYTES: u64 = 1_024 * 1_024;

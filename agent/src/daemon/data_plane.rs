@@ -19,6 +19,7 @@ use std::{
 };
 
 use agent_core::Input;
+use agent_store::ArtifactReader;
 use anyhow::Context;
 use shared::{Digest, ReleaseId, manifest::Manifest, report::RejectReason, telemetry::VersionFigures};
 use tokio::{
@@ -32,7 +33,6 @@ use super::Inputs;
 use crate::{
     config::Config,
     runner::{Command, LoadRequest, RunnerProcess},
-    store::ArtifactReader,
     trial::{TrialRequest, run_trial},
 };
 use handover::{Awaited, Handover, SharedIdle};

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use agent_core::{Agent, Effect, Event, Input, Level};
-use anyhow::Context;
 use muster_link::Link;
 use muster_trust::Floors;
 use shared::{
@@ -58,10 +57,10 @@ pub(super) struct Sources {
 }
 
 impl Shell {
-    /// Turns until it is told to stop, or the ledger cannot be written any more.
-    pub(super) async fn run(mut self, mut sources: Sources, cancel: CancellationToken) -> anyhow::Result<()> {
+    /// Turns until it is told to stop.
+    pub(super) async fn run(mut self, mut sources: Sources, cancel: CancellationToken) {
         let mut window = interval(self.config.telemetry.interval_secs);
-        self.finish_turn().await?;
+        self.finish_turn(&cancel).await;
         loop {
             let wakeup = self.core.poll_timeout().map(|(at, _)| self.clock.instant_of(at));
             tokio::select! {
@@ -72,11 +71,10 @@ impl Shell {
                 _ = window.tick() => self.close_window(),
                 () = sleep_until(wakeup) => self.handle(Input::Tick),
             }
-            self.finish_turn().await?;
+            self.finish_turn(&cancel).await;
         }
         self.close_window();
         self.data_plane.end().await;
-        Ok(())
     }
 
     fn take_inputs(&mut self, first: Input, more: &mut mpsc::Receiver<Input>) {
@@ -140,18 +138,18 @@ impl Shell {
         self.windows.close(self.clock.now(), (bytes.up_bytes, bytes.down_bytes), &self.outgoing);
     }
 
-    /// The ledger is durable before anyone can notice the consequence. When it cannot be written, the daemon
-    /// ends: what it would do next could not be remembered.
-    async fn finish_turn(&mut self) -> anyhow::Result<()> {
+    /// The ledger is durable before anyone can notice the consequence. While it cannot be written nothing is done and
+    /// no input is taken; what the runner holds goes on answering.
+    async fn finish_turn(&mut self, cancel: &CancellationToken) {
         let floors = self.floors.borrow_and_update().clone();
-        self.saved
-            .save_if_changed(&self.core, &floors)
-            .context("the agent cannot go on without its ledger")?;
+        let saved = self.saved.save_in_the_end(&self.core, &floors);
+        if cancel.run_until_cancelled(saved).await.is_none() {
+            return;
+        }
         while let Some(effect) = self.core.poll_effect() {
             self.perform(effect).await;
         }
         self.announce_generation();
-        Ok(())
     }
 
     async fn perform(&mut self, effect: Effect) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use agent_core::Input;
+use agent_store::{BlockFate, Opened, Store, StoreError};
 use bytes::Bytes;
 use shared::{
     Digest,
@@ -11,8 +12,6 @@ use shared::{
     report::{FailReason, RejectReason},
 };
 use tokio::sync::{mpsc, oneshot};
-
-use crate::store::{BlockFate, Opened, Store, StoreError};
 
 /// Frames that may wait for the disk: the core never asks for more blocks at once than a quarter of this.
 const QUEUE: usize = 64;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use agent_core::Input;
+use agent_store::StoreError;
 use muster_trust::{DiskStore, Floors, VerifiedDesired, Verifier, VerifyError};
 use shared::{
     Generation,
@@ -21,7 +22,7 @@ use super::{
     outgoing::Outgoing,
     stager::Stager,
 };
-use crate::{clock::Clock, identity::Identity, store::StoreError};
+use crate::{clock::Clock, identity::Identity};
 
 /// The newest desired state as it came; the verifier always works on this one.
 pub(super) type Newest = Arc<Mutex<Option<DesiredMessage>>>;

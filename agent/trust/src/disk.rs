@@ -1,15 +1,11 @@
 //! The metadata store of a real device: files that survive a power cut.
 //!
-//! A file is written under another name, flushed, renamed, and the folder is flushed. So after a power cut there
-//! is the old file or the new one, never a part of one, and once [`MetadataStore::store`] has returned it is the
-//! new one.
+//! A file is replaced as a whole. So after a power cut there is the old file or the new one, never a part of one, and
+//! once [`MetadataStore::store`] has returned it is the new one.
 
-use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
+
+use agent_store::disk::{self, Disk, OsDisk};
 
 use crate::store::MetadataStore;
 
@@ -32,10 +28,7 @@ impl DiskStore {
     /// When it cannot be made.
     pub fn open(folder: impl Into<PathBuf>) -> io::Result<Self> {
         let folder = folder.into();
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
-        }
+        disk::private_dir(&folder)?;
         Ok(Self { folder })
     }
 
@@ -51,41 +44,23 @@ impl DiskStore {
 
 impl MetadataStore for DiskStore {
     fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        let file = match File::open(self.path(name)?) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "not a metadata file"));
-        }
-        Ok(Some(bytes))
+        disk::read_bounded(&self.path(name)?, MAX_FILE_BYTES)
     }
 
     fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(name)?;
         // What is there already was flushed before it got its name, but perhaps not yet the name itself.
-        if !matches!(self.load(name), Ok(Some(held)) if held == bytes) {
-            let scratch = self.folder.join(format!(".{name}.new"));
-            write_flushed(&scratch, bytes)?;
-            fs::rename(&scratch, &path)?;
+        if matches!(self.load(name), Ok(Some(held)) if held == bytes) {
+            return OsDisk.sync_dir(&self.folder);
         }
-        File::open(&self.folder)?.sync_all()
+        disk::replace(&path, bytes)
     }
-}
-
-fn write_flushed(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     #[test]
     fn a_file_is_replaced_whole_and_only_the_agent_reads_it() {
@@ -105,7 +80,7 @@ mod tests {
     fn what_a_power_cut_left_behind_does_not_matter() {
         let folder = tempfile::tempdir().unwrap();
         let store = DiskStore::open(folder.path()).unwrap();
-        fs::write(folder.path().join(".root.json.new"), b"half of a fi").unwrap();
+        fs::write(folder.path().join("root.json.tmp"), b"half of a fi").unwrap();
         assert_eq!(store.load("root.json").unwrap(), None);
         store.store("root.json", b"whole").unwrap();
         assert_eq!(store.load("root.json").unwrap().unwrap(), b"whole");

@@ -13,9 +13,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use agent_store::disk;
 use anyhow::{Context, bail};
 
-use crate::{config::Config, disk};
+use crate::config::Config;
 
 /// Owner and group: applications that may ask are in the agent's group.
 const SOCKET_MODE: u32 = 0o660;

@@ -1,5 +1,7 @@
 use super::*;
+use shared::artifact::Encoding;
 use shared::artifact::{BLOCK_BYTES, Packed};
+use std::fs;
 
 const WIDE: Room = Room { quota_bytes: 1 << 30, spare_bytes: 0 };
 
@@ -30,10 +32,10 @@ fn an_artifact_is_visible_only_after_it_was_unpacked() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = noise(200_000);
     let (artifact, packed) = zstd_artifact(&bytes);
-    let mut store = Store::open(dir.path(), WIDE).unwrap();
+    let mut store = Store::open(OsDisk, dir.path(), WIDE).unwrap();
     assert!(matches!(store.stage(&artifact).unwrap(), Opened::Staging(here) if here.count_here() == 0));
     put_all(&mut store, &artifact, &packed);
-    assert!(!store.has(&artifact.digest));
+    assert!(!store.path(&artifact.digest).exists());
     store.unpack(&artifact).unwrap();
     assert_eq!(fs::read(store.path(&artifact.digest)).unwrap(), bytes);
     assert!(matches!(store.stage(&artifact).unwrap(), Opened::AlreadyHere));
@@ -44,14 +46,14 @@ fn an_artifact_is_visible_only_after_it_was_unpacked() {
 fn after_a_restart_only_missing_blocks_are_missing() {
     let dir = tempfile::tempdir().unwrap();
     let (artifact, packed) = zstd_artifact(&noise(300_000));
-    let mut store = Store::open(dir.path(), WIDE).unwrap();
+    let mut store = Store::open(OsDisk, dir.path(), WIDE).unwrap();
     store.stage(&artifact).unwrap();
     for index in [0_usize, 2] {
         let block = packed.chunks(BLOCK_BYTES as usize).nth(index).unwrap();
         store.put_block(artifact.packed.digest.short(), index as u32, block).unwrap();
     }
     drop(store);
-    let mut store = Store::open(dir.path(), WIDE).unwrap();
+    let mut store = Store::open(OsDisk, dir.path(), WIDE).unwrap();
     let Opened::Staging(here) = store.stage(&artifact).unwrap() else { panic!("not complete yet") };
     assert_eq!((here.has(0), here.has(1), here.has(2), here.count_here()), (true, false, true, 2));
 }
@@ -60,7 +62,7 @@ fn after_a_restart_only_missing_blocks_are_missing() {
 fn a_block_that_does_not_fit_its_digest_is_not_written() {
     let dir = tempfile::tempdir().unwrap();
     let (artifact, packed) = zstd_artifact(&noise(100_000));
-    let mut store = Store::open(dir.path(), WIDE).unwrap();
+    let mut store = Store::open(OsDisk, dir.path(), WIDE).unwrap();
     store.stage(&artifact).unwrap();
     let mut block = packed[..BLOCK_BYTES as usize].to_vec();
     block[7] ^= 1;
@@ -76,7 +78,7 @@ fn a_bomb_ends_at_the_signed_length_and_leaves_nothing() {
     let (mut artifact, packed) = zstd_artifact(&vec![0; 50_000_000]);
     artifact.size_bytes = 1_000;
     artifact.digest = Digest::of(b"something else");
-    let mut store = Store::open(dir.path(), WIDE).unwrap();
+    let mut store = Store::open(OsDisk, dir.path(), WIDE).unwrap();
     store.stage(&artifact).unwrap();
     put_all(&mut store, &artifact, &packed);
     assert!(matches!(store.unpack(&artifact), Err(StoreError::WrongBytes(_))));
@@ -90,11 +92,11 @@ fn what_does_not_fit_is_refused_before_the_first_byte() {
     let dir = tempfile::tempdir().unwrap();
     let (artifact, _) = zstd_artifact(&noise(100_000));
     let small = Room { quota_bytes: 150_000, spare_bytes: 0 };
-    let refused = Store::open(dir.path(), small).unwrap().stage(&artifact).unwrap_err();
+    let refused = Store::open(OsDisk, dir.path(), small).unwrap().stage(&artifact).unwrap_err();
     assert!(matches!(refused, StoreError::NoRoom { free_bytes: 150_000, .. }), "{refused}");
     let spare = Room { quota_bytes: 1 << 40, spare_bytes: u64::MAX };
     assert!(matches!(
-        Store::open(dir.path(), spare).unwrap().stage(&artifact),
+        Store::open(OsDisk, dir.path(), spare).unwrap().stage(&artifact),
         Err(StoreError::NoRoom { .. })
     ));
     assert_eq!(fs::read_dir(dir.path().join("staging")).unwrap().count(), 0);
@@ -103,7 +105,7 @@ fn what_does_not_fit_is_refused_before_the_first_byte() {
 #[test]
 fn collecting_keeps_what_is_needed_and_what_is_arriving() {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = Store::open(dir.path(), WIDE).unwrap();
+    let mut store = Store::open(OsDisk, dir.path(), WIDE).unwrap();
     let mut digests = Vec::new();
     for content in [b"one", b"two"] {
         let (artifact, packed) = zstd_artifact(content);
@@ -115,6 +117,33 @@ fn collecting_keeps_what_is_needed_and_what_is_arriving() {
     let (arriving, _) = zstd_artifact(&noise(100_000));
     store.stage(&arriving).unwrap();
     store.collect(&BTreeSet::from([digests[0]])).unwrap();
-    assert!(store.has(&digests[0]) && !store.has(&digests[1]));
-    assert_eq!(fs::read_dir(dir.path().join("staging")).unwrap().count(), 1);
+    assert!(store.path(&digests[0]).is_file() && !store.path(&digests[1]).is_file());
+    assert_eq!(fs::read_dir(dir.path().join("staging")).unwrap().count(), 2, "packed, and room to unpack");
+}
+
+#[test]
+fn an_artifact_that_changed_on_the_disk_is_fetched_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (artifact, packed) = zstd_artifact(&noise(100_000));
+    let mut store = Store::open(OsDisk, dir.path(), WIDE).unwrap();
+    for flip in [0, 50_000, 99_999] {
+        store.stage(&artifact).unwrap();
+        put_all(&mut store, &artifact, &packed);
+        store.unpack(&artifact).unwrap();
+        let mut bytes = fs::read(store.path(&artifact.digest)).unwrap();
+        bytes[flip] ^= 1;
+        fs::write(store.path(&artifact.digest), &bytes).unwrap();
+        assert!(matches!(store.stage(&artifact).unwrap(), Opened::Staging(_)), "byte {flip}");
+    }
+}
+
+#[test]
+fn what_was_being_written_when_the_agent_was_killed_is_collected() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(OsDisk, dir.path(), WIDE).unwrap();
+    let kept = Digest::of(b"manifest");
+    store.keep_manifest(&kept, b"manifest").unwrap();
+    fs::write(crate::disk::beside(&store.path(&kept), "tmp"), b"mani").unwrap();
+    assert_eq!(store.collect(&BTreeSet::from([kept])).unwrap(), 4);
+    assert_eq!(fs::read_dir(dir.path().join("artifacts")).unwrap().count(), 1);
 }

@@ -10,22 +10,21 @@ mod staging;
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use shared::{
     Digest,
-    artifact::{Artifact, Encoding},
+    artifact::Artifact,
     block::BlockMap,
     manifest::{MAX_MANIFEST_BYTES, Manifest},
 };
 use thiserror::Error;
 
-use crate::disk;
+use crate::disk::{Disk, DiskFile, OpenAs, OsDisk};
 pub use space::Room;
-use staging::Staging;
+use staging::{Staging, hash_of, paths_in};
 
 /// Why the store could not do something.
 #[derive(Debug, Error)]
@@ -82,58 +81,73 @@ pub enum BlockFate {
 
 /// Opens artifacts that are visible. Whoever uses the bytes hashes them again while reading.
 #[derive(Debug, Clone)]
-pub struct ArtifactReader {
+pub struct ArtifactReader<D: Disk = OsDisk> {
+    disk: D,
     artifacts: PathBuf,
 }
 
-impl ArtifactReader {
+impl<D: Disk> ArtifactReader<D> {
     /// Opens an artifact for reading.
     ///
     /// # Errors
     /// When it is not here.
-    pub fn open(&self, digest: &Digest) -> io::Result<File> {
-        File::open(self.artifacts.join(digest.to_string()))
+    pub fn open(&self, digest: &Digest) -> io::Result<D::File> {
+        self.disk.open(&self.artifacts.join(digest.to_string()), OpenAs::Reader)
     }
 }
 
 /// The artifacts of a device. One thread owns it.
 #[derive(Debug)]
-pub struct Store {
+pub struct Store<D: Disk = OsDisk> {
+    disk: D,
     artifacts: PathBuf,
     staging_dir: PathBuf,
     room: Room,
     /// At most one artifact arrives at a time.
-    staging: Option<Staging>,
+    staging: Option<Staging<D>>,
 }
 
-impl Store {
+impl<D: Disk> Store<D> {
     /// Opens the store below `data_dir`.
     ///
     /// # Errors
     /// When its folders cannot be made.
-    pub fn open(data_dir: &std::path::Path, room: Room) -> Result<Self, StoreError> {
-        let artifacts = data_dir.join("artifacts");
-        let staging_dir = data_dir.join("staging");
+    pub fn open(disk: D, data_dir: &Path, room: Room) -> Result<Self, StoreError> {
+        let (artifacts, staging_dir) = (data_dir.join("artifacts"), data_dir.join("staging"));
         for dir in [&artifacts, &staging_dir] {
-            disk::private_dir(dir).map_err(io_error("make the folders of the store"))?;
+            disk.private_dir(dir).map_err(io_error("make the folders of the store"))?;
         }
-        Ok(Self { artifacts, staging_dir, room, staging: None })
+        Ok(Self { disk, artifacts, staging_dir, room, staging: None })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
         self.artifacts.join(digest.to_string())
     }
 
-    /// A handle that opens artifacts, for those who do not own the store.
-    #[must_use]
-    pub fn reader(&self) -> ArtifactReader {
-        ArtifactReader { artifacts: self.artifacts.clone() }
+    fn check_room(&self, needed_bytes: u64) -> Result<(), StoreError> {
+        self.room.check(&self.disk, [&self.artifacts, &self.staging_dir], needed_bytes)
     }
 
-    /// True when the artifact is complete and visible.
+    /// A handle that opens artifacts, for those who do not own the store.
     #[must_use]
-    pub fn has(&self, digest: &Digest) -> bool {
-        self.path(digest).is_file()
+    pub fn reader(&self) -> ArtifactReader<D> {
+        ArtifactReader { disk: self.disk.clone(), artifacts: self.artifacts.clone() }
+    }
+
+    /// True when the artifact is visible and every byte of it is what was signed.
+    fn is_whole(&self, artifact: &Artifact) -> Result<bool, StoreError> {
+        let path = self.path(&artifact.digest);
+        let file = match self.disk.open(&path, OpenAs::Reader) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(io_error("open an artifact")(error)),
+        };
+        let fits = file.size_bytes().is_ok_and(|size_bytes| size_bytes == artifact.size_bytes)
+            && hash_of(&file, artifact.size_bytes).is_ok_and(|digest| digest == artifact.digest);
+        if !fits {
+            tracing::warn!(digest = %artifact.digest, "an artifact on the disk has changed and is fetched again");
+        }
+        Ok(fits)
     }
 
     /// Keeps a manifest under its digest.
@@ -142,19 +156,25 @@ impl Store {
     /// When the bytes have another digest, there is no room, or the file system fails.
     pub fn keep_manifest(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
         if self.manifest(digest).is_some() {
-            return Ok(());
+            return self.keep_name();
         }
         if Digest::of(bytes) != *digest {
             return Err(StoreError::WrongBytes(format!("the manifest does not have digest {digest}")));
         }
-        self.room.check(&self.artifacts, bytes.len() as u64)?;
-        disk::replace(&self.path(digest), bytes).map_err(io_error("write a manifest"))
+        self.check_room(bytes.len() as u64)?;
+        self.disk.replace(&self.path(digest), bytes).map_err(io_error("write a manifest"))
+    }
+
+    /// Whatever is visible was synced before it got its name. The name itself may be there since a moment ago only,
+    /// from an agent that was killed before it could make that durable.
+    fn keep_name(&self) -> Result<(), StoreError> {
+        self.disk.sync_dir(&self.artifacts).map_err(io_error("sync the store"))
     }
 
     /// Reads a manifest that was kept; `None` when it is gone or its bytes have changed.
     #[must_use]
     pub fn manifest(&self, digest: &Digest) -> Option<Manifest> {
-        let bytes = disk::read_bounded(&self.path(digest), MAX_MANIFEST_BYTES).ok()??;
+        let bytes = self.disk.read_bounded(&self.path(digest), MAX_MANIFEST_BYTES).ok()??;
         if Digest::of(&bytes) != *digest {
             tracing::warn!(%digest, "a manifest on the disk has changed and is not used");
             return None;
@@ -163,22 +183,32 @@ impl Store {
     }
 
     /// Starts or resumes staging of `artifact`. Another artifact that was being staged is closed; its file stays
-    /// for a later resume until it is collected.
+    /// for a later resume until it is collected. One that is visible is hashed once more: what changed on the disk
+    /// is replaced.
     ///
     /// # Errors
     /// When there is no room for both the packed and the unpacked form, or the file system fails.
     pub fn stage(&mut self, artifact: &Artifact) -> Result<Opened, StoreError> {
-        if self.has(&artifact.digest) {
+        if self.is_whole(artifact)? {
+            self.keep_name()?;
             return Ok(Opened::AlreadyHere);
         }
-        let path = self.staging_dir.join(artifact.packed.digest.to_string());
-        let there = fs::metadata(&path).map(|m| m.len()).unwrap_or(0);
-        let needed = (artifact.packed.size_bytes + artifact.size_bytes).saturating_sub(there);
-        self.room.check(&self.artifacts, needed)?;
-        let staging = Staging::open(path, &artifact.packed)?;
+        self.check_room(self.still_needed(artifact)?)?;
+        let staging = Staging::open(self.disk.clone(), &self.staging_dir, artifact)?;
         let here = staging.here().clone();
         self.staging = Some(staging);
         Ok(Opened::Staging(here))
+    }
+
+    /// Room for both forms, less what an earlier attempt has taken already.
+    fn still_needed(&self, artifact: &Artifact) -> Result<u64, StoreError> {
+        let (packed, unpacked) = paths_in(&self.staging_dir, &artifact.packed);
+        let entries = self.disk.list(&self.staging_dir).map_err(io_error("list the store"))?;
+        let taken = entries.iter().filter(|entry| {
+            [&packed, &unpacked].iter().any(|path| path.file_name().is_some_and(|name| *name == *entry.name))
+        });
+        let taken: u64 = taken.map(|entry| entry.size_bytes).sum();
+        Ok((artifact.packed.size_bytes + artifact.size_bytes).saturating_sub(taken))
     }
 
     /// The artifact that is being staged, if its packed digest starts like this.
@@ -211,18 +241,17 @@ impl Store {
     pub fn unpack(&mut self, artifact: &Artifact) -> Result<(), StoreError> {
         let staged = self.staging.take_if(|s| s.packed().digest == artifact.packed.digest);
         let staged = staged.ok_or(StoreError::NotStaging)?;
-        let target = self.path(&artifact.digest);
-        let unpacked = match artifact.packed.encoding {
-            Encoding::Stored => staged.publish(&target),
-            Encoding::Zstd => staged.unpack_zstd(artifact, &target),
-        };
-        if matches!(unpacked, Err(StoreError::WrongBytes(_))) {
-            staged.discard();
+        let published = staged.publish(artifact, &self.path(&artifact.digest));
+        match published {
+            Ok(()) | Err(StoreError::WrongBytes(_)) => staged.remove(),
+            // What arrived serves another attempt.
+            Err(_) => {}
         }
-        unpacked
+        published
     }
 
-    /// Removes every artifact and staging file that is not in `keep`. Staging files are kept by packed digest.
+    /// Removes every artifact and staging file that is not in `keep`, and what was being written when an agent was
+    /// killed. Staging files are kept by packed digest.
     ///
     /// # Errors
     /// When a folder cannot be read; a file that cannot be removed is tried again next time.
@@ -230,15 +259,14 @@ impl Store {
         let current = self.staging.as_ref().map(|s| s.packed().digest);
         let mut freed = 0;
         for dir in [&self.artifacts, &self.staging_dir] {
-            for entry in fs::read_dir(dir).map_err(io_error("list the store"))?.flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                let digest = name.split('.').next().and_then(|name| name.parse::<Digest>().ok());
+            for entry in self.disk.list(dir).map_err(io_error("list the store"))? {
+                let name = entry.name.strip_suffix(".out").unwrap_or(&entry.name);
+                let digest = name.parse::<Digest>().ok();
                 if digest.is_some_and(|digest| keep.contains(&digest) || Some(digest) == current) {
                     continue;
                 }
-                let length = entry.metadata().map(|m| m.len()).unwrap_or(0);
-                if fs::remove_file(entry.path()).is_ok() {
-                    freed += length;
+                if self.disk.remove(&dir.join(&entry.name)).is_ok() {
+                    freed += entry.size_bytes;
                 }
             }
         }
