@@ -202,6 +202,19 @@ pub enum RollbackReason {
         /// How often it was started.
         starts: u32,
     },
+    /// It took more memory than its manifest allows.
+    Memory {
+        /// What it took.
+        used_kib: u64,
+        /// What it may take.
+        budget_kib: u64,
+        /// Inferences watched until then.
+        inferences: u64,
+        /// Time from activation to the measurement.
+        after_ms: u64,
+    },
+    /// A person on the device asked for it.
+    Operator,
     /// The server asked for it.
     Ordered,
 }
@@ -315,6 +328,12 @@ impl fmt::Display for RollbackReason {
             ),
             Self::LoadFailed { detail } => write!(f, "the runner could not load it: {detail}"),
             Self::CrashLoop { starts } => write!(f, "started {starts} times without passing probation"),
+            Self::Memory { used_kib, budget_kib, inferences, after_ms } => write!(
+                f,
+                "it took {used_kib} KiB of memory where {budget_kib} KiB are allowed, \
+                 after {inferences} inferences and {after_ms} ms"
+            ),
+            Self::Operator => f.write_str("sent back by a person on the device"),
             Self::Ordered => f.write_str("ordered by the server"),
         }
     }

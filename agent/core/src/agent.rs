@@ -2,6 +2,7 @@
 
 mod desired;
 mod fetch;
+mod guard;
 mod outcome;
 mod recover;
 mod serve;
@@ -195,6 +196,10 @@ impl Agent {
             Input::LoadFailed { release, detail } => return self.load_failed(&release, detail),
             Input::Switched { release } => return self.switched(&release),
             Input::Observed { release, counts } => return self.observed(&release, &counts),
+            Input::MemoryExceeded { release, used_kib, budget_kib } => {
+                return self.memory_exceeded(&release, used_kib, budget_kib);
+            }
+            Input::OperatorRollback { model } => return self.operator_rollback(&model),
             Input::ReportAcknowledged { boot, sequence } => return self.acknowledged(boot, sequence),
             Input::Tick => {}
         }

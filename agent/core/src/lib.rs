@@ -17,7 +17,7 @@
 //!
 //! | in | on | to | durable | effects, reports |
 //! |---|---|---|---|---|
-//! | any | desired: another release | Transferring | candidate | `Superseded` for the old candidate |
+//! | any | desired: another release | Transferring | candidate | `Superseded` for the old candidate, `CancelTrial` |
 //! | any | desired: the candidate's release | same | generation | |
 //! | any | desired: the committed release | Idle | | `Committed` once for the generation |
 //! | any | desired: a digest remembered as bad, no `retry` | Idle | | `Rejected(RememberedBad)` |
@@ -36,6 +36,8 @@
 //! | Activating | `Switched` | Probation | phase | `Probation`, the first time |
 //! | Activating, Probation | `RunnerExited` or restart, starts left | Activating | time and counts (not at a restart) | `EnsureRunner` |
 //! | Activating, Probation | `RunnerExited` or restart, no starts left | Idle | outcome, digest remembered | `RolledBack(CrashLoop)` |
+//! | Activating, Probation | `MemoryExceeded` | Idle | outcome, digest remembered | `RolledBack(Memory)`, `Switch` back, `Unload` |
+//! | Activating, Probation | `OperatorRollback`, a committed version | Idle | outcome, digest remembered | `RolledBack(Operator)`, `Switch` back, `Unload` |
 //! | Probation | judge: Degraded | Idle | outcome, digest remembered | `RolledBack`, `Switch` back, `Unload` |
 //! | Probation | judge: Healthy | Idle | committed := candidate | `Committed`, `Unload` the old version |
 //! | Probation | judge: Insufficient | Probation | | |

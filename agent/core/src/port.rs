@@ -164,6 +164,22 @@ pub enum Input {
         counts: Counts,
     },
 
+    /// A version took more memory than its manifest allows. The shell attributes what is measured: where several models
+    /// share the runner, it names the one whose memory grew.
+    MemoryExceeded {
+        /// Which.
+        release: ReleaseId,
+        /// What it takes.
+        used_kib: u64,
+        /// What it may take.
+        budget_kib: u64,
+    },
+    /// A person on the device sends the candidate of a model back to the committed version.
+    OperatorRollback {
+        /// Which model.
+        model: ModelName,
+    },
+
     /// The server has stored a report.
     ReportAcknowledged {
         /// Boot in which the report was made.
@@ -210,6 +226,12 @@ pub enum Effect {
         release: ReleaseId,
         /// Its manifest.
         manifest: Box<Manifest>,
+    },
+    /// End a trial whose answer nobody wants any more, so that it does not hold up the next one. An answer that is
+    /// under way is refused.
+    CancelTrial {
+        /// What is being tried.
+        release: ReleaseId,
     },
     /// Start the runner unless it runs; answered by `RunnerReady` or `RunnerExited`.
     EnsureRunner,
@@ -295,6 +317,14 @@ pub enum Refusal {
         what: &'static str,
         /// Which version.
         release: ReleaseId,
+    },
+    /// There is no such model, no candidate that answers, or no committed version behind it.
+    #[error("{model} cannot go back: {why}")]
+    NothingToGoBackTo {
+        /// Which model.
+        model: ModelName,
+        /// What is missing.
+        why: &'static str,
     },
     /// The runner is not in a state in which this can happen.
     #[error("the runner was not asked for {0}")]

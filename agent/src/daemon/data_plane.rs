@@ -214,6 +214,13 @@ impl DataPlane {
         self.trials.insert(name, AbortOnDropHandle::new(task));
     }
 
+    /// Ends a trial; its process is killed, and the next one gets its turn.
+    pub(super) fn cancel_trial(&mut self, release: &ReleaseId) {
+        if self.trials.remove(release).is_some() {
+            tracing::info!(%release, "the trial is ended: its answer is not wanted any more");
+        }
+    }
+
     fn trial_files(&self, manifest: &Manifest) -> std::io::Result<(File, File)> {
         let open = |digest: &Digest| self.artifacts.open(digest);
         Ok((open(&manifest.model.digest)?, open(&manifest.golden.artifact.digest)?))

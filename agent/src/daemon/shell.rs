@@ -165,6 +165,7 @@ impl Shell {
             Effect::Unpack { artifact } => self.stager.unpack(artifact).await,
             Effect::CollectGarbage { keep } => self.stager.collect(keep).await,
             Effect::RunTrial { release, manifest } => self.data_plane.trial(release, &manifest),
+            Effect::CancelTrial { release } => self.data_plane.cancel_trial(&release),
             Effect::EnsureRunner => self.data_plane.ensure_runner(),
             Effect::StopRunner => self.data_plane.stop_runner(),
             Effect::Load { release, manifest } => self.data_plane.load(release, &manifest).await,

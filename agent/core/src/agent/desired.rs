@@ -238,6 +238,7 @@ impl Agent {
         }
         let refused = |candidate: &Candidate| candidate.installed.release == assignment.release;
         if self.ledger.models[name].candidate.as_ref().is_some_and(refused) {
+            self.cancel_trial(name);
             self.drop_candidate(name);
         } else {
             self.supersede(name);

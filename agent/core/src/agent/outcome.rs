@@ -12,6 +12,7 @@ use crate::{
     deployment::Deployment,
     event::Event,
     ledger::{Candidate, Outcome},
+    port::Effect,
 };
 
 impl Agent {
@@ -25,6 +26,7 @@ impl Agent {
 
     /// A newer desired state wants something else.
     pub(super) fn supersede(&mut self, name: &ModelName) {
+        self.cancel_trial(name);
         if let Some(candidate) = self.drop_candidate(name) {
             self.end(candidate.generation, candidate.installed.release, DeploymentEvent::Superseded);
         }
@@ -57,6 +59,14 @@ impl Agent {
         self.model_mut(name).deployment = Deployment::Idle;
         self.store = Store::Littered;
         self.ledger.record(name).candidate.take()
+    }
+
+    /// A trial whose end is not waited for gives up the one place that there is.
+    pub(super) fn cancel_trial(&mut self, name: &ModelName) {
+        let deployment = self.models.get(name).map(|model| &model.deployment);
+        if let Some(Deployment::SelfTesting { manifest }) = deployment {
+            self.effects.push_back(Effect::CancelTrial { release: manifest.release.clone() });
+        }
     }
 
     fn condemn(&mut self, name: &ModelName, event: DeploymentEvent) {

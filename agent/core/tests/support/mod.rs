@@ -29,6 +29,8 @@ pub enum Nature {
     #[default]
     Good,
     FailsTrial,
+    /// Its trial takes longer than the test.
+    TrialHangs,
     FailsToLoad,
     KillsRunner,
     FailsInferences,
@@ -44,6 +46,8 @@ pub struct Device {
     pub manifests: BTreeMap<Digest, Manifest>,
     pub published: BTreeSet<Digest>,
     pub blocks: BTreeMap<Digest, BTreeSet<u32>>,
+    /// Trials that go on; there is room for one.
+    pub trials: BTreeSet<ReleaseId>,
     /// What the runner holds.
     pub loaded: BTreeSet<ReleaseId>,
     pub serving: BTreeMap<ModelName, ReleaseId>,
@@ -75,6 +79,7 @@ impl Device {
             manifests: BTreeMap::new(),
             published: BTreeSet::new(),
             blocks: BTreeMap::new(),
+            trials: BTreeSet::new(),
             loaded: BTreeSet::new(),
             serving: BTreeMap::new(),
             desired: None,
@@ -181,6 +186,7 @@ impl Device {
     /// Power is lost and comes back; the first effects wait.
     pub fn reboot_into_silence(&mut self) {
         self.inputs.clear();
+        self.trials.clear();
         self.loaded.clear();
         self.serving.clear();
         self.boots += 1;
@@ -296,6 +302,9 @@ impl Device {
                 self.inputs.push_back(Input::Unpacked { packed: artifact.packed.digest });
             }
             Effect::RunTrial { release, .. } => self.try_out(release),
+            Effect::CancelTrial { release } => {
+                assert!(self.trials.remove(&release), "no trial of {release} goes on");
+            }
             Effect::EnsureRunner => self.inputs.push_back(Input::RunnerReady),
             Effect::StopRunner => self.loaded.clear(),
             Effect::Load { release, .. } => self.load(release),
@@ -348,7 +357,12 @@ impl Device {
     }
 
     fn try_out(&mut self, release: ReleaseId) {
+        assert!(self.trials.is_empty(), "{:?} holds the only place for a trial", self.trials);
         let input = match self.nature(&release) {
+            Nature::TrialHangs => {
+                self.trials.insert(release);
+                return;
+            }
             Nature::FailsTrial => {
                 let reason = RejectReason::GoldenMismatch { case: 0, detail: "y".into() };
                 Input::TrialFailed { release, reason }
