@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use serde::Deserialize;
+use shared::maintenance::{MaintenanceWindow, MaintenanceWindows};
 
 /// Where the agent lives when nobody says otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/muster-agent";
@@ -23,6 +24,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// How much of the device the agent may use.
     pub limits: Limits,
+    /// When new versions may begin to answer.
+    pub maintenance: Maintenance,
 }
 
 /// How applications on the device ask for inferences.
@@ -53,6 +56,14 @@ pub struct Limits {
     pub spare_mib: u64,
 }
 
+/// When new versions may begin to answer, where the server does not say so.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Maintenance {
+    /// For example `["Mon-Fri 22:00-05:00", "Sat,Sun 00:00-24:00"]`, in local time; at any time when there is none.
+    pub windows: Vec<MaintenanceWindow>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -60,6 +71,7 @@ impl Default for Config {
             serving: Serving::default(),
             telemetry: Telemetry::default(),
             limits: Limits::default(),
+            maintenance: Maintenance::default(),
         }
     }
 }
@@ -103,10 +115,20 @@ impl Config {
         self.serving.unix_socket.clone().unwrap_or_else(|| self.data_dir.join("serving.sock"))
     }
 
+    /// The windows, if there are any.
+    #[must_use]
+    pub fn maintenance(&self) -> Option<MaintenanceWindows> {
+        MaintenanceWindows::new(self.maintenance.windows.clone()).ok()
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         let interval = self.telemetry.interval_secs;
         if !(1..=3_600).contains(&interval) {
             return Err(anyhow!("telemetry.interval_secs is {interval}; allowed are 1 to 3600"));
+        }
+        if !self.maintenance.windows.is_empty() {
+            MaintenanceWindows::new(self.maintenance.windows.clone())
+                .map_err(|error| anyhow!("maintenance.windows: {error}"))?;
         }
         if !self.serving.http.ip().is_loopback() {
             let http = self.serving.http;
@@ -142,6 +164,18 @@ mod tests {
     fn inference_is_never_served_to_the_network() {
         assert!(load("[serving]\nhttp = \"0.0.0.0:8080\"\n").is_err());
         assert!(load("[serving]\nhttp = \"[::1]:0\"\n").is_ok());
+    }
+
+    #[test]
+    fn a_window_is_read_and_a_wrong_one_is_answered_with_what_was_expected() {
+        let config = load("[maintenance]\nwindows = [\"Mon-Fri 22:00-05:00\"]\n").unwrap();
+        assert_eq!(config.maintenance().unwrap().to_string(), "Mon-Fri 22:00-05:00");
+        let error = format!("{:#}", load("[maintenance]\nwindows = [\"Mo 22-05\"]\n").unwrap_err());
+        let words = ["line 2", "'Mo' is not one of", "for example 'Mon-Fri 22:00-05:00'"];
+        assert!(words.iter().all(|words| error.contains(words)), "{error}");
+        let many = vec!["\"Daily 01:00-02:00\""; 17].join(",");
+        let error = format!("{:#}", load(&format!("[maintenance]\nwindows = [{many}]\n")).unwrap_err());
+        assert!(error.contains("17 maintenance windows"), "{error}");
     }
 
     #[test]

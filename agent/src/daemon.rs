@@ -28,7 +28,7 @@ use shared::{BootId, Digest, manifest::Manifest};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{clock::Clock, config::Config, identity::Identity, renew::Renewal, tls};
+use crate::{clock::Clock, config::Config, identity::Identity, local_time, renew::Renewal, tls};
 use data_plane::DataPlane;
 use outgoing::Outgoing;
 use shell::{Shell, Sources};
@@ -63,7 +63,9 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let (figure_sender, figures) = mpsc::channel(SMALL_QUEUE);
     let store = open_store(&config)?;
     let manifests = manifests_of(&store, &saved.state().ledger);
-    let core = new_core(&identity, &boot, &saved, manifests, clock);
+    let settings = settings(&identity, &config, clock);
+    let utc_offset_secs = settings.utc_offset_secs;
+    let core = new_core(&identity, &boot, &saved, manifests, settings, clock);
     let has_models = saved.state().ledger.models.values().any(|record| record.committed.is_some());
     let data_plane =
         DataPlane::open(&config, has_models, store.reader(), input_sender.clone(), figure_sender)?;
@@ -118,6 +120,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         data_plane,
         windows,
         announced: None,
+        utc_offset_secs,
     };
     Box::pin(shell.run(Sources { inputs, news, figures }, cancel.clone())).await;
     link.stop(GOODBYE).await;
@@ -143,15 +146,23 @@ fn manifests_of(store: &Store, ledger: &Ledger) -> Vec<(Digest, Manifest)> {
     ledger.manifests().filter_map(|digest| Some((digest, store.manifest(&digest)?))).collect()
 }
 
+fn settings(identity: &Identity, config: &Config, clock: Clock) -> Settings {
+    let seed = Digest::of(identity.device.as_str().as_bytes()).short();
+    Settings {
+        jitter_seed: u64::from_le_bytes(seed),
+        maintenance: config.maintenance(),
+        utc_offset_secs: local_time::utc_offset_secs(clock.now()),
+    }
+}
+
 fn new_core(
     identity: &Identity,
     boot: &BootId,
     saved: &Saved,
     manifests: Vec<(Digest, Manifest)>,
+    settings: Settings,
     clock: Clock,
 ) -> Agent {
-    let seed = Digest::of(identity.device.as_str().as_bytes()).short();
-    let settings = Settings { jitter_seed: u64::from_le_bytes(seed) };
     let ledger = saved.state().ledger.clone();
     Agent::new(identity.device.clone(), boot.clone(), ledger, manifests, settings, clock.now())
 }

@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod enroll;
 pub mod health;
 pub mod identity;
+pub mod local_time;
 pub mod renew;
 pub mod runner;
 pub mod serving;

@@ -9,6 +9,7 @@ pub mod block;
 pub mod device;
 pub mod enroll;
 pub mod id;
+pub mod maintenance;
 pub mod manifest;
 pub mod message;
 pub mod report;

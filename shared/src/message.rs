@@ -17,6 +17,7 @@ use crate::{
     block::Run,
     device::Inventory,
     id::{BootId, DeviceId, Digest, Generation, ReleaseId},
+    maintenance::MaintenanceWindows,
     report::{ModelState, Report},
     time::Timestamp,
     trust::{Envelope, Signed},
@@ -104,6 +105,20 @@ pub struct DirectorDocument {
     pub expires_at: Timestamp,
     /// What the device shall run: one entry for each model.
     pub assignments: Vec<Assignment>,
+    /// When new versions may begin to answer; in place of what the device itself is set to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceWindows>,
+    /// The device keeps what it has committed and takes nothing new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
+}
+
+/// Why a device takes nothing new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quarantine {
+    /// What a person wrote, for other people.
+    pub reason: String,
 }
 
 /// The type tag of a director document.
@@ -128,6 +143,9 @@ pub struct Assignment {
     /// Try again although this device refused it or rolled it back under a lower generation.
     #[serde(default)]
     pub retry: bool,
+    /// The device stays on the version that it has committed, whichever it is; a first version is still taken.
+    #[serde(default, skip_serializing_if = "is_free")]
+    pub pinned: bool,
 }
 
 /// The server has stored something for good; the device may forget it.
@@ -168,6 +186,12 @@ pub struct MetadataPart {
 /// The envelope as a director document, for code that stores it without opening it.
 pub type DirectorEnvelope = Envelope;
 
+/// What is not pinned says nothing of it, as before there were pins.
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
+fn is_free(pinned: &bool) -> bool {
+    !*pinned
+}
+
 fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&BASE64.encode(bytes))
 }
@@ -191,6 +215,23 @@ mod tests {
         };
         let back: MetadataPart = serde_json::from_slice(&serde_json::to_vec(&part).unwrap()).unwrap();
         assert_eq!(back, part);
+    }
+
+    #[test]
+    fn a_document_of_a_server_that_knows_no_windows_is_read_and_written_as_before() {
+        let text = r#"{"_type":"director","spec_version":"1.0","device":"d","generation":1,"expires_at":1,"assignments":[{"release":"m@1","manifest_digest":"0000000000000000000000000000000000000000000000000000000000000000","manifest_size_bytes":1,"retry":false}]}"#;
+        let document: DirectorDocument = serde_json::from_str(text).unwrap();
+        assert_eq!((&document.maintenance, &document.quarantine), (&None, &None));
+        assert_eq!(serde_json::to_string(&document).unwrap(), text);
+    }
+
+    #[test]
+    fn windows_pins_and_a_quarantine_travel_in_the_document() {
+        let text = r#"{"_type":"director","spec_version":"1.0","device":"d","generation":1,"expires_at":1,"assignments":[],"maintenance":["Mon-Fri 22:00-05:00"],"quarantine":{"reason":"opened housing"}}"#;
+        let document: DirectorDocument = serde_json::from_str(text).unwrap();
+        assert_eq!(document.quarantine.as_ref().unwrap().reason, "opened housing");
+        assert_eq!(serde_json::to_string(&document).unwrap(), text);
+        assert!(serde_json::from_str::<DirectorDocument>(&text.replace("Mon", "Mo")).is_err());
     }
 
     #[test]

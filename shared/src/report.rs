@@ -154,6 +154,16 @@ pub enum RejectReason {
         /// The digest of the model.
         digest: Digest,
     },
+    /// The model is pinned to what is committed here. It is not remembered as bad.
+    Pinned {
+        /// What it stays on.
+        committed: ReleaseId,
+    },
+    /// The device is in quarantine. The version is not remembered as bad.
+    Quarantined {
+        /// Why the device is.
+        detail: String,
+    },
 }
 
 /// Why a version did not arrive. Another attempt may succeed.
@@ -296,6 +306,8 @@ impl fmt::Display for RejectReason {
             Self::RememberedBad { digest } => {
                 write!(f, "model {digest} was refused or rolled back here before")
             }
+            Self::Pinned { committed } => write!(f, "the model is pinned to {committed}"),
+            Self::Quarantined { detail } => write!(f, "the device is in quarantine: {detail}"),
         }
     }
 }
@@ -357,6 +369,7 @@ mod tests {
         };
         let figures = TrialFigures { cases: 8, latency_p50_us: 183, ..TrialFigures::default() };
         let mismatch = RejectReason::GoldenMismatch { case: 3, detail: "output 'y'".into() };
+        let pinned = RejectReason::Pinned { committed: "digits@1".parse().unwrap() };
         let gone = FailReason::Network { detail: "3 attempts".into() };
         for (event, words) in [
             (
@@ -376,6 +389,11 @@ mod tests {
                 DeploymentEvent::RolledBack(RollbackReason::Failures(evidence)),
                 "rolled back: 39 of 300 inferences failed (39 with non-finite outputs) within 1200 ms",
             ),
+            (
+                DeploymentEvent::RolledBack(RollbackReason::Operator),
+                "rolled back: sent back by a person on the device",
+            ),
+            (DeploymentEvent::Rejected(pinned), "rejected: the model is pinned to digits@1"),
             (DeploymentEvent::Superseded, "superseded: it is no longer asked for"),
         ] {
             assert_eq!(event.to_string(), words);

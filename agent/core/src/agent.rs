@@ -5,8 +5,10 @@ mod fetch;
 mod guard;
 mod outcome;
 mod recover;
+mod restraint;
 mod serve;
 mod steps;
+mod window;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -56,7 +58,7 @@ pub struct Agent {
 pub struct ModelStatus {
     /// What runs and what is coming.
     pub state: ModelState,
-    /// What the candidate waits for, in words; empty without a candidate.
+    /// What the candidate waits for, or why there can be none, in words; else empty.
     pub detail: String,
     /// How the last deployment ended.
     pub last: Option<Outcome>,
@@ -200,6 +202,7 @@ impl Agent {
                 return self.memory_exceeded(&release, used_kib, budget_kib);
             }
             Input::OperatorRollback { model } => return self.operator_rollback(&model),
+            Input::LocalTime { utc_offset_secs } => self.settings.utc_offset_secs = utc_offset_secs,
             Input::ReportAcknowledged { boot, sequence } => return self.acknowledged(boot, sequence),
             Input::Tick => {}
         }
@@ -211,6 +214,7 @@ impl Agent {
         self.advance_verification();
         self.advance_transfers();
         self.advance_probations();
+        self.advance_windows();
         self.advance_runner();
         self.reconcile_runner();
         self.collect_garbage();
@@ -231,7 +235,7 @@ impl Agent {
             None => (at, Wakeup::Runner),
         });
         let models = self.models.iter().filter_map(|(name, model)| model.deployment.timer(name));
-        verify.into_iter().chain(serving).chain(models).min()
+        verify.into_iter().chain(serving).chain(models).chain(self.window_timer()).min()
     }
 
     /// The durable state.
@@ -281,7 +285,7 @@ impl Agent {
             step: deployment.map_or("idle", Deployment::step).into(),
             held: held.into_iter().collect(),
         };
-        let detail = deployment.map(Deployment::detail).unwrap_or_default();
+        let detail = self.detail(name, record, deployment);
         ModelStatus { state, detail, last: record.last.clone() }
     }
 

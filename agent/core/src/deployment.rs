@@ -24,6 +24,8 @@ pub(crate) enum Deployment {
     Transferring(Box<Transferring>),
     /// The trial process runs.
     SelfTesting { manifest: Box<Manifest> },
+    /// It passed its trial and was never loaded; a maintenance window has to open.
+    Waiting { manifest: Box<Manifest> },
     /// The runner loads it beside the committed version.
     Activating { manifest: Box<Manifest> },
     /// It answers requests and is watched.
@@ -81,7 +83,9 @@ impl Deployment {
         match self {
             Self::Idle => None,
             Self::Transferring(transferring) => Some(&transferring.manifest),
-            Self::SelfTesting { manifest } | Self::Activating { manifest } => Some(manifest),
+            Self::SelfTesting { manifest } | Self::Waiting { manifest } | Self::Activating { manifest } => {
+                Some(manifest)
+            }
             Self::Probation(probation) => Some(&probation.manifest),
         }
     }
@@ -91,7 +95,7 @@ impl Deployment {
         match self {
             Self::Activating { manifest } => Some(&manifest.release),
             Self::Probation(probation) => Some(&probation.manifest.release),
-            Self::Idle | Self::Transferring(_) | Self::SelfTesting { .. } => None,
+            Self::Idle | Self::Transferring(_) | Self::SelfTesting { .. } | Self::Waiting { .. } => None,
         }
     }
 
@@ -102,7 +106,7 @@ impl Deployment {
                 transferring.transfer.timer().map(|at| (at, Wakeup::Transfer(model.clone())))
             }
             Self::Probation(probation) => probation.due().map(|at| (at, Wakeup::Probation(model.clone()))),
-            Self::Idle | Self::SelfTesting { .. } | Self::Activating { .. } => None,
+            Self::Idle | Self::SelfTesting { .. } | Self::Waiting { .. } | Self::Activating { .. } => None,
         }
     }
 
@@ -112,6 +116,7 @@ impl Deployment {
             Self::Idle => "idle",
             Self::Transferring(_) => "transferring",
             Self::SelfTesting { .. } => "self_testing",
+            Self::Waiting { .. } => "waiting",
             Self::Activating { .. } => "activating",
             Self::Probation(_) => "probation",
         }
@@ -123,6 +128,7 @@ impl Deployment {
             Self::Idle => String::new(),
             Self::Transferring(transferring) => transferring.detail(),
             Self::SelfTesting { .. } => "the trial process replays the golden vectors".into(),
+            Self::Waiting { .. } => "a maintenance window has to open".into(),
             Self::Activating { .. } => "the runner loads it beside the committed version".into(),
             Self::Probation(probation) => probation.detail(),
         }

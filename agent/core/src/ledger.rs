@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use shared::{
-    Digest, Generation, ModelName, ReleaseId, manifest::Manifest, report::DeploymentEvent, telemetry::Counts,
+    Digest, Generation, ModelName, ReleaseId, maintenance::MaintenanceWindows, manifest::Manifest,
+    message::Quarantine, report::DeploymentEvent, telemetry::Counts,
 };
 
 use crate::outbox::Outbox;
@@ -30,6 +31,9 @@ pub struct Ledger {
     pub generation: Generation,
     /// How far that desired state was taken in.
     pub intake: Intake,
+    /// What that desired state says of the device as a whole.
+    #[serde(default)]
+    pub orders: Orders,
     /// One record for each assigned model.
     pub models: BTreeMap<ModelName, Record>,
     /// Models that were rejected or rolled back here, oldest first.
@@ -49,6 +53,27 @@ pub enum Intake {
     Lacking,
 }
 
+/// What the director says of the device as a whole; it holds until a newer desired state says otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Orders {
+    /// When new versions may begin to answer; `None` leaves it to the device's own settings.
+    pub maintenance: Option<MaintenanceWindows>,
+    /// Why the device takes nothing new.
+    pub quarantine: Option<Quarantine>,
+}
+
+/// Whether a model follows the desired state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// It does.
+    #[default]
+    Free,
+    /// It stays on its committed version.
+    Pinned,
+}
+
 /// What is known of one model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +84,9 @@ pub struct Record {
     pub candidate: Option<Candidate>,
     /// How the last deployment ended.
     pub last: Option<Outcome>,
+    /// Whether it follows the desired state.
+    #[serde(default)]
+    pub hold: Hold,
 }
 
 /// A version by its digests: enough to find everything about it in the store.
@@ -143,6 +171,7 @@ impl Default for Ledger {
             format: LEDGER_FORMAT,
             generation: Generation::default(),
             intake: Intake::Whole,
+            orders: Orders::default(),
             models: BTreeMap::new(),
             remembered_bad: VecDeque::new(),
             outbox: Outbox::default(),

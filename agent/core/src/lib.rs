@@ -22,6 +22,7 @@
 //! | any | desired: the committed release | Idle | | `Committed` once for the generation |
 //! | any | desired: a digest remembered as bad, no `retry` | Idle | | `Rejected(RememberedBad)` |
 //! | any | desired: refused assignment | Idle | | `Rejected`; the committed version goes on |
+//! | any | desired: another release, the model is pinned or the device in quarantine | Idle | hold, orders | `Rejected(Pinned)`, `Rejected(Quarantined)`; a candidate ends |
 //! | any | desired: model not named | none | record removed | `Unload` both, `StopRunner` if it was the last |
 //! | Transferring | `StagingFailed`, `ArtifactGone`, attempts used up | Idle | outcome | `Failed` |
 //! | Transferring | `UnpackFailed` | Idle | outcome, digest remembered | `Rejected` |
@@ -29,7 +30,9 @@
 //! | SelfTesting | `TrialFailed` | Idle | outcome, digest remembered | `Rejected` |
 //! | SelfTesting | restart after the last allowed trial | Idle | outcome, digest remembered | `Rejected(TrialCrashed)` |
 //! | SelfTesting | restart | SelfTesting | trials + 1 | `RunTrial` |
-//! | SelfTesting | `TrialPassed` | Activating | phase | `SelfTested` |
+//! | SelfTesting | `TrialPassed` | Waiting | phase | `SelfTested` |
+//! | Waiting | no maintenance window, or one is open | Activating | | |
+//! | Waiting | restart | Waiting | | |
 //! | Activating | runner ready, committed versions loaded | Activating | starts + 1 | `Load` |
 //! | Activating | `Loaded` | Activating | | `Switch` |
 //! | Activating | `LoadFailed` | Idle | outcome, digest remembered | `RolledBack(LoadFailed)` |
@@ -42,7 +45,15 @@
 //! | Probation | judge: Healthy | Idle | committed := candidate | `Committed`, `Unload` the old version |
 //! | Probation | judge: Insufficient | Probation | | |
 //!
-//! Staged is passed through: nothing waits in it. Every way to Idle ends in `CollectGarbage`.
+//! Staged is passed through: nothing waits in it, and Waiting only while a maintenance window is closed. Every way to
+//! Idle ends in `CollectGarbage`.
+//!
+//! # Restraint
+//!
+//! A *maintenance window*, by the director or else by the device's settings, holds back the first activation of a
+//! version and nothing else: fetching and trying go on, a version that answered before a restart answers again, and
+//! going back never waits. A *pin* keeps a model on its committed version (a first version is still taken), a
+//! *quarantine* does so for the whole device. What they keep out is answered with a reason and not remembered as bad.
 //!
 //! # Transfer, one at a time on a device
 //!
@@ -92,7 +103,8 @@ pub use agent::{Agent, ModelStatus};
 pub use event::{Event, Level};
 pub use judge::{Case, HealthJudge, Verdict};
 pub use ledger::{
-    Candidate, Installed, Intake, LEDGER_FORMAT, Ledger, MAX_REMEMBERED, Outcome, Phase, Record, Watch,
+    Candidate, Hold, Installed, Intake, LEDGER_FORMAT, Ledger, MAX_REMEMBERED, Orders, Outcome, Phase,
+    Record, Watch,
 };
 pub use outbox::{MAX_REPORTS, Outbox};
 pub use port::{Effect, Input, Refusal, Settings, Wakeup};

@@ -6,6 +6,7 @@ use shared::{
     BootId, Digest, Generation, ModelName, ReleaseId,
     artifact::Artifact,
     block::{BlockMap, Run},
+    maintenance::MaintenanceWindows,
     manifest::Manifest,
     message::{Assignment, DirectorDocument},
     report::{FailReason, RejectReason, Report, TrialFigures},
@@ -17,10 +18,14 @@ use thiserror::Error;
 use crate::event::Event;
 
 /// What the shell may set.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Spreads the retries of many devices; any number that differs between devices will do.
     pub jitter_seed: u64,
+    /// When new versions may begin to answer, unless the director says so; `None` for any time.
+    pub maintenance: Option<MaintenanceWindows>,
+    /// How far local time is ahead of UTC; [`Input::LocalTime`] tells when that changes.
+    pub utc_offset_secs: i32,
 }
 
 /// Something happened.
@@ -187,6 +192,11 @@ pub enum Input {
         /// Its number in that boot.
         sequence: u64,
     },
+    /// The device's time zone, or its summer time, has changed.
+    LocalTime {
+        /// How far local time is ahead of UTC now.
+        utc_offset_secs: i32,
+    },
     /// Time has passed; due at [`poll_timeout`](crate::Agent::poll_timeout), harmless at any other moment.
     Tick,
 }
@@ -277,6 +287,8 @@ pub enum Wakeup {
     Verify(Generation),
     /// Ask again for blocks that did not come, or that the server was too busy to send.
     Transfer(ModelName),
+    /// A maintenance window opens.
+    Window(ModelName),
     /// The time of probation is over.
     Probation(ModelName),
     /// Start the runner again.

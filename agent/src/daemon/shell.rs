@@ -24,7 +24,7 @@ use super::{
     data_plane::DataPlane, outgoing::Outgoing, stager::Stager, state::Saved, telemetry::Windows,
     uplink::LinkNews,
 };
-use crate::{clock::Clock, config::Config, health};
+use crate::{clock::Clock, config::Config, health, local_time};
 
 /// Inputs handled in one turn before the ledger is written and effects are performed.
 const MAX_INPUTS_PER_TURN: usize = 64;
@@ -47,6 +47,8 @@ pub(super) struct Shell {
     pub(super) windows: Windows,
     /// The generation of the last hello of this connection; `None` without a connection.
     pub(super) announced: Option<Generation>,
+    /// What the core knows of local time.
+    pub(super) utc_offset_secs: i32,
 }
 
 /// Where the shell's inputs come from.
@@ -68,8 +70,14 @@ impl Shell {
                 Some(input) = sources.inputs.recv() => self.take_inputs(input, &mut sources.inputs),
                 Some(news) = sources.news.recv() => self.take_news(news),
                 Some(figures) = sources.figures.recv() => self.take_figures(&figures),
-                _ = window.tick() => self.close_window(),
-                () = sleep_until(wakeup) => self.handle(Input::Tick),
+                _ = window.tick() => {
+                    self.close_window();
+                    self.tell_local_time();
+                }
+                () = sleep_until(wakeup) => {
+                    self.tell_local_time();
+                    self.handle(Input::Tick);
+                }
             }
             self.finish_turn(&cancel).await;
         }
@@ -111,6 +119,15 @@ impl Shell {
     fn take_figures(&mut self, figures: &shared::telemetry::VersionFigures) {
         self.windows.add(figures);
         self.handle(Input::Observed { release: figures.release.clone(), counts: figures.counts });
+    }
+
+    /// Summer time begins and ends, and devices travel.
+    fn tell_local_time(&mut self) {
+        let utc_offset_secs = local_time::utc_offset_secs(self.clock.now());
+        if utc_offset_secs != self.utc_offset_secs {
+            self.utc_offset_secs = utc_offset_secs;
+            self.handle(Input::LocalTime { utc_offset_secs });
+        }
     }
 
     /// Once the newer desired state is in the ledger the server may know that it was taken in, also when nothing

@@ -302,6 +302,7 @@ fn assignment_of(release: &str, salt: u8) -> Assignment {
         manifest_digest: Digest::of(&bytes),
         manifest_size_bytes: bytes.len() as u64,
         retry: false,
+        pinned: false,
     }
 }
 

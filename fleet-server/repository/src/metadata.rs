@@ -126,6 +126,8 @@ pub fn director(
         generation,
         expires_at: now + DIRECTOR_LIFETIME,
         assignments,
+        maintenance: None,
+        quarantine: None,
     };
     sign(&document, &[keys.signer(Role::Director)])
 }

@@ -313,5 +313,6 @@ fn assignment(release: &ReleaseId, target: &Target) -> Assignment {
         manifest_digest: target.digest,
         manifest_size_bytes: target.size_bytes,
         retry: false,
+        pinned: false,
     }
 }

@@ -80,6 +80,7 @@ impl ReleaseRow {
             manifest_digest: self.manifest_digest,
             manifest_size_bytes: self.manifest_json.len() as u64,
             retry,
+            pinned: false,
         }
     }
 }

@@ -168,6 +168,7 @@ async fn every_change_of_desired_state_raises_the_generation() {
         manifest_digest: Digest::of(b"m"),
         manifest_size_bytes: 1,
         retry: false,
+        pinned: false,
     };
     let change = |model: &str, assignment| DesiredChange {
         device: device_id(),

@@ -103,6 +103,7 @@ impl Agent {
         let ledger = self.ledger.change();
         (ledger.generation, ledger.intake) = (director.generation, Intake::Whole);
         self.store = Store::Littered;
+        self.take_orders(director);
 
         let mut open: BTreeMap<ModelName, &Assignment> = by_model(&director.assignments);
         let named: BTreeSet<ModelName> = open.keys().cloned().collect();
@@ -176,10 +177,14 @@ impl Agent {
             let reason = RejectReason::BadManifest { detail: contradiction.into() };
             return self.refuse(assignment, reason, reading);
         }
+        self.take_hold(assignment);
         let record = self.ledger.record(name);
         if record.committed.as_ref().is_some_and(|committed| committed.manifest == digest) {
             self.model_mut(name).committed = Some(Box::new(manifest));
             return self.keep_committed(assignment, reading);
+        }
+        if let Some(reason) = self.restraint(assignment) {
+            return self.refuse(assignment, reason, reading);
         }
         let generation = self.ledger.generation;
         if let Some(candidate) = &mut self.ledger.record(name).candidate
@@ -231,7 +236,7 @@ impl Agent {
     /// The desired state names a release that must not be installed; what runs goes on running.
     fn refuse(&mut self, assignment: &Assignment, reason: RejectReason, reading: Reading) {
         let name = &assignment.release.model;
-        self.ledger.record(name);
+        self.take_hold(assignment);
         self.model_mut(name);
         if reading == Reading::Again && self.has_ended(name) {
             return;

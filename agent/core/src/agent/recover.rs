@@ -51,6 +51,9 @@ impl Agent {
                 self.reject(name, RejectReason::TrialCrashed { detail });
             }
             Phase::SelfTesting { trials } => self.begin_trial(name, manifest, *trials),
+            Phase::Activating(watch) if watch.starts == 0 => {
+                self.model_mut(name).deployment = Deployment::Waiting { manifest };
+            }
             Phase::Activating(_) | Phase::Probation(_) => {
                 self.model_mut(name).deployment = Deployment::Activating { manifest };
                 self.give_up_looping(name);

@@ -27,7 +27,7 @@ impl Agent {
     pub(super) fn trial_passed(&mut self, release: &ReleaseId, figures: TrialFigures) -> Result<(), Refusal> {
         let manifest = self.tested(release, "the end of a trial")?;
         self.ledger.set_phase(&release.model, Phase::Activating(Watch::default()));
-        self.model_mut(&release.model).deployment = Deployment::Activating { manifest };
+        self.model_mut(&release.model).deployment = Deployment::Waiting { manifest };
         self.progress(&release.model, DeploymentEvent::SelfTested(figures));
         Ok(())
     }

@@ -24,7 +24,7 @@ pub fn device_id() -> DeviceId {
 
 pub fn agent(ledger: Ledger, manifests: Vec<(Digest, Manifest)>, boot: u32, now: Timestamp) -> Agent {
     let boot = BootId::new(format!("boot{boot}")).unwrap();
-    Agent::new(device_id(), boot, ledger, manifests, Settings { jitter_seed: 7 }, now)
+    Agent::new(device_id(), boot, ledger, manifests, Settings { jitter_seed: 7, ..Settings::default() }, now)
 }
 
 pub fn verified<T>(value: T) -> Verified<T> {
@@ -43,6 +43,8 @@ pub fn director(generation: Generation, assignments: Vec<Assignment>) -> Directo
         generation,
         expires_at: Timestamp(u64::MAX),
         assignments,
+        maintenance: None,
+        quarantine: None,
     }
 }
 
@@ -52,7 +54,13 @@ pub fn digest_of(manifest: &Manifest) -> Digest {
 
 pub fn assignment(manifest: &Manifest, retry: bool) -> Assignment {
     let manifest_digest = digest_of(manifest);
-    Assignment { release: manifest.release.clone(), manifest_digest, manifest_size_bytes: 1, retry }
+    Assignment {
+        release: manifest.release.clone(),
+        manifest_digest,
+        manifest_size_bytes: 1,
+        retry,
+        pinned: false,
+    }
 }
 
 pub fn manifest(release: &str) -> Manifest {

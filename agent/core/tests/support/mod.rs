@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use agent_core::{Agent, Effect, Input, Ledger};
+use agent_core::{Agent, Effect, Input, Ledger, Orders};
 use shared::{
     Digest, Generation, ModelName, ReleaseId, Timestamp,
     artifact::Artifact,
     block::BlockMap,
     manifest::Manifest,
-    message::DirectorDocument,
+    message::{Assignment, DirectorDocument},
     report::{DeploymentEvent, RejectReason, Report, TrialFigures},
     telemetry::Counts,
 };
@@ -53,6 +53,9 @@ pub struct Device {
     pub serving: BTreeMap<ModelName, ReleaseId>,
     /// What the server knows.
     pub desired: Option<(DirectorDocument, Vec<Manifest>)>,
+    /// What its next desired state says of the device, and whether it pins the models.
+    pub orders: Orders,
+    pub pinned: bool,
     pub received: Vec<Report>,
     pub acknowledges: bool,
     /// What happened.
@@ -83,6 +86,8 @@ impl Device {
             loaded: BTreeSet::new(),
             serving: BTreeMap::new(),
             desired: None,
+            orders: Orders::default(),
+            pinned: false,
             received: vec![],
             acknowledges: true,
             log: vec![],
@@ -119,7 +124,10 @@ impl Device {
         let manifests: Vec<Manifest> = releases.iter().map(|(release, _)| manifest(release)).collect();
         let assignments =
             releases.iter().zip(&manifests).map(|((_, retry), manifest)| assignment(manifest, *retry));
-        let director = director(generation, assignments.collect());
+        let assignments = assignments.map(|named| Assignment { pinned: self.pinned, ..named });
+        let mut director = director(generation, assignments.collect());
+        director.maintenance = self.orders.maintenance.clone();
+        director.quarantine = self.orders.quarantine.clone();
         self.desired = Some((director, manifests));
         if self.connected {
             self.inputs.push_back(Input::DesiredArrived { generation });
