@@ -164,7 +164,7 @@ impl Transferring {
 
 impl Probation {
     pub(crate) fn new(manifest: Box<Manifest>, watch: &Watch, now: Timestamp) -> Self {
-        let judge = HealthJudge::new(manifest.probation, watch.counts);
+        let judge = HealthJudge::new(manifest.probation, watch.counts, watch.trend.clone());
         Self { manifest, since: now, before_ms: watch.watched_ms, judge }
     }
 

@@ -13,7 +13,7 @@ use shared::{
     message::Quarantine, report::DeploymentEvent, telemetry::Counts,
 };
 
-use crate::outbox::Outbox;
+use crate::{outbox::Outbox, trend::Trend};
 
 /// Version of the ledger's schema.
 pub const LEDGER_FORMAT: u32 = 1;
@@ -152,6 +152,9 @@ pub struct Watch {
     pub watched_ms: u64,
     /// What it did in that time.
     pub counts: Counts,
+    /// What it did last.
+    #[serde(default)]
+    pub trend: Trend,
 }
 
 /// How a deployment ended.

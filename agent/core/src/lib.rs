@@ -98,6 +98,7 @@ mod port;
 mod serving;
 mod sprt;
 mod transfer;
+mod trend;
 
 pub use agent::{Agent, ModelStatus};
 pub use event::{Event, Level};
@@ -109,6 +110,7 @@ pub use ledger::{
 pub use outbox::{MAX_REPORTS, Outbox};
 pub use port::{Effect, Input, Refusal, Settings, Wakeup};
 pub use transfer::{MAX_ATTEMPTS, MAX_CREDIT, MIN_CREDIT};
+pub use trend::Trend;
 
 /// Models that one device runs at most; telemetry has room for as many versions.
 pub const MAX_MODELS: usize = 64;

@@ -23,7 +23,8 @@ pub(crate) fn log2_threshold(test: &ErrorTest) -> f64 {
 }
 
 /// True when the evidence condemns.
-pub(crate) fn condemns(test: &ErrorTest, total: u64, bad: u64) -> bool {
+#[cfg(test)]
+fn condemns(test: &ErrorTest, total: u64, bad: u64) -> bool {
     log2_ratio(test, total, bad) >= log2_threshold(test)
 }
 

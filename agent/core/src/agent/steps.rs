@@ -97,9 +97,9 @@ impl Agent {
             return;
         };
         let (watched_ms, counts) = (probation.watched_ms(now), probation.judge.counts());
-        let manifest = probation.manifest.clone();
+        let (manifest, trend) = (probation.manifest.clone(), probation.judge.trend());
         let starts = self.watch(name).starts;
-        self.ledger.set_phase(name, Phase::Probation(Watch { starts, watched_ms, counts }));
+        self.ledger.set_phase(name, Phase::Probation(Watch { starts, watched_ms, counts, trend }));
         self.model_mut(name).deployment = Deployment::Activating { manifest };
     }
 
