@@ -168,7 +168,7 @@ async fn a_model_of_another_digest_is_not_loaded() {
     request.model_digest = shared::Digest::of(b"another");
     let file = model_file(&rig::scale(2.0));
     rig.runner.send(Command::Load(Box::new(request)), vec![file.into()]).await.unwrap();
-    let Event::LoadFailed { detail, .. } = next(&mut rig.events).await else { panic!("it was loaded") };
+    let Event::Damaged { detail, .. } = next(&mut rig.events).await else { panic!("it was loaded") };
     assert!(detail.contains("digest"), "{detail}");
 }
 

@@ -1,13 +1,16 @@
 //! All models of a device together: the turn from input to effects, timers, and what people may see.
 
+mod attempts;
 mod desired;
 mod fetch;
 mod guard;
 mod outcome;
 mod recover;
+mod repair;
 mod restraint;
 mod serve;
 mod steps;
+mod stop;
 mod window;
 
 use std::{
@@ -23,7 +26,7 @@ use shared::{
 
 use self::desired::Verification;
 use crate::{
-    deployment::Deployment,
+    deployment::{Deployment, Transferring},
     event::Event,
     ledger::{Ledger, Outcome, Phase, Record},
     port::{Effect, Input, Refusal, Settings, Wakeup},
@@ -47,6 +50,7 @@ pub struct Agent {
     verification: Verification,
     link: Link,
     store: Store,
+    life: Life,
 
     // Outputs.
     effects: VecDeque<Effect>,
@@ -69,7 +73,18 @@ pub struct ModelStatus {
 struct Model {
     /// Manifest of the committed version; `None` when the store has lost it.
     committed: Option<Box<Manifest>>,
+    /// The committed model was damaged on the disk and is on its way once more.
+    repair: Option<Box<Transferring>>,
     deployment: Deployment,
+}
+
+impl Model {
+    fn transfers(&self) -> impl Iterator<Item = &Transferring> {
+        self.repair.as_deref().into_iter().chain(match &self.deployment {
+            Deployment::Transferring(transferring) => Some(&**transferring),
+            _ => None,
+        })
+    }
 }
 
 /// The session with the server.
@@ -84,6 +99,13 @@ enum Link {
 enum Store {
     Clean,
     Littered,
+}
+
+/// Whether anything is still to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Running,
+    Stopped,
 }
 
 /// The ledger, which cannot be changed without moving its revision.
@@ -141,6 +163,7 @@ impl Agent {
             verification: Verification::Idle,
             link: Link::Down,
             store: Store::Littered,
+            life: Life::Running,
             effects: VecDeque::new(),
             refusals: 0,
         };
@@ -169,6 +192,9 @@ impl Agent {
     }
 
     fn take(&mut self, input: Input) -> Result<(), Refusal> {
+        if self.life == Life::Stopped {
+            return Err(Refusal::Stopped);
+        }
         match input {
             Input::Connected => self.connected(),
             Input::Disconnected => self.disconnected(),
@@ -196,6 +222,7 @@ impl Agent {
             Input::RunnerExited { detail } => return self.runner_exited(&detail),
             Input::Loaded { release, load_ms } => return self.loaded(release, load_ms),
             Input::LoadFailed { release, detail } => return self.load_failed(&release, detail),
+            Input::ArtifactDamaged { release, detail } => return self.artifact_damaged(&release, &detail),
             Input::Switched { release } => return self.switched(&release),
             Input::Observed { release, counts } => return self.observed(&release, &counts),
             Input::MemoryExceeded { release, used_kib, budget_kib } => {
@@ -204,6 +231,7 @@ impl Agent {
             Input::OperatorRollback { model } => return self.operator_rollback(&model),
             Input::LocalTime { utc_offset_secs } => self.settings.utc_offset_secs = utc_offset_secs,
             Input::ReportAcknowledged { boot, sequence } => return self.acknowledged(boot, sequence),
+            Input::Stopped => self.stopped(),
             Input::Tick => {}
         }
         Ok(())
@@ -211,6 +239,9 @@ impl Agent {
 
     /// Brings everything that follows from the new state under way, in an order that frees before it takes.
     fn settle(&mut self) {
+        if self.life == Life::Stopped {
+            return;
+        }
         self.advance_verification();
         self.advance_transfers();
         self.advance_probations();
@@ -229,12 +260,22 @@ impl Agent {
     /// When to send [`Input::Tick`], and what for.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Timestamp, Wakeup)> {
+        if self.life == Life::Stopped {
+            return None;
+        }
         let verify = self.verification.timer().map(|(at, generation)| (at, Wakeup::Verify(generation)));
-        let serving = self.serving.timers().map(|(at, release)| match release {
-            Some(release) => (at, Wakeup::Load(release.model.clone())),
-            None => (at, Wakeup::Runner),
+        let serving =
+            self.serving.timers().filter(|(_, release)| !self.is_repaired(*release)).map(|(at, release)| {
+                match release {
+                    Some(release) => (at, Wakeup::Load(release.model.clone())),
+                    None => (at, Wakeup::Runner),
+                }
+            });
+        let models = self.models.iter().flat_map(|(name, model)| {
+            let repair = model.repair.as_ref().and_then(|repair| repair.transfer.timer());
+            let repair = repair.map(|at| (at, Wakeup::Transfer(name.clone())));
+            repair.into_iter().chain(model.deployment.timer(name))
         });
-        let models = self.models.iter().filter_map(|(name, model)| model.deployment.timer(name));
         verify.into_iter().chain(serving).chain(models).chain(self.window_timer()).min()
     }
 
@@ -271,7 +312,10 @@ impl Agent {
 
     fn model_status(&self, name: &ModelName, record: &Record) -> ModelStatus {
         let deployment = self.models.get(name).map(|model| &model.deployment);
-        let staged = record.candidate.iter().filter(|candidate| candidate.phase != Phase::Transferring);
+        let staged = record
+            .candidate
+            .iter()
+            .filter(|candidate| !matches!(candidate.phase, Phase::Transferring { .. }));
         let held: BTreeSet<Digest> = record
             .committed
             .iter()
@@ -320,11 +364,8 @@ impl Agent {
             record.committed.iter().chain(record.candidate.as_ref().map(|candidate| &candidate.installed))
         });
         let mut keep: BTreeSet<Digest> = installed.flat_map(|i| [i.manifest, i.model, i.golden]).collect();
-        let parts = self.models.values().filter_map(|model| match &model.deployment {
-            Deployment::Transferring(transferring) => Some(&transferring.parts),
-            _ => None,
-        });
-        keep.extend(parts.flatten().map(|artifact| artifact.packed.digest));
+        let transfers = self.models.values().flat_map(Model::transfers);
+        keep.extend(transfers.flat_map(|transfer| &transfer.parts).map(|artifact| artifact.packed.digest));
         self.effects.push_back(Effect::CollectGarbage { keep });
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Transferring {
     pub(crate) transfer: Transfer,
     pub(crate) fetched_bytes: u64,
     pub(crate) announcement: Announcement,
+    /// Attempts that failed and were followed by another.
+    pub(crate) retries: u32,
 }
 
 /// Whether the server was told that blocks travel.
@@ -62,21 +64,14 @@ pub(crate) struct Probation {
 }
 
 impl Deployment {
-    pub(crate) fn transferring(manifest: Box<Manifest>) -> Self {
+    pub(crate) fn transferring(manifest: Box<Manifest>, retries: u32) -> Self {
         let mut parts: VecDeque<Artifact> =
             manifest.artifacts().map(|(_, artifact)| artifact.clone()).collect();
         // A manifest may name the same bytes twice; they travel once.
         if parts.len() == 2 && parts[0].packed.digest == parts[1].packed.digest {
             parts.pop_back();
         }
-        let (transfer, announcement) = (Transfer::Planned, Announcement::Due);
-        Self::Transferring(Box::new(Transferring {
-            manifest,
-            parts,
-            transfer,
-            fetched_bytes: 0,
-            announcement,
-        }))
+        Self::Transferring(Box::new(Transferring::new(manifest, parts, Announcement::Due, retries)))
     }
 
     pub(crate) fn manifest(&self) -> Option<&Manifest> {
@@ -136,17 +131,34 @@ impl Deployment {
 }
 
 impl Transferring {
+    fn new(
+        manifest: Box<Manifest>,
+        parts: VecDeque<Artifact>,
+        announcement: Announcement,
+        retries: u32,
+    ) -> Self {
+        let transfer = Transfer::Planned;
+        Self { manifest, parts, transfer, fetched_bytes: 0, announcement, retries }
+    }
+
+    /// Brings the model of a committed version once more; what it costs is no business of a deployment.
+    pub(crate) fn repair(manifest: Box<Manifest>) -> Self {
+        let parts = VecDeque::from([manifest.model.clone()]);
+        Self::new(manifest, parts, Announcement::Made, 0)
+    }
+
     /// Asks for nothing for a while. Being offline is the stronger reason.
     pub(crate) fn stall(&mut self, stall: Stall) {
         self.transfer = match mem::replace(&mut self.transfer, Transfer::Planned) {
             Transfer::Fetching(fetching) => Transfer::Stalled(fetching, stall),
             Transfer::Stalled(fetching, Stall::Offline) => Transfer::Stalled(fetching, Stall::Offline),
             Transfer::Stalled(fetching, Stall::Busy { .. }) => Transfer::Stalled(fetching, stall),
-            other @ (Transfer::Planned | Transfer::Opening | Transfer::Complete) => other,
+            other
+            @ (Transfer::Planned | Transfer::Opening | Transfer::Complete | Transfer::Paused { .. }) => other,
         };
     }
 
-    fn detail(&self) -> String {
+    pub(crate) fn detail(&self) -> String {
         let progress =
             |here: &shared::block::BlockMap| format!("{} of {} blocks", here.count_here(), here.len());
         match &self.transfer {
@@ -158,6 +170,9 @@ impl Transferring {
                 format!("{}, the server is busy", progress(fetching.here()))
             }
             Transfer::Complete => "unpacking".into(),
+            Transfer::Paused { reason, .. } => {
+                format!("attempt {} failed and is repeated after a wait: {reason}", self.retries)
+            }
         }
     }
 }

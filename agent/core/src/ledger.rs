@@ -131,11 +131,18 @@ pub struct Candidate {
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Phase {
     /// Its artifacts are fetched, or wait to be.
-    Transferring,
+    Transferring {
+        /// Attempts that failed and were followed by another, counted before each wait.
+        #[serde(default)]
+        retries: u32,
+    },
     /// Its artifacts are here; it is tried.
     SelfTesting {
         /// Trials that were begun, counted before each.
         trials: u32,
+        /// As in `Transferring`, for a trial that finds the artifacts damaged.
+        #[serde(default)]
+        retries: u32,
     },
     /// It is loaded beside the committed version.
     Activating(Watch),

@@ -95,6 +95,7 @@ mod judge;
 mod ledger;
 mod outbox;
 mod port;
+mod retry;
 mod serving;
 mod sprt;
 mod transfer;

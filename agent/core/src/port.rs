@@ -156,6 +156,13 @@ pub enum Input {
         /// What the engine said.
         detail: String,
     },
+    /// A version could not be loaded because its model on the disk is gone, or no longer what was signed.
+    ArtifactDamaged {
+        /// Which.
+        release: ReleaseId,
+        /// What was found.
+        detail: String,
+    },
     /// Requests for the model now reach this version.
     Switched {
         /// Which.
@@ -197,6 +204,9 @@ pub enum Input {
         /// How far local time is ahead of UTC now.
         utc_offset_secs: i32,
     },
+    /// The agent ends in order: runner and trials have ended already, and every input of theirs was handed over. Nothing
+    /// follows but the ledger, which must be made durable once more.
+    Stopped,
     /// Time has passed; due at [`poll_timeout`](crate::Agent::poll_timeout), harmless at any other moment.
     Tick,
 }
@@ -210,7 +220,7 @@ pub enum Effect {
         /// Generation that the message claims.
         generation: Generation,
     },
-    /// Reserve space and open the partial file; answered by `StagingOpened`, `AlreadyHere` or `StagingFailed`.
+    /// Look at every byte of what is published, and else reserve space and open the partial file; answered by `StagingOpened`, `AlreadyHere` or `StagingFailed`.
     OpenStaging {
         /// What will come.
         artifact: Artifact,
@@ -330,6 +340,9 @@ pub enum Refusal {
         /// Which version.
         release: ReleaseId,
     },
+    /// The agent has ended.
+    #[error("the agent has stopped")]
+    Stopped,
     /// There is no such model, no candidate that answers, or no committed version behind it.
     #[error("{model} cannot go back: {why}")]
     NothingToGoBackTo {

@@ -11,6 +11,7 @@ use shared::{
     Timestamp,
     artifact::Packed,
     block::{BlockMap, Run},
+    report::FailReason,
 };
 
 /// Blocks of the first round, and never fewer: a quarter of a megabyte in flight keeps slow links busy.
@@ -44,6 +45,8 @@ pub(crate) enum Transfer {
     Stalled(Fetching, Stall),
     /// Every block is here; it is being unpacked.
     Complete,
+    /// It failed and is planned again after a wait, in which another transfer may go on.
+    Paused { until: Timestamp, reason: FailReason },
 }
 
 /// Why nothing is asked for.
@@ -79,8 +82,16 @@ impl Transfer {
     pub(crate) fn timer(&self) -> Option<Timestamp> {
         match self {
             Self::Fetching(fetching) => Some(fetching.deadline),
-            Self::Stalled(_, Stall::Busy { until }) => Some(*until),
+            Self::Stalled(_, Stall::Busy { until }) | Self::Paused { until, .. } => Some(*until),
             Self::Stalled(_, Stall::Offline) | Self::Planned | Self::Opening | Self::Complete => None,
+        }
+    }
+
+    /// True while it holds the one place that there is.
+    pub(crate) fn is_under_way(&self) -> bool {
+        match self {
+            Self::Opening | Self::Fetching(_) | Self::Stalled(..) | Self::Complete => true,
+            Self::Planned | Self::Paused { .. } => false,
         }
     }
 }

@@ -19,12 +19,55 @@ fn a_full_disk_fails_the_deployment_until_a_higher_generation_asks_again() {
     device.desire(&[("digits@2", false)]);
     device.pump_until(|effect| matches!(effect, Effect::OpenStaging { .. }));
     let reason = FailReason::DiskFull { needed_bytes: 2, free_bytes: 1 };
+    device.disk_fails = Some(reason.clone());
     device.give(Input::StagingFailed { packed, reason: reason.clone() });
+    assert_eq!(device.step(), "transferring", "room may come");
+    assert!(device.agent.status()[0].detail.contains("disk full"), "and it says what it waits for");
+    device.pass(Duration::from_secs(15));
     assert_eq!(device.last_event(), &Event::Failed(reason));
     device.connect();
     assert_eq!(device.step(), "idle");
+    device.disk_fails = None;
     device.deploy("digits@2");
     assert_eq!(device.step(), "probation");
+}
+
+#[test]
+fn a_disk_that_has_room_again_is_tried_again_without_a_word_of_the_server() {
+    let mut device = Device::running("digits@1");
+    device.disk_fails = Some(FailReason::DiskFull { needed_bytes: 2, free_bytes: 1 });
+    device.deploy("digits@2");
+    device.reboot();
+    device.pass(Duration::from_secs(1));
+    device.disk_fails = None;
+    device.pass(Duration::from_secs(15));
+    assert_eq!(device.step(), "probation");
+}
+
+#[test]
+fn attempts_are_counted_over_power_cuts() {
+    let mut device = Device::running("digits@1");
+    device.disk_fails = Some(FailReason::Storage { detail: "EIO".into() });
+    device.deploy("digits@2");
+    let mut reboots = 0;
+    while device.step() == "transferring" {
+        device.reboot();
+        reboots += 1;
+    }
+    assert!(reboots <= 4, "{reboots}");
+    assert!(matches!(device.last_event(), Event::Failed(FailReason::Storage { .. })));
+}
+
+#[test]
+fn a_transfer_that_waits_for_another_attempt_does_not_hold_up_the_next() {
+    let mut device = Device::running("digits@1");
+    let packed = manifest("digits@2").model.packed.digest;
+    device.desire(&[("digits@2", false), ("faces@1", false)]);
+    device.pump_until(|effect| matches!(effect, Effect::OpenStaging { .. }));
+    let reason = FailReason::Storage { detail: "EIO".into() };
+    device.give(Input::StagingFailed { packed, reason });
+    let steps: Vec<_> = device.agent.status().into_iter().map(|status| status.state.step).collect();
+    assert_eq!(steps, ["transferring", "probation"]);
 }
 
 #[test]
@@ -56,7 +99,9 @@ fn a_server_that_never_answers_ends_the_transfer() {
     device.desire(&[("digits@2", false)]);
     device.pump_until(|effect| matches!(effect, Effect::Request { .. }));
     device.lose_requests = true;
-    device.pass(Duration::from_secs(3_600));
+    device.pass(Duration::from_secs(600));
+    assert_eq!(device.step(), "transferring", "it is tried again");
+    device.pass(Duration::from_secs(6 * 600));
     assert!(matches!(device.last_event(), Event::Failed(FailReason::Network { .. })));
     assert_eq!(device.serves().as_deref(), Some("digits@1"));
 }

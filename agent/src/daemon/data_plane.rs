@@ -161,6 +161,9 @@ impl DataPlane {
     pub(super) async fn load(&mut self, release: ReleaseId, manifest: &Manifest) {
         let file = match self.artifacts.open(&manifest.model.digest) {
             Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return self.tell(Input::ArtifactDamaged { release, detail: "its file is gone".into() });
+            }
             Err(error) => return self.tell(Input::LoadFailed { release, detail: error.to_string() }),
         };
         let request = Box::new(LoadRequest::from_manifest(manifest));

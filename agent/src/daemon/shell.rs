@@ -3,6 +3,8 @@
 //! Nothing here decides. One task owns the core; everything slow (network, disk, trial, runner) happens
 //! elsewhere and comes back as an input.
 
+mod wind_down;
+
 use std::sync::Arc;
 
 use agent_core::{Agent, Effect, Event, Input, Level};
@@ -69,7 +71,7 @@ impl Shell {
                 () = cancel.cancelled() => break,
                 Some(input) = sources.inputs.recv() => self.take_inputs(input, &mut sources.inputs),
                 Some(news) = sources.news.recv() => self.take_news(news),
-                Some(figures) = sources.figures.recv() => self.take_figures(&figures),
+                Some(figures) = sources.figures.recv() => self.windows.add(&figures),
                 _ = window.tick() => {
                     self.close_window();
                     self.tell_local_time();
@@ -81,8 +83,7 @@ impl Shell {
             }
             self.finish_turn(&cancel).await;
         }
-        self.close_window();
-        self.data_plane.end().await;
+        self.wind_down(sources).await;
     }
 
     fn take_inputs(&mut self, first: Input, more: &mut mpsc::Receiver<Input>) {
@@ -114,11 +115,6 @@ impl Shell {
             }
             LinkNews::TelemetryStored { boot, sequence } => self.windows.acknowledge(&boot, sequence),
         }
-    }
-
-    fn take_figures(&mut self, figures: &shared::telemetry::VersionFigures) {
-        self.windows.add(figures);
-        self.handle(Input::Observed { release: figures.release.clone(), counts: figures.counts });
     }
 
     /// Summer time begins and ends, and devices travel.

@@ -52,7 +52,8 @@ impl Saved {
         }
     }
 
-    fn save_if_changed(&mut self, core: &Agent, floors: &Floors) -> Result<(), LedgerFileError> {
+    /// Makes them durable, if either has moved and the disk lets it.
+    pub(super) fn save_if_changed(&mut self, core: &Agent, floors: &Floors) -> Result<(), LedgerFileError> {
         if core.ledger_revision() == self.revision && *floors == self.state.floors {
             return Ok(());
         }

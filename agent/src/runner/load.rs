@@ -2,6 +2,7 @@
 
 use std::{fs::File, sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use muster_engine::{Engine as _, Session, TractEngine, inspect};
 use tokio::sync::oneshot;
 
@@ -24,7 +25,11 @@ pub(super) fn load(
     }
     let memory_before_kib = proc_self::memory_kib();
     let started = Instant::now();
-    match compile(request, file).and_then(|session| insert(models, request, session)) {
+    let model = match read_verified(file, &request.model_digest) {
+        Ok(model) => model,
+        Err(detail) => return (Event::Damaged { release, detail: format!("the model {detail}") }, None),
+    };
+    match compile(request, model).and_then(|session| insert(models, request, session)) {
         Ok(gone) => {
             let load_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             let memory_kib = proc_self::memory_kib().saturating_sub(memory_before_kib);
@@ -34,8 +39,7 @@ pub(super) fn load(
     }
 }
 
-fn compile(request: &LoadRequest, file: &File) -> Result<Box<dyn Session>, String> {
-    let model = read_verified(file, &request.model_digest).map_err(|detail| format!("the model {detail}"))?;
+fn compile(request: &LoadRequest, model: Bytes) -> Result<Box<dyn Session>, String> {
     inspect(&model).map_err(|error| error.to_string())?;
     let session =
         TractEngine.load(model, &request.inputs, &request.outputs).map_err(|error| error.to_string())?;

@@ -87,6 +87,13 @@ pub enum Event {
         /// Why.
         detail: String,
     },
+    /// A version was not loaded, because its bytes are not what was signed.
+    Damaged {
+        /// Which version.
+        release: ReleaseId,
+        /// What was found.
+        detail: String,
+    },
     /// A version answers from now on.
     Switched {
         /// Which version.

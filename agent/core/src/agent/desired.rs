@@ -228,9 +228,9 @@ impl Agent {
             return self.end(generation, assignment.release.clone(), DeploymentEvent::Rejected(reason));
         }
         self.ledger.change().forget(&model);
-        let candidate = Candidate { installed, generation, phase: Phase::Transferring };
+        let candidate = Candidate { installed, generation, phase: Phase::Transferring { retries: 0 } };
         self.ledger.record(name).candidate = Some(candidate);
-        self.model_mut(name).deployment = Deployment::transferring(manifest);
+        self.model_mut(name).deployment = Deployment::transferring(manifest, 0);
     }
 
     /// The desired state names a release that must not be installed; what runs goes on running.

@@ -45,6 +45,7 @@ impl Agent {
         let model = self.model_mut(name);
         let Deployment::Probation(probation) = mem::take(&mut model.deployment) else { return };
         model.committed = Some(probation.manifest);
+        model.repair = None;
         let record = self.ledger.record(name);
         let Some(candidate) = record.candidate.take() else { return };
         record.committed = Some(candidate.installed.clone());

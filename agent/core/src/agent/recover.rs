@@ -45,12 +45,14 @@ impl Agent {
 
     fn resume(&mut self, name: &ModelName, candidate: &Candidate, manifest: Box<Manifest>) {
         match &candidate.phase {
-            Phase::Transferring => self.model_mut(name).deployment = Deployment::transferring(manifest),
-            Phase::SelfTesting { trials } if *trials >= manifest.probation.max_starts => {
+            Phase::Transferring { retries } => {
+                self.model_mut(name).deployment = Deployment::transferring(manifest, *retries);
+            }
+            Phase::SelfTesting { trials, .. } if *trials >= manifest.probation.max_starts => {
                 let detail = format!("{trials} trials were begun and none came to an end");
                 self.reject(name, RejectReason::TrialCrashed { detail });
             }
-            Phase::SelfTesting { trials } => self.begin_trial(name, manifest, *trials),
+            Phase::SelfTesting { trials, .. } => self.begin_trial(name, manifest, *trials),
             Phase::Activating(watch) if watch.starts == 0 => {
                 self.model_mut(name).deployment = Deployment::Waiting { manifest };
             }

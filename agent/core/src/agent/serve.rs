@@ -96,7 +96,8 @@ impl Agent {
     }
 
     fn load_committed(&mut self) {
-        for manifest in self.models.values().filter_map(committed) {
+        let whole = self.models.values().filter(|model| model.repair.is_none());
+        for manifest in whole.filter_map(committed) {
             let release = manifest.release.clone();
             let failures = match self.serving.slots.get(&release) {
                 None => 0,
@@ -156,7 +157,7 @@ impl Agent {
     }
 
     /// How often a version that is being loaded failed before.
-    fn loading(&self, release: &ReleaseId) -> Result<u32, Refusal> {
+    pub(super) fn loading(&self, release: &ReleaseId) -> Result<u32, Refusal> {
         match self.serving.slots.get(release) {
             Some(Slot::Loading { failures }) => Ok(*failures),
             Some(Slot::Loaded | Slot::Failed { .. }) | None => {

@@ -18,7 +18,8 @@ use crate::{
 impl Agent {
     /// Begins a trial; `earlier` were begun and did not end, because the device or the agent did.
     pub(super) fn begin_trial(&mut self, name: &ModelName, manifest: Box<Manifest>, earlier: u32) {
-        self.ledger.set_phase(name, Phase::SelfTesting { trials: earlier.saturating_add(1) });
+        let (trials, retries) = (earlier.saturating_add(1), self.retries(name));
+        self.ledger.set_phase(name, Phase::SelfTesting { trials, retries });
         let release = manifest.release.clone();
         self.model_mut(name).deployment = Deployment::SelfTesting { manifest: manifest.clone() };
         self.effects.push_back(Effect::RunTrial { release, manifest });
@@ -33,8 +34,8 @@ impl Agent {
     }
 
     pub(super) fn trial_failed(&mut self, release: &ReleaseId, reason: RejectReason) -> Result<(), Refusal> {
-        self.tested(release, "the end of a trial")?;
-        self.reject(&release.model, reason);
+        let manifest = self.tested(release, "the end of a trial")?;
+        self.trial_found(&release.model, manifest, reason);
         Ok(())
     }
 
@@ -144,7 +145,7 @@ impl Agent {
     fn watch(&self, name: &ModelName) -> Watch {
         match self.candidate(name).map(|candidate| &candidate.phase) {
             Some(Phase::Activating(watch) | Phase::Probation(watch)) => watch.clone(),
-            Some(Phase::Transferring | Phase::SelfTesting { .. }) | None => Watch::default(),
+            Some(Phase::Transferring { .. } | Phase::SelfTesting { .. }) | None => Watch::default(),
         }
     }
 

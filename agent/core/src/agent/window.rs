@@ -48,7 +48,11 @@ impl Agent {
         record: &Record,
         deployment: Option<&Deployment>,
     ) -> String {
+        let repair = self.models.get(name).and_then(|model| model.repair.as_ref());
         match deployment {
+            None | Some(Deployment::Idle) if let Some(repair) = repair => {
+                format!("the committed version is damaged on the disk and fetched again: {}", repair.detail())
+            }
             Some(Deployment::Waiting { .. }) => self.window_detail(),
             None | Some(Deployment::Idle) => self.restraint_detail(name, record),
             Some(deployment) => deployment.detail(),

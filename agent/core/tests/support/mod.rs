@@ -15,7 +15,7 @@ use shared::{
     block::BlockMap,
     manifest::Manifest,
     message::{Assignment, DirectorDocument},
-    report::{DeploymentEvent, RejectReason, Report, TrialFigures},
+    report::{DeploymentEvent, FailReason, RejectReason, Report, TrialFigures},
     telemetry::Counts,
 };
 
@@ -45,6 +45,8 @@ pub struct Device {
     revision: u64,
     pub manifests: BTreeMap<Digest, Manifest>,
     pub published: BTreeSet<Digest>,
+    /// Published artifacts whose bytes the disk has changed.
+    pub damaged: BTreeSet<Digest>,
     pub blocks: BTreeMap<Digest, BTreeSet<u32>>,
     /// Trials that go on; there is room for one.
     pub trials: BTreeSet<ReleaseId>,
@@ -63,6 +65,8 @@ pub struct Device {
     inputs: VecDeque<Input>,
     boots: u32,
     connected: bool,
+    /// The disk refuses to stage anything.
+    pub disk_fails: Option<FailReason>,
     /// The network swallows requests for blocks.
     pub lose_requests: bool,
     /// Power fails after this many effects.
@@ -81,6 +85,7 @@ impl Device {
             revision: u64::MAX,
             manifests: BTreeMap::new(),
             published: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             blocks: BTreeMap::new(),
             trials: BTreeSet::new(),
             loaded: BTreeSet::new(),
@@ -94,6 +99,7 @@ impl Device {
             inputs: VecDeque::new(),
             boots: 0,
             connected: false,
+            disk_fails: None,
             lose_requests: false,
             power_for: None,
         };
@@ -189,6 +195,12 @@ impl Device {
             let Some(input) = self.inputs.pop_front() else { return };
             let _ = self.agent.handle(input, self.now);
         }
+    }
+
+    /// The agent is stopped in order and started again.
+    pub fn restart_in_order(&mut self) {
+        self.give(Input::Stopped);
+        self.reboot();
     }
 
     /// Power is lost and comes back; the first effects wait.
@@ -309,13 +321,13 @@ impl Device {
                 self.published.insert(artifact.digest);
                 self.inputs.push_back(Input::Unpacked { packed: artifact.packed.digest });
             }
-            Effect::RunTrial { release, .. } => self.try_out(release),
+            Effect::RunTrial { release, manifest } => self.try_out(release, &manifest),
             Effect::CancelTrial { release } => {
                 assert!(self.trials.remove(&release), "no trial of {release} goes on");
             }
             Effect::EnsureRunner => self.inputs.push_back(Input::RunnerReady),
             Effect::StopRunner => self.loaded.clear(),
-            Effect::Load { release, .. } => self.load(release),
+            Effect::Load { release, manifest } => self.load(release, &manifest),
             Effect::Switch { release } => {
                 assert!(self.loaded.contains(&release), "{release} is not loaded");
                 self.serving.insert(release.model.clone(), release.clone());
@@ -356,16 +368,26 @@ impl Device {
 
     fn open(&mut self, artifact: &Artifact) {
         let packed = artifact.packed.digest;
+        if self.damaged.remove(&artifact.digest) {
+            self.published.remove(&artifact.digest);
+        }
         if self.published.contains(&artifact.digest) {
             return self.inputs.push_back(Input::AlreadyHere { packed });
+        }
+        if let Some(reason) = self.disk_fails.clone() {
+            return self.inputs.push_back(Input::StagingFailed { packed, reason });
         }
         let mut here = BlockMap::empty(artifact.packed.block_count());
         self.blocks.entry(packed).or_default().iter().for_each(|&index| here.insert(index));
         self.inputs.push_back(Input::StagingOpened { packed, here });
     }
 
-    fn try_out(&mut self, release: ReleaseId) {
+    fn try_out(&mut self, release: ReleaseId, manifest: &Manifest) {
         assert!(self.trials.is_empty(), "{:?} holds the only place for a trial", self.trials);
+        if self.damaged.contains(&manifest.model.digest) {
+            let reason = RejectReason::BadArtifact { detail: "the model has the digest 0".into() };
+            return self.inputs.push_back(Input::TrialFailed { release, reason });
+        }
         let input = match self.nature(&release) {
             Nature::TrialHangs => {
                 self.trials.insert(release);
@@ -380,7 +402,12 @@ impl Device {
         self.inputs.push_back(input);
     }
 
-    fn load(&mut self, release: ReleaseId) {
+    fn load(&mut self, release: ReleaseId, manifest: &Manifest) {
+        let digest = manifest.model.digest;
+        if self.damaged.contains(&digest) || !self.published.contains(&digest) {
+            let detail = "the model has the digest 0".into();
+            return self.inputs.push_back(Input::ArtifactDamaged { release, detail });
+        }
         match self.nature(&release) {
             Nature::FailsToLoad => {
                 self.inputs.push_back(Input::LoadFailed { release, detail: "no memory".into() });

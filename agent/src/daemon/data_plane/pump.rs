@@ -69,7 +69,9 @@ impl Pump {
                 self.handover.perform().await;
             }
             if let Event::Observed(figures) = event {
-                let _ = self.figures.send(*figures).await;
+                if !self.observed(*figures).await {
+                    return;
+                }
             } else if let Some(input) = self.input_of(event)
                 && self.inputs.send(input).await.is_err()
             {
@@ -78,13 +80,22 @@ impl Pump {
         }
     }
 
+    /// The core hears of figures in the stream of all other events, so what the last inferences showed is judged before
+    /// the end of the runner that made them. The windows of telemetry need no order. False when nobody listens.
+    async fn observed(&self, figures: VersionFigures) -> bool {
+        let (release, counts) = (figures.release.clone(), figures.counts);
+        let heard = self.inputs.send(Input::Observed { release, counts }).await.is_ok();
+        let _ = self.figures.send(figures).await;
+        heard
+    }
+
     /// True when this event settles the last model that callers wait for.
     fn all_answer(&self, event: &Event) -> bool {
         match event {
             Event::Switched { release } => self.awaited.answers(release),
-            Event::LoadFailed { release, .. } | Event::SwitchFailed { release, .. } => {
-                self.awaited.failed(release)
-            }
+            Event::LoadFailed { release, .. }
+            | Event::Damaged { release, .. }
+            | Event::SwitchFailed { release, .. } => self.awaited.failed(release),
             _ => false,
         }
     }
@@ -98,6 +109,9 @@ impl Pump {
             }
             Event::LoadFailed { release, detail } => {
                 self.loads.answered(&release).then_some(Input::LoadFailed { release, detail })
+            }
+            Event::Damaged { release, detail } => {
+                self.loads.answered(&release).then_some(Input::ArtifactDamaged { release, detail })
             }
             Event::SwitchFailed { release, detail } => Some(Input::LoadFailed { release, detail }),
             Event::Switched { release } => Some(Input::Switched { release }),

@@ -1,0 +1,63 @@
+//! The last turn of a daemon that is stopped in order.
+//!
+//! First the processes end, then what they said is judged, then the core is told: a candidate that was alive until then
+//! has taken nothing down, and its start does not count. The ledger is made durable before the last words leave.
+
+use agent_core::{Effect, Input};
+use shared::telemetry::VersionFigures;
+use tokio::pin;
+
+use super::{Shell, Sources, note};
+
+impl Shell {
+    pub(super) async fn wind_down(mut self, mut sources: Sources) {
+        let (inputs, figures) = self.end_processes(&mut sources).await;
+        inputs.into_iter().for_each(|input| self.handle(input));
+        figures.iter().for_each(|figures| self.windows.add(figures));
+        self.close_window();
+        self.handle(Input::Stopped);
+        if self.saved_once_more() {
+            while let Some(effect) = self.core.poll_effect() {
+                self.say(effect);
+            }
+        }
+    }
+
+    /// A disk that fails now is not waited for. Nothing is said then: it could not be remembered.
+    fn saved_once_more(&mut self) -> bool {
+        let floors = self.floors.borrow_and_update().clone();
+        let saved = self.saved.save_if_changed(&self.core, &floors);
+        if let Err(error) = saved {
+            let why = format!("{:#}", anyhow::Error::new(error));
+            tracing::warn!(why, "the ledger cannot be written at the end; this stop counts like a power cut");
+            return false;
+        }
+        true
+    }
+
+    /// Waits for the processes, and takes what they say meanwhile: they must not wait for somebody who waits for them.
+    async fn end_processes(&mut self, sources: &mut Sources) -> (Vec<Input>, Vec<VersionFigures>) {
+        let (mut inputs, mut figures) = (Vec::new(), Vec::new());
+        let end = self.data_plane.end();
+        pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => break,
+                Some(input) = sources.inputs.recv() => inputs.push(input),
+                Some(some) = sources.figures.recv() => figures.push(some),
+            }
+        }
+        inputs.extend(std::iter::from_fn(|| sources.inputs.try_recv().ok()));
+        figures.extend(std::iter::from_fn(|| sources.figures.try_recv().ok()));
+        (inputs, figures)
+    }
+
+    /// Nothing is begun any more.
+    fn say(&self, effect: Effect) {
+        match effect {
+            Effect::Send { report } => self.send(&report),
+            Effect::Note(event) => note(&self.device, &event),
+            _ => {}
+        }
+    }
+}
