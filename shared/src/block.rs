@@ -3,6 +3,7 @@
 //! A frame is binary: one byte of kind, eight bytes that name the artifact (the first of its packed digest),
 //! a little-endian `u32`, then bytes. Nothing in it is trusted: the block's digest decides.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bitvec::prelude::{BitVec, Lsb0};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -103,9 +104,33 @@ impl<'a> Frame<'a> {
 }
 
 /// Which blocks of an artifact are here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "WrittenMap", into = "WrittenMap")]
 pub struct BlockMap {
     here: BitVec<u8, Lsb0>,
+}
+
+/// A map in JSON: the number of blocks, and the bytes of [`BlockMap::as_bytes`] as base64.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenMap {
+    blocks: u32,
+    here: String,
+}
+
+impl From<BlockMap> for WrittenMap {
+    fn from(map: BlockMap) -> Self {
+        Self { blocks: map.len(), here: BASE64.encode(map.as_bytes()) }
+    }
+}
+
+impl TryFrom<WrittenMap> for BlockMap {
+    type Error = String;
+    fn try_from(written: WrittenMap) -> Result<Self, String> {
+        let bytes = BASE64.decode(written.here).map_err(|error| error.to_string())?;
+        Self::from_bytes(&bytes, written.blocks)
+            .ok_or_else(|| format!("not a map of {} blocks", written.blocks))
+    }
 }
 
 impl BlockMap {
@@ -229,6 +254,8 @@ mod tests {
         fn a_map_survives_its_disk_form(count in 0_u32..100, indices in prop::collection::vec(0_u32..100, 0..50)) {
             let mut map = BlockMap::empty(count);
             indices.iter().for_each(|&i| map.insert(i));
+            let json = serde_json::to_string(&map).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<BlockMap>(&json).unwrap(), &map);
             prop_assert_eq!(BlockMap::from_bytes(&map.as_bytes(), count).unwrap(), map);
         }
     }

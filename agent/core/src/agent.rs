@@ -30,6 +30,7 @@ use crate::{
     event::Event,
     ledger::{Ledger, Outcome, Phase, Record},
     port::{Effect, Input, Refusal, Settings, Wakeup},
+    record::RecordedDesired,
     serving::Serving,
 };
 
@@ -177,9 +178,26 @@ impl Agent {
     /// # Errors
     /// When the input does not fit the state; it is counted and changes nothing.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Result<(), Refusal> {
+        self.turn(now, |agent| agent.take(input))
+    }
+
+    /// Takes what a recording says was verified. Only a replay does that, and it performs no effects.
+    pub(crate) fn replay_desired(&mut self, desired: RecordedDesired, now: Timestamp) -> Result<(), Refusal> {
+        let RecordedDesired { director, manifests, refused } = desired;
+        self.turn(now, |agent| {
+            agent.still_running()?;
+            agent.desired_verified(&director, manifests, refused)
+        })
+    }
+
+    fn turn(
+        &mut self,
+        now: Timestamp,
+        take: impl FnOnce(&mut Self) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         // A clock that goes back stands still here.
         self.now = self.now.max(now);
-        match self.take(input) {
+        match take(self) {
             Ok(()) => {
                 self.settle();
                 Ok(())
@@ -192,15 +210,15 @@ impl Agent {
     }
 
     fn take(&mut self, input: Input) -> Result<(), Refusal> {
-        if self.life == Life::Stopped {
-            return Err(Refusal::Stopped);
-        }
+        self.still_running()?;
         match input {
             Input::Connected => self.connected(),
             Input::Disconnected => self.disconnected(),
             Input::DesiredArrived { generation } => return self.desired_arrived(generation),
             Input::DesiredVerified { director, manifests, refused } => {
-                return self.desired_verified(&director, manifests, refused);
+                let manifests =
+                    manifests.into_iter().map(|(a, digest, manifest)| (a, digest, manifest.into_inner()));
+                return self.desired_verified(&director, manifests.collect(), refused);
             }
             Input::DesiredRefused { generation, detail, retry } => {
                 self.desired_refused(generation, &detail, retry);
@@ -235,6 +253,13 @@ impl Agent {
             Input::Tick => {}
         }
         Ok(())
+    }
+
+    fn still_running(&self) -> Result<(), Refusal> {
+        match self.life {
+            Life::Running => Ok(()),
+            Life::Stopped => Err(Refusal::Stopped),
+        }
     }
 
     /// Brings everything that follows from the new state under way, in an order that frees before it takes.

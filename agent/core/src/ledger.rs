@@ -198,6 +198,15 @@ impl Ledger {
         })
     }
 
+    /// The digest of its JSON form: two ledgers with the same digest are the same, byte for byte.
+    ///
+    /// # Panics
+    /// Never: a ledger holds text, numbers and maps with text as keys.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).expect("a ledger has a JSON form"))
+    }
+
     pub(crate) fn remembers(&self, model: &Digest) -> bool {
         self.remembered_bad.contains(model)
     }

@@ -95,6 +95,7 @@ mod judge;
 mod ledger;
 mod outbox;
 mod port;
+mod record;
 mod retry;
 mod serving;
 mod sprt;
@@ -110,6 +111,9 @@ pub use ledger::{
 };
 pub use outbox::{MAX_REPORTS, Outbox};
 pub use port::{Effect, Input, Refusal, Settings, Wakeup};
+pub use record::{
+    End, Ending, Entry, Played, RECORDING_FORMAT, RecordedDesired, RecordedInput, Replay, Start, Turn,
+};
 pub use transfer::{MAX_ATTEMPTS, MAX_CREDIT, MIN_CREDIT};
 pub use trend::Trend;
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use shared::{
     BootId, Digest, Generation, ModelName, ReleaseId,
     artifact::Artifact,
@@ -18,7 +19,8 @@ use thiserror::Error;
 use crate::event::Event;
 
 /// What the shell may set.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Spreads the retries of many devices; any number that differs between devices will do.
     pub jitter_seed: u64,
@@ -28,8 +30,10 @@ pub struct Settings {
     pub utc_offset_secs: i32,
 }
 
-/// Something happened.
-#[derive(Debug, Clone)]
+/// Something happened. It can be written down whole; what is read is never a verified desired state, which only
+/// verification makes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Input {
     /// The session with the server stands.
     Connected,
@@ -42,6 +46,7 @@ pub enum Input {
         generation: Generation,
     },
     /// The desired state and what it names were checked. Every manifest is durable in the store already.
+    #[serde(skip_deserializing)]
     DesiredVerified {
         /// The director's word.
         director: Verified<DirectorDocument>,

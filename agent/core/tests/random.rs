@@ -1,20 +1,27 @@
-//! Any input in any order: no panic, no spin, and the committed version changes only by a commit.
+//! Any input in any order, lost, twice and late, by a clock that jumps: no panic, no spin, the committed version changes
+//! only by a commit, and a recording of it all rebuilds every ledger and every effect. A failure prints the story that
+//! leads to it and the seed that found it.
 #![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
 mod support;
 
 use std::time::Duration;
 
-use agent_core::{Agent, Effect, Input, Ledger};
+use agent_core::{
+    Agent, Effect, Entry, Input, Ledger, Played, RECORDING_FORMAT, RecordedInput, Refusal, Replay, Settings,
+    Start, Turn,
+};
 use proptest::prelude::*;
 use shared::{
-    BootId, Generation, ReleaseId, Timestamp,
+    BootId, Digest, Generation, ReleaseId, Timestamp,
     block::BlockMap,
+    maintenance::MaintenanceWindows,
     manifest::Manifest,
+    message::{Assignment, Quarantine},
     report::{FailReason, RejectReason, TrialFigures},
     telemetry::Counts,
 };
-use support::{agent, artifact, assignment, digest_of, director, manifest, verified};
+use support::{agent, artifact, assignment, device_id, digest_of, director, manifest, verified};
 
 const MODELS: [&str; 2] = ["digits", "faces"];
 
@@ -31,12 +38,13 @@ fn packed() -> impl Strategy<Value = shared::artifact::Artifact> {
 }
 
 fn desired() -> impl Strategy<Value = Input> {
-    let one = (release(), any::<bool>(), any::<bool>());
-    (0_u64..8, prop::collection::vec(one, 0..3)).prop_map(|(generation, wanted)| {
+    let one = (release(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.1));
+    let orders = (prop::option::weighted(0.2, 0_usize..2), prop::bool::weighted(0.05));
+    (0_u64..8, prop::collection::vec(one, 0..3), orders).prop_map(|(generation, wanted, orders)| {
         let (mut manifests, mut refused, mut all) = (vec![], vec![], vec![]);
-        for (release, retry, good) in wanted {
+        for (release, retry, good, pinned) in wanted {
             let manifest = manifest(&release.to_string());
-            let named = assignment(&manifest, retry);
+            let named = Assignment { pinned, ..assignment(&manifest, retry) };
             all.push(named.clone());
             if good {
                 manifests.push((named, digest_of(&manifest), verified(manifest)));
@@ -44,9 +52,17 @@ fn desired() -> impl Strategy<Value = Input> {
                 refused.push((named, RejectReason::Untrusted { detail: "x".into() }));
             }
         }
-        let director = verified(director(Generation(generation), all));
+        let mut director = director(Generation(generation), all);
+        director.maintenance = orders.0.map(window);
+        director.quarantine = orders.1.then(|| Quarantine { reason: "x".into() });
+        let director = verified(director);
         Input::DesiredVerified { director, manifests, refused }
     })
+}
+
+fn window(which: usize) -> MaintenanceWindows {
+    let window = ["Daily 00:00-00:30", "Thu 00:20-00:40"][which].parse().unwrap();
+    MaintenanceWindows::new(vec![window]).unwrap()
 }
 
 fn staging() -> impl Strategy<Value = Input> {
@@ -87,7 +103,8 @@ fn running() -> impl Strategy<Value = Input> {
 }
 
 fn plumbing() -> impl Strategy<Value = Input> {
-    (0_u8..6, 0_u64..8).prop_map(|(kind, n)| match kind {
+    (0_u8..7, 0_u64..8).prop_map(|(kind, n)| match kind {
+        6 => Input::LocalTime { utc_offset_secs: 600 * n as i32 },
         0 => Input::Connected,
         1 => Input::Disconnected,
         2 => Input::DesiredArrived { generation: Generation(n) },
@@ -97,22 +114,34 @@ fn plumbing() -> impl Strategy<Value = Input> {
     })
 }
 
-/// What happens next: a wild input, a fitting answer to what was asked first, good inferences, or a power cut.
+/// What happens next.
 #[derive(Debug, Clone)]
 enum Happening {
     Wild(Box<Input>),
-    Answer { well: bool },
+    /// A fitting answer to what was asked first, or last; it may come once more later.
+    Answer {
+        well: bool,
+        late: bool,
+        twice: bool,
+    },
+    /// What was asked first is never answered.
+    Loss,
     Traffic,
     PowerCut,
+    /// The agent is stopped and started again.
+    Restart,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
     let wild = prop_oneof![2 => desired(), 4 => staging(), 4 => running(), 3 => plumbing()];
     prop_oneof![
         2 => wild.prop_map(|input| Happening::Wild(Box::new(input))),
-        14 => prop::bool::weighted(0.95).prop_map(|well| Happening::Answer { well }),
+        14 => (prop::bool::weighted(0.95), prop::bool::weighted(0.1), prop::bool::weighted(0.1))
+            .prop_map(|(well, late, twice)| Happening::Answer { well, late, twice }),
+        1 => Just(Happening::Loss),
         2 => Just(Happening::Traffic),
         1 => Just(Happening::PowerCut),
+        1 => Just(Happening::Restart),
     ]
 }
 
@@ -121,45 +150,106 @@ struct World {
     now: Timestamp,
     pending: Vec<Effect>,
     boots: u32,
+    /// What was written of this boot, and what it did.
+    recording: Vec<String>,
+    happened: Vec<(Played, Digest)>,
 }
 
 impl World {
-    fn turn(&mut self, happening: Happening, wait: Duration) {
-        self.now = self.now + wait;
+    fn new() -> Self {
+        let now = Timestamp(1_000_000);
+        let agent = agent(Ledger::default(), vec![], 0, now);
+        let (pending, recording, happened) = (vec![], vec![], vec![]);
+        let mut world = Self { agent, now, pending, boots: 0, recording, happened };
+        world.boot(Ledger::default());
+        world
+    }
+
+    fn turn(&mut self, happening: Happening, wait_secs: i64) {
+        let now_ms = self.now.as_millis().saturating_add_signed(wait_secs * 1_000);
+        self.now = Timestamp(now_ms.max(1_000_000));
         match happening {
             Happening::Wild(input) => self.take(*input),
-            Happening::Answer { well } => {
-                if let Some(input) =
-                    (!self.pending.is_empty()).then(|| self.pending.remove(0)).and_then(|e| answer(e, well))
-                {
-                    self.take(input);
-                } else if let Some((at, _)) = self.agent.poll_timeout() {
-                    self.now = self.now.max(at);
-                    self.take(Input::Tick);
-                    let next = self.agent.poll_timeout();
-                    assert!(
-                        next.as_ref().is_none_or(|(next, _)| *next > self.now),
-                        "the agent spins: {next:?}"
-                    );
-                }
-            }
+            Happening::Answer { well, late, twice } => match self.next_answer(well, late, twice) {
+                Some(input) => self.take(input),
+                None => self.wake(),
+            },
+            Happening::Loss if self.pending.is_empty() => {}
+            Happening::Loss => drop(self.pending.remove(0)),
             Happening::Traffic => self.traffic(),
             Happening::PowerCut => self.power_cut(),
+            Happening::Restart => {
+                self.take(Input::Stopped);
+                self.power_cut();
+            }
         }
+    }
+
+    fn next_answer(&mut self, well: bool, late: bool, twice: bool) -> Option<Input> {
+        let index = if late { self.pending.len().checked_sub(1)? } else { 0 };
+        let effect = self.pending.get(index)?.clone();
+        if !twice {
+            self.pending.remove(index);
+        }
+        answer(effect, well)
+    }
+
+    fn wake(&mut self) {
+        let Some((at, _)) = self.agent.poll_timeout() else { return };
+        self.now = self.now.max(at);
+        self.take(Input::Tick);
+        let next = self.agent.poll_timeout();
+        assert!(next.as_ref().is_none_or(|(next, _)| *next > self.now), "the agent spins: {next:?}");
     }
 
     fn take(&mut self, input: Input) {
         let may_forget = matches!(input, Input::DesiredVerified { .. });
+        let recorded = RecordedInput::from(&input);
         let (before, revision) = (self.agent.ledger().clone(), self.agent.ledger_revision());
         let outcome = self.agent.handle(input, self.now);
         if outcome.is_err() || self.agent.ledger_revision() == revision {
             assert_eq!(self.agent.ledger(), &before, "a silent change");
         }
         self.check_committed(&before, may_forget);
-        while let Some(effect) = self.agent.poll_effect() {
-            self.pending.push(effect);
+        let changed = self.agent.ledger_revision() != revision;
+        let ledger = changed.then(|| self.agent.ledger().digest());
+        self.write(&Entry::Turn(Box::new(Turn { at: self.now, input: recorded, ledger })));
+        self.collect(outcome.err());
+    }
+
+    fn collect(&mut self, refusal: Option<Refusal>) {
+        let effects: Vec<Effect> = std::iter::from_fn(|| self.agent.poll_effect()).collect();
+        self.pending.extend(effects.iter().filter(|effect| !matches!(effect, Effect::Note(_))).cloned());
+        self.happened.push((Played { refusal, effects }, self.agent.ledger().digest()));
+    }
+
+    fn write(&mut self, entry: &Entry) {
+        self.recording.push(serde_json::to_string(entry).unwrap());
+    }
+
+    /// What was written of this boot rebuilds every ledger and every effect of it.
+    fn check_recording(&mut self) {
+        let mut happened = std::mem::take(&mut self.happened).into_iter();
+        let mut replay: Option<Replay> = None;
+        for line in std::mem::take(&mut self.recording) {
+            let (played, noted) = match (serde_json::from_str(&line).unwrap(), &mut replay) {
+                (Entry::Start(start), _) => {
+                    let (begun, played) = Replay::begin(*start);
+                    replay = Some(begun);
+                    (played, None)
+                }
+                (Entry::Turn(turn), Some(replay)) => (replay.turn(turn.at, turn.input), turn.ledger),
+                (other, _) => panic!("{other:?}"),
+            };
+            let ledger = replay.as_ref().unwrap().agent().ledger().digest();
+            assert!(noted.is_none_or(|noted| noted == ledger), "after {line}");
+            assert_eq!(Some((played, ledger)), happened.next(), "after {line}");
         }
-        self.pending.retain(|effect| !matches!(effect, Effect::Note(_)));
+        let rebuilt = replay.unwrap();
+        assert_eq!(rebuilt.agent().ledger(), self.agent.ledger());
+        assert_eq!(rebuilt.agent().status(), self.agent.status());
+        assert_eq!(rebuilt.agent().poll_timeout(), self.agent.poll_timeout());
+        assert_eq!(rebuilt.agent().refusals(), self.agent.refusals());
     }
 
     /// A committed version is replaced by its candidate only, out of probation, or forgotten with its model.
@@ -186,18 +276,34 @@ impl World {
     }
 
     fn power_cut(&mut self) {
+        self.check_recording();
         let json = serde_json::to_vec(self.agent.ledger()).unwrap();
         let ledger: Ledger = serde_json::from_slice(&json).unwrap();
         assert_eq!(&ledger, self.agent.ledger());
+        self.boots += 1;
+        self.pending.clear();
+        self.boot(ledger);
+        self.take(Input::Tick);
+    }
+
+    fn boot(&mut self, ledger: Ledger) {
         let known: Vec<Manifest> = MODELS
             .iter()
             .flat_map(|model| (1..4).map(move |version| manifest(&format!("{model}@{version}"))))
             .collect();
-        let held = known.into_iter().map(|manifest| (digest_of(&manifest), manifest)).collect();
-        self.boots += 1;
-        self.pending.clear();
-        self.agent = agent(ledger, held, self.boots, self.now);
-        self.take(Input::Tick);
+        let manifests: Vec<_> = known.into_iter().map(|manifest| (digest_of(&manifest), manifest)).collect();
+        let start = Start {
+            format: RECORDING_FORMAT,
+            device: device_id(),
+            boot: BootId::new(format!("boot{}", self.boots)).unwrap(),
+            at: self.now,
+            settings: Settings { jitter_seed: 7, ..Settings::default() },
+            ledger: ledger.clone(),
+            manifests: manifests.clone(),
+        };
+        self.write(&Entry::Start(Box::new(start)));
+        self.agent = agent(ledger, manifests, self.boots, self.now);
+        self.collect(None);
     }
 }
 
@@ -237,13 +343,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_the_committed_version_changes_only_by_a_commit(
-        story in prop::collection::vec((happening(), 0_u64..400), 1..200)
+    fn whatever_happens_the_committed_version_changes_only_by_a_commit_and_a_replay_agrees(
+        story in prop::collection::vec((happening(), -100_i64..400), 1..200)
     ) {
-        let now = Timestamp(1_000_000);
-        let mut world = World { agent: agent(Ledger::default(), vec![], 0, now), now, pending: vec![], boots: 0 };
+        let mut world = World::new();
         for (happening, wait_secs) in story {
-            world.turn(happening, Duration::from_secs(wait_secs));
+            world.turn(happening, wait_secs);
         }
         world.power_cut();
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, marker::PhantomData, ops::Deref};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -187,6 +187,13 @@ impl<T: DeserializeOwned> Verified<T> {
             return Err(TrustError::WrongDigest { expected: digest.0, found });
         }
         serde_json::from_slice(bytes).map(Self).map_err(TrustError::Malformed)
+    }
+}
+
+/// A verified value may be written down like any other. There is no way back: what is read was not checked.
+impl<T: Serialize> Serialize for Verified<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
     }
 }
 

@@ -10,7 +10,6 @@ use shared::{
     manifest::Manifest,
     message::{Assignment, DirectorDocument},
     report::{DeploymentEvent, RejectReason},
-    trust::Verified,
 };
 
 use super::{Agent, Store};
@@ -90,7 +89,7 @@ impl Agent {
     pub(super) fn desired_verified(
         &mut self,
         director: &DirectorDocument,
-        manifests: Vec<(Assignment, Digest, Verified<Manifest>)>,
+        manifests: Vec<(Assignment, Digest, Manifest)>,
         refused: Vec<(Assignment, RejectReason)>,
     ) -> Result<(), Refusal> {
         self.end_verification(director.generation);
@@ -109,7 +108,7 @@ impl Agent {
         let named: BTreeSet<ModelName> = open.keys().cloned().collect();
         for (assignment, digest, manifest) in manifests {
             if take(&mut open, &assignment) {
-                self.assign(&assignment, digest, manifest.into_inner(), reading);
+                self.assign(&assignment, digest, manifest, reading);
             }
         }
         for (assignment, reason) in refused {

@@ -19,7 +19,7 @@ use shared::{
     telemetry::Counts,
 };
 
-pub use fixtures::{agent, artifact, assignment, digest_of, director, manifest, model, verified};
+pub use fixtures::{agent, artifact, assignment, device_id, digest_of, director, manifest, model, verified};
 
 pub const PROBATION: Duration = Duration::from_secs(600);
 
