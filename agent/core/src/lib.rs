@@ -24,10 +24,12 @@
 //! | any | desired: refused assignment | Idle | | `Rejected`; the committed version goes on |
 //! | any | desired: another release, the model is pinned or the device in quarantine | Idle | hold, orders | `Rejected(Pinned)`, `Rejected(Quarantined)`; a candidate ends |
 //! | any | desired: model not named | none | record removed | `Unload` both, `StopRunner` if it was the last |
-//! | Transferring | `StagingFailed`, `ArtifactGone`, attempts used up | Idle | outcome | `Failed` |
+//! | Transferring | `StagingFailed`, no answer, retries left | Transferring, paused | retries + 1 | |
+//! | Transferring | `StagingFailed`, no answer, no retries left; `ArtifactGone` | Idle | outcome | `Failed` |
 //! | Transferring | `UnpackFailed` | Idle | outcome, digest remembered | `Rejected` |
 //! | Transferring | last artifact `Unpacked` or `AlreadyHere` | SelfTesting | trials + 1 | `Staged`, `RunTrial` |
 //! | SelfTesting | `TrialFailed` | Idle | outcome, digest remembered | `Rejected` |
+//! | SelfTesting | `TrialFailed(BadArtifact)`: the disk changed what was whole, retries left | Transferring, paused | retries + 1 | |
 //! | SelfTesting | restart after the last allowed trial | Idle | outcome, digest remembered | `Rejected(TrialCrashed)` |
 //! | SelfTesting | restart | SelfTesting | trials + 1 | `RunTrial` |
 //! | SelfTesting | `TrialPassed` | Waiting | phase | `SelfTested` |
@@ -36,6 +38,7 @@
 //! | Activating | runner ready, committed versions loaded | Activating | starts + 1 | `Load` |
 //! | Activating | `Loaded` | Activating | | `Switch` |
 //! | Activating | `LoadFailed` | Idle | outcome, digest remembered | `RolledBack(LoadFailed)` |
+//! | Activating | `ArtifactDamaged` | Idle | outcome | `Failed(Storage)` |
 //! | Activating | `Switched` | Probation | phase | `Probation`, the first time |
 //! | Activating, Probation | `RunnerExited` or restart, starts left | Activating | time and counts (not at a restart) | `EnsureRunner` |
 //! | Activating, Probation | `RunnerExited` or restart, no starts left | Idle | outcome, digest remembered | `RolledBack(CrashLoop)` |
@@ -44,6 +47,8 @@
 //! | Probation | judge: Degraded | Idle | outcome, digest remembered | `RolledBack`, `Switch` back, `Unload` |
 //! | Probation | judge: Healthy | Idle | committed := candidate | `Committed`, `Unload` the old version |
 //! | Probation | judge: Insufficient | Probation | | |
+//!
+//! | SelfTesting, Activating, Probation | `Stopped`, and it is alive | the end of the agent | trials − 1 or starts − 1, time and counts | |
 //!
 //! Staged is passed through: nothing waits in it, and Waiting only while a maintenance window is closed. Every way to
 //! Idle ends in `CollectGarbage`.
@@ -55,18 +60,40 @@
 //! going back never waits. A *pin* keeps a model on its committed version (a first version is still taken), a
 //! *quarantine* does so for the whole device. What they keep out is answered with a reason and not remembered as bad.
 //!
+//! Trials, starts and retries are counted in the ledger before what they count, so nothing that takes the machine down is
+//! tried for ever. An orderly stop gives the count of what is alive back: it took nothing down.
+//!
+//! A committed version whose model is damaged on the disk is fetched once more, beside whatever else goes on: that is a
+//! *repair*, a transfer without a deployment. What is tried again, how often and when, is in the table below.
+//!
+//! # Retries
+//!
+//! | class | reasons | tried again | then |
+//! |---|---|---|---|
+//! | network | `Network`: time-outs, blocks that are always wrong | 5 times, after 15 s and twice as long each time | `Failed`; a higher generation asks again |
+//! | disk | `DiskFull`, `Storage` | 3 times, after 2, 4 and 8 s | the same |
+//! | answered | `ArtifactGone` | never | the same |
+//! | refused | every `RejectReason` of a digest: bad signature, golden mismatch, incompatible, … | never | remembered; only `retry` in a higher generation asks again |
+//! | condemned | every `RollbackReason` | never | the same |
+//! | metadata | a desired state that cannot be checked yet | without end, at most each 300 s | a newer one takes its place |
+//! | repair | whatever keeps a damaged committed version away | without end, at most each 10 min | it is what the device must run |
+//!
+//! Waiting for the network is no attempt, and every wait is spread by the seed of the device.
+//!
 //! # Transfer, one at a time on a device
 //!
 //! | in | on | to | effects |
 //! |---|---|---|---|
-//! | Planned | no other transfer | Opening | `OpenStaging` |
+//! | Planned | no other transfer, repairs first | Opening | `OpenStaging` |
 //! | Opening | `StagingOpened`, connected | Fetching | `Request`, report `Transferring` once |
 //! | Opening | `StagingOpened`, offline | Stalled(Offline) | report `Transferring` once |
 //! | Opening | `AlreadyHere` | next artifact | |
 //! | Fetching | `BlockStored`, round complete | Fetching, credit + 1 | `Request` |
 //! | Fetching | `BlockStored`, all here | Complete | `Unpack` |
 //! | Fetching | time-out or refused round | Fetching, credit halved at a time-out | `Request` |
-//! | Fetching | [`MAX_ATTEMPTS`] without progress | the deployment fails | |
+//! | any | it failed, and the class has retries left | Paused, which holds up no other transfer | |
+//! | Paused | the wait is over | Planned | |
+//! | Fetching | [`MAX_ATTEMPTS`] without progress | it fails (`Network`) | |
 //! | Fetching, Stalled | `Disconnected` | Stalled(Offline) | |
 //! | Fetching, Stalled(Busy) | `RetryAfter` | Stalled(Busy) | |
 //! | Stalled | `Connected`, or the wait is over | Fetching | `Request` |
@@ -75,12 +102,17 @@
 //! # Judge
 //!
 //! Warming (too few inferences to keep) → Watching (enough; the time runs) → Decided. Either of two sequential
-//! tests may condemn in both; see [`HealthJudge`].
+//! tests may condemn in both; see [`HealthJudge`]. What was seen last has a test of its own and may hold a version back
+//! from being kept; see [`Trend`].
 //!
 //! # Runner
 //!
 //! Absent → Starting → Ready; it ends → Absent at once, or Cooling with a wait that doubles to a minute. What it
 //! holds follows from the wishes after every turn: committed versions first and switched to, then candidates.
+//!
+//! # Recording
+//!
+//! A core is what it was told. [`Entry`] is how that is written down, and [`Replay`] tells it to a core once more.
 //!
 //! # Limits of attribution
 //!

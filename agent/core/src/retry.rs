@@ -1,18 +1,7 @@
 //! Which failures are tried again by the device itself, how often, and after which wait.
 //!
-//! | class | reasons | tried again | then |
-//! |---|---|---|---|
-//! | network | `Network`: time-outs, blocks that are always wrong | 5 times, after 15 s and twice as long each time, up to 10 min | `Failed`; a higher generation asks again |
-//! | disk | `DiskFull`, `Storage` | 3 times, after 2 s, 4 s and 8 s: what the agent itself frees is free by then, and people hear soon of what it cannot | the same |
-//! | answered | `ArtifactGone`: the server has spoken | never | the same |
-//! | refused | every `RejectReason`: bad signature, golden mismatch, incompatible, over budget, … | never | the digest is remembered; only `retry` in a higher generation asks again |
-//! | condemned | every `RollbackReason` | never | the same |
-//! | metadata | a desired state that cannot be checked yet | without end, at most each 300 s | a newer desired state takes its place |
-//! | repair | whatever keeps a damaged committed version from being fetched | without end, at most each 10 min | it is what the device must run |
-//!
-//! Waiting for the network is no attempt: an offline device waits for its link. Waits are spread by the seed of the device,
-//! and attempts are counted in the ledger before each, so that restarts do not begin to count anew.
-//! Pins, quarantine and remembered digests answer at once, and are not remembered themselves.
+//! The table is in the documentation of the crate. A full disk is reported after a quarter of a minute: what the agent itself
+//! frees is free by then, and people should hear soon of what it cannot. A network gets longer, since only time helps.
 
 use std::time::Duration;
 

@@ -80,7 +80,6 @@ impl fmt::Display for Effect {
             Self::OpenStaging { artifact } => write!(f, "open staging of {}", packed(artifact)),
             Self::Request { packed, runs, .. } => write!(f, "request {} blocks of {packed}", blocks(runs)),
             Self::Unpack { artifact } => write!(f, "unpack {}", packed(artifact)),
-            Self::Discard { digest } => write!(f, "discard {digest} unless it is whole"),
             Self::RunTrial { release, .. } => write!(f, "try {release}"),
             Self::CancelTrial { release } => write!(f, "cancel the trial of {release}"),
             Self::EnsureRunner => f.write_str("ensure the runner"),
