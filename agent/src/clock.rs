@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use shared::Timestamp;
 
 /// No correct clock is before the day on which this version was written: 2026-11-01T00:00:00Z.
-const WRITTEN_AT: Timestamp = Timestamp(1_793_491_200_000);
+pub const WRITTEN_AT: Timestamp = Timestamp(1_793_491_200_000);
 
 /// Monotonic time with a trusted origin. Copies share the origin.
 #[derive(Debug, Clone, Copy)]

@@ -4,6 +4,7 @@
 //! *verifier* checks desired states; the *stager* thread owns the store; the *data plane* talks to the runner
 //! process and starts trials. They are joined by bounded channels, and none waits for the shell's network.
 
+mod control;
 mod data_plane;
 mod fetch;
 mod outgoing;
@@ -63,6 +64,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let (figure_sender, figures) = mpsc::channel(SMALL_QUEUE);
     let store = open_store(&config)?;
     let manifests = manifests_of(&store, &saved.state().ledger);
+    let artifacts = store.reader();
     let settings = settings(&identity, &config, clock);
     let utc_offset_secs = settings.utc_offset_secs;
     let core = new_core(&identity, &boot, &saved, manifests, settings, clock);
@@ -91,6 +93,8 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         clock,
     )?;
     tasks.spawn(verifier);
+    let seen = uplink::unseen(&identity.mqtt, clock.now());
+    let link_seen = seen.subscribe();
     let router = Router {
         inputs: input_sender,
         news: news_sender,
@@ -98,8 +102,24 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         parts: verification.parts,
         stager: stager.clone(),
         clock,
+        seen,
     };
     tasks.spawn(router.run(events));
+    let (question_sender, questions) = mpsc::channel(SMALL_QUEUE);
+    if let Some(socket) = control::open(&config.data_dir) {
+        let operator = control::Operator {
+            questions: question_sender,
+            link: link_seen,
+            artifacts,
+            data_dir: config.data_dir.clone(),
+            device: identity.device.clone(),
+            boot: boot.clone(),
+            clock,
+            started_at: clock.now(),
+            started: std::time::Instant::now(),
+        };
+        tasks.spawn(cancel.clone().run_until_cancelled_owned(socket.serve(operator)));
+    }
     tasks.close();
 
     tracing::info!(device.id = %identity.device, boot = %boot, server = %identity.mqtt, "the agent runs");
@@ -122,7 +142,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         announced: None,
         utc_offset_secs,
     };
-    Box::pin(shell.run(Sources { inputs, news, figures }, cancel.clone())).await;
+    Box::pin(shell.run(Sources { inputs, news, figures, questions }, cancel.clone())).await;
     link.stop(GOODBYE).await;
     link_end.cancel();
     cancel.cancel();

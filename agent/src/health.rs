@@ -32,7 +32,9 @@ pub fn inventory(data_dir: &Path) -> Inventory {
     }
 }
 
-fn disk_free_mib(data_dir: &Path) -> u64 {
+/// Free space of the file system of `data_dir`; 0 when it cannot be told.
+#[must_use]
+pub fn disk_free_mib(data_dir: &Path) -> u64 {
     rustix::fs::statvfs(data_dir).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize) / MIB)
 }
 

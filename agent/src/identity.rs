@@ -173,6 +173,14 @@ impl Identity {
     }
 }
 
+/// Reads key and certificate alone.
+///
+/// # Errors
+/// When the file is missing or cannot be read.
+pub fn tls_pem_of(data_dir: &Path) -> anyhow::Result<String> {
+    text_of(&dir_of(data_dir), TLS_FILE)
+}
+
 /// A private key with its certificate, as [`Identity::tls_pem`] holds them.
 #[must_use]
 pub fn tls_pem(key: &rcgen::KeyPair, certificate_pem: &str) -> String {

@@ -3,9 +3,12 @@
 //! What it decides lives in `agent-core`; this crate does what the decisions say.
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod daemon;
+pub mod doctor;
 pub mod enroll;
 pub mod health;
 pub mod identity;

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use muster_agent::{config::Config, daemon, enroll, runner, trial};
+use muster_agent::{cli, config::Config, daemon, enroll, runner, trial};
 use shared::DeviceId;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{
@@ -39,6 +39,8 @@ enum Command {
         #[arg(long)]
         config: Option<PathBuf>,
     },
+    #[command(flatten)]
+    Operator(cli::Command),
     /// Serves inference for the daemon at the other end of the standard input.
     #[command(hide = true)]
     Runner,
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Runner => return runner::main(),
         Command::Trial => return trial::main(),
+        Command::Operator(command) => return ask(command),
         Command::Enroll { token, name, config } => enroll_device(&token, name, config),
         Command::Run { config } => run_daemon(config),
     };
@@ -73,6 +76,22 @@ fn enroll_device(token: &str, name: Option<DeviceId>, config: Option<PathBuf>) -
     let device = runtime()?.block_on(enroll::enroll(&config, token, name))?;
     say(&format!("enrolled as {device}; start the agent with `muster-agent run`"));
     Ok(())
+}
+
+/// A command of the operator of this device: no daemon, hence one thread.
+fn ask(command: cli::Command) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(Box::pin(cli::run(command))),
+        Err(error) => Err(cli::Failure::new(cli::Exit::Failed, format!("no runtime: {error}"))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say_last(&failure.to_string());
+            ExitCode::from(failure.exit as u8)
+        }
+    }
 }
 
 fn run_daemon(config: Option<PathBuf>) -> anyhow::Result<()> {
@@ -114,7 +133,11 @@ fn say(text: &str) {
     println!("{text}");
 }
 
-#[allow(clippy::print_stderr)] // the last word of a command that failed
 fn complain(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    say_last(&format!("error: {error:#}"));
+}
+
+#[allow(clippy::print_stderr)] // the last word of a command that failed
+fn say_last(text: &str) {
+    eprintln!("{text}");
 }

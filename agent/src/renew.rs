@@ -38,9 +38,19 @@ const PRESSING_PART: u32 = 6;
 
 /// From when to when a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Life {
-    not_before: Timestamp,
-    not_after: Timestamp,
+pub struct Life {
+    /// Before this moment it is not valid yet.
+    pub not_before: Timestamp,
+    /// After this moment it is not valid any more.
+    pub not_after: Timestamp,
+}
+
+/// The life of the certificate in `tls_pem`.
+///
+/// # Errors
+/// When there is none, or it is damaged.
+pub fn life_of(tls_pem: &str) -> anyhow::Result<Life> {
+    Life::of_pem(tls_pem)
 }
 
 /// When a certificate that is valid from `not_before` to `not_after` shall be renewed.
@@ -71,7 +81,9 @@ impl Life {
         next_renewal(self.not_before, self.not_after).max(now + self.part())
     }
 
-    fn is_pressing(self, now: Timestamp) -> bool {
+    /// True when it should have been renewed long ago.
+    #[must_use]
+    pub fn is_pressing(self, now: Timestamp) -> bool {
         now + self.part() > self.not_after
     }
 }

@@ -17,6 +17,7 @@ pub mod telemetry;
 pub mod time;
 pub mod topic;
 pub mod trust;
+pub mod words;
 
 pub use id::{BootId, DeviceId, Digest, Generation, ModelName, ReleaseId, RolloutId, Version};
 pub use time::Timestamp;

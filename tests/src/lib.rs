@@ -10,6 +10,7 @@
 // A panic is how a test fails, here as in the tests themselves.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
+pub mod bare_device;
 pub mod cli;
 pub mod clock;
 pub mod device;
@@ -21,6 +22,7 @@ pub mod models;
 pub mod process;
 pub mod programs;
 pub mod proxy;
+pub mod random;
 pub mod server;
 pub mod traffic;
 pub mod views;

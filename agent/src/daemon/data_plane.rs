@@ -143,6 +143,11 @@ impl DataPlane {
         }
     }
 
+    /// Process id of the runner, while there is one.
+    pub(super) fn runner_pid(&self) -> Option<u32> {
+        self.runner.as_ref().map(|runner| runner.process.pid())
+    }
+
     fn set_idle(&self, idle: Option<Idle>) {
         *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = idle;
     }

@@ -7,7 +7,7 @@ mod wind_down;
 
 use std::sync::Arc;
 
-use agent_core::{Agent, Effect, Event, Input, Level};
+use agent_core::{Agent, Effect, Event, Input, Intake, Level, Refusal};
 use muster_link::Link;
 use muster_trust::Floors;
 use shared::{
@@ -23,10 +23,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    data_plane::DataPlane, outgoing::Outgoing, stager::Stager, state::Saved, telemetry::Windows,
+    control::{Answer, Asked, Facts, Question},
+    data_plane::DataPlane,
+    outgoing::Outgoing,
+    stager::Stager,
+    state::Saved,
+    telemetry::Windows,
     uplink::LinkNews,
 };
-use crate::{clock::Clock, config::Config, health, local_time};
+use crate::{
+    clock::Clock,
+    config::Config,
+    control::{RunnerView, WaitingView},
+    health, local_time,
+};
 
 /// Inputs handled in one turn before the ledger is written and effects are performed.
 const MAX_INPUTS_PER_TURN: usize = 64;
@@ -58,6 +68,7 @@ pub(super) struct Sources {
     pub(super) inputs: mpsc::Receiver<Input>,
     pub(super) news: mpsc::Receiver<LinkNews>,
     pub(super) figures: mpsc::Receiver<shared::telemetry::VersionFigures>,
+    pub(super) questions: mpsc::Receiver<Question>,
 }
 
 impl Shell {
@@ -66,12 +77,14 @@ impl Shell {
         let mut window = interval(self.config.telemetry.interval_secs);
         self.finish_turn(&cancel).await;
         loop {
+            let mut answer = None;
             let wakeup = self.core.poll_timeout().map(|(at, _)| self.clock.instant_of(at));
             tokio::select! {
                 () = cancel.cancelled() => break,
                 Some(input) = sources.inputs.recv() => self.take_inputs(input, &mut sources.inputs),
                 Some(news) = sources.news.recv() => self.take_news(news),
                 Some(figures) = sources.figures.recv() => self.windows.add(&figures),
+                Some(question) = sources.questions.recv() => answer = Some(self.take_question(question)),
                 _ = window.tick() => {
                     self.close_window();
                     self.tell_local_time();
@@ -82,6 +95,9 @@ impl Shell {
                 }
             }
             self.finish_turn(&cancel).await;
+            if let Some((result, asker)) = answer {
+                let _ = asker.send(result.map(|()| self.facts()));
+            }
         }
         self.wind_down(sources).await;
     }
@@ -123,6 +139,34 @@ impl Shell {
         if utc_offset_secs != self.utc_offset_secs {
             self.utc_offset_secs = utc_offset_secs;
             self.handle(Input::LocalTime { utc_offset_secs });
+        }
+    }
+
+    /// What is asked for happens at once, and is answered when the turn is over.
+    fn take_question(&mut self, Question { asked, answer }: Question) -> (Result<(), Refusal>, Answer) {
+        let result = match asked {
+            Asked::Facts => Ok(()),
+            Asked::RollBack(model) => {
+                tracing::warn!(%model, "the operator of the device asks to go back");
+                self.core.handle(Input::OperatorRollback { model }, self.clock.now())
+            }
+        };
+        (result, answer)
+    }
+
+    fn facts(&self) -> Facts {
+        let ledger = self.core.ledger();
+        let (telemetry, telemetry_lost) = self.windows.waiting();
+        let runner = RunnerView { state: self.core.runner_state().into(), pid: self.data_plane.runner_pid() };
+        let reports = ledger.outbox.waiting().count() as u64;
+        Facts {
+            generation: ledger.generation,
+            taken_in: ledger.intake == Intake::Whole,
+            runner,
+            waiting: WaitingView { reports, reports_lost: ledger.outbox.lost(), telemetry, telemetry_lost },
+            remembered_bad: ledger.remembered_bad.len() as u64,
+            refused_inputs: self.core.refusals(),
+            models: self.core.status(),
         }
     }
 

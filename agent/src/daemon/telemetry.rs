@@ -85,6 +85,11 @@ impl Windows {
         self.waiting.iter().for_each(|window| outgoing.telemetry(window));
     }
 
+    /// Windows that wait, and windows that were dropped.
+    pub(super) fn waiting(&self) -> (u64, u64) {
+        (self.waiting.len() as u64, self.lost)
+    }
+
     /// The server has stored a window.
     pub(super) fn acknowledge(&mut self, boot: &BootId, sequence: u64) {
         if *boot == self.boot {

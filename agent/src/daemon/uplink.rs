@@ -8,19 +8,20 @@ use std::{
 use agent_core::Input;
 use anyhow::Context;
 use bytes::Bytes;
-use muster_link::{BoxError, Event, Link, LinkOptions, Message, Qos};
+use muster_link::{BoxError, Event, Link, LinkOptions, Message, Qos, Refused};
 use rustls::pki_types::ServerName;
 use shared::{
-    BootId,
+    BootId, Timestamp,
     message::{Acknowledgement, DesiredMessage, MAX_PACKET_BYTES, MetadataPart, StateMessage, Stream},
     topic::{Channel, Down, Topic, Up},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{fetch::Parts, stager::Stager, verify::Newest};
 use crate::{
     clock::{self, Clock},
+    control::{ErrorView, LinkView},
     identity::Identity,
     tls::CurrentTls,
 };
@@ -76,11 +77,19 @@ pub(super) struct Router {
     pub(super) parts: Parts,
     pub(super) stager: Stager,
     pub(super) clock: Clock,
+    /// How the link stands, for the operator of the device.
+    pub(super) seen: watch::Sender<LinkView>,
+}
+
+/// A link that has not come up yet.
+pub(super) fn unseen(server: &str, now: Timestamp) -> watch::Sender<LinkView> {
+    watch::Sender::new(LinkView { server: server.to_owned(), up: false, since: now, last_error: None })
 }
 
 impl Router {
     pub(super) async fn run(self, mut events: mpsc::Receiver<Event>) {
         while let Some(event) = events.recv().await {
+            self.see(&event);
             match event {
                 Event::Connected => self.tell(LinkNews::Connected).await,
                 Event::Disconnected { reason } => {
@@ -95,6 +104,22 @@ impl Router {
                 Event::Message { topic, payload } => self.message(&topic, payload).await,
             }
         }
+    }
+
+    fn see(&self, event: &Event) {
+        let now = self.clock.now();
+        let (up, failed) = match event {
+            Event::Connected => (true, None),
+            Event::Disconnected { reason } | Event::Failed { reason } => (false, Some(reason.clone())),
+            Event::Refused { what: Refused::Connect, reason } => (false, Some(format!("refused: {reason}"))),
+            Event::Refused { .. } | Event::Message { .. } => return,
+        };
+        self.seen.send_modify(|view| {
+            let since = if view.up == up { view.since } else { now };
+            let last_error =
+                failed.map(|words| ErrorView { at: now, words }).or_else(|| view.last_error.take());
+            *view = LinkView { server: std::mem::take(&mut view.server), up, since, last_error };
+        });
     }
 
     async fn tell(&self, news: LinkNews) {

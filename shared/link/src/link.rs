@@ -25,6 +25,10 @@ const EVENTS: usize = 32;
 /// A connection that lasted this long was a good one: the next attempt starts without the old back-off.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
+/// And so was one that carried this much, however soon it ended: on a network that cuts every few seconds, blocks would
+/// otherwise wait for minutes between connections that each bring some. A server that takes nothing is still spared.
+const USEFUL_BYTES: u64 = 256 * 1024;
+
 /// A link to a broker. Clones share it; it ends when all are gone, when it is stopped or cancelled, or when
 /// nobody reads its events any more.
 #[derive(Clone)]
@@ -171,9 +175,9 @@ impl Keeper {
     async fn run(mut self) {
         let mut attempt = 0;
         loop {
-            let started = Instant::now();
+            let (started, carried) = (Instant::now(), self.carried_bytes());
             let (end, connected) = self.connect_once().await;
-            if started.elapsed() >= STABLE_AFTER {
+            if was_good(started.elapsed(), self.carried_bytes() - carried) {
                 attempt = 0;
             }
             let renewed = matches!(end, End::Renewed);
@@ -185,6 +189,11 @@ impl Keeper {
             attempt += 1;
         }
         self.finish();
+    }
+
+    fn carried_bytes(&self) -> u64 {
+        let bytes = self.shared.bytes.read();
+        bytes.up_bytes + bytes.down_bytes
     }
 
     /// One connection; a panic in the client is one more way to lose it.
@@ -246,6 +255,11 @@ impl Keeper {
     }
 }
 
+/// Whether the next attempt may follow as soon as the first did.
+fn was_good(lasted: Duration, carried_bytes: u64) -> bool {
+    lasted >= STABLE_AFTER || carried_bytes >= USEFUL_BYTES
+}
+
 /// What the reader is told about the end of a connection; nothing when it was wished for.
 fn report(end: End, connected: bool) -> Option<Event> {
     let reason = match end {
@@ -260,4 +274,17 @@ fn report(end: End, connected: bool) -> Option<Event> {
 /// Jitter need not be secret: without randomness every wait is the longest one.
 fn roll() -> u32 {
     getrandom::u32().unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_good_when_it_lasted_or_when_it_carried_something() {
+        let second = Duration::from_secs(1);
+        assert!(was_good(STABLE_AFTER, 0));
+        assert!(was_good(second, USEFUL_BYTES));
+        assert!(!was_good(second, USEFUL_BYTES - 1), "a server that takes nothing is spared");
+    }
 }

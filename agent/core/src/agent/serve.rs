@@ -95,6 +95,17 @@ impl Agent {
         }
     }
 
+    /// The state of the runner, for people.
+    #[must_use]
+    pub fn runner_state(&self) -> &'static str {
+        match self.serving.runner {
+            Runner::Absent => "absent",
+            Runner::Starting => "starting",
+            Runner::Ready { .. } => "ready",
+            Runner::Cooling { .. } => "cooling",
+        }
+    }
+
     fn load_committed(&mut self) {
         let whole = self.models.values().filter(|model| model.repair.is_none());
         for manifest in whole.filter_map(committed) {

@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, State},
 };
 use serde::{Deserialize, Serialize};
-use shared::DeviceId;
+use shared::{DeviceId, words};
 use utoipa::ToSchema;
 
 use super::{DeviceView, device_id, find};
@@ -69,7 +69,7 @@ fn own_reasons(device: &DeviceView) -> Vec<String> {
         reasons.push("it is quarantined: rollouts pass it over".to_owned());
     }
     if !device.connected {
-        reasons.push("it is offline: its desired state waits for it".to_owned());
+        reasons.push(words::OFFLINE.to_owned());
     }
     if device.seen_generation < device.generation {
         reasons.push(format!(
@@ -78,7 +78,7 @@ fn own_reasons(device: &DeviceView) -> Vec<String> {
         ));
     }
     if device.desired.is_empty() {
-        reasons.push("no rollout asks it to run anything".to_owned());
+        reasons.push(words::NOTHING_ASSIGNED.to_owned());
     }
     reasons.extend(device.clock_skew_ms.and_then(wrong_clock));
     reasons
@@ -97,7 +97,7 @@ fn reported(row: &ReportRow) -> String {
     let ReportRow { report, received_at } = row;
     let apart = report.at.since(*received_at).max(received_at.since(report.at));
     let came = if apart > MAX_SKEW { format!(" (came {})", moment(*received_at)) } else { String::new() };
-    format!("{}{came} the device reported {}: {}", moment(report.at), report.release, report.event)
+    format!("{}{came} the device reported {}", moment(report.at), words::told(&report.release, &report.event))
 }
 
 fn reason_in(status: &fleet_core::RolloutStatus, id: &DeviceId) -> Option<String> {
