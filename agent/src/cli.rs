@@ -42,6 +42,7 @@ pub enum Command {
     Why {
         /// One model; all of them otherwise.
         model: Option<String>,
+        /// How it is asked.
         #[command(flatten)]
         asked: Asked,
     },
@@ -53,6 +54,7 @@ pub enum Command {
     Rollback {
         /// Which model.
         model: String,
+        /// How it is asked.
         #[command(flatten)]
         asked: Asked,
     },

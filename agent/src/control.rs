@@ -176,6 +176,8 @@ pub struct ModelView {
     pub detail: String,
     /// How the last deployment ended.
     pub last: Option<LastView>,
+    /// The last version that was rejected or rolled back here, and why.
+    pub last_bad: Option<LastView>,
     /// Model files on the disk.
     pub held: Vec<HeldView>,
     /// Their bytes together.
@@ -227,13 +229,14 @@ impl ModelView {
     /// What the core says of a model, with the sizes of its files.
     #[must_use]
     pub fn of(status: ModelStatus, size_of: impl Fn(&Digest) -> u64) -> Self {
-        let ModelStatus { state, detail, last } = status;
+        let ModelStatus { state, detail, last, last_bad } = status;
         let size = |digest: Digest| HeldView { size_bytes: size_of(&digest), digest };
         let held: Vec<HeldView> = state.held.into_iter().map(size).collect();
         let held_bytes = held.iter().map(|held| held.size_bytes).sum();
-        let last = last.map(|Outcome { generation, release, event }| LastView { generation, release, event });
+        let view = |Outcome { generation, release, event }| LastView { generation, release, event };
+        let (last, last_bad) = (last.map(view), last_bad.map(view));
         let (model, committed, candidate, step) = (state.model, state.committed, state.candidate, state.step);
-        Self { model, committed, candidate, step, detail, last, held, held_bytes }
+        Self { model, committed, candidate, step, detail, last, last_bad, held, held_bytes }
     }
 }
 
@@ -288,6 +291,7 @@ pub(crate) mod tests {
             step: "idle".into(),
             detail: String::new(),
             last: None,
+            last_bad: None,
             held: Vec::new(),
             held_bytes: 0,
         }

@@ -67,6 +67,8 @@ pub struct ModelStatus {
     pub detail: String,
     /// How the last deployment ended.
     pub last: Option<Outcome>,
+    /// The last version that was rejected or rolled back here, and why.
+    pub last_bad: Option<Outcome>,
 }
 
 /// What is known of a model beside its record in the ledger.
@@ -355,7 +357,7 @@ impl Agent {
             held: held.into_iter().collect(),
         };
         let detail = self.detail(name, record, deployment);
-        ModelStatus { state, detail, last: record.last.clone() }
+        ModelStatus { state, detail, last: record.last.clone(), last_bad: record.last_bad.clone() }
     }
 
     fn connected(&mut self) {

@@ -84,6 +84,10 @@ pub struct Record {
     pub candidate: Option<Candidate>,
     /// How the last deployment ended.
     pub last: Option<Outcome>,
+    /// The last version that was rejected or rolled back here, and why: the server answers that with a desired state that
+    /// ends well, and the reason must outlive it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_bad: Option<Outcome>,
     /// Whether it follows the desired state.
     #[serde(default)]
     pub hold: Hold,

@@ -1,8 +1,8 @@
 //! Why a device runs what it runs, as sentences: what runs, what is coming, what was refused and on which evidence.
 
-use shared::{report::DeploymentEvent, words};
+use shared::words;
 
-use super::{ClockTrust, ModelView, StatusView};
+use super::{ClockTrust, LastView, ModelView, StatusView};
 use crate::clock;
 
 /// The reasons for the whole device, then those of each model.
@@ -45,41 +45,39 @@ fn doubtful_clock(status: &StatusView) -> Option<String> {
 /// The reasons of one model: what runs, what is coming, how the last deployment ended.
 #[must_use]
 pub fn reasons_of(view: &ModelView) -> Vec<String> {
-    let ModelView { model, committed, candidate, step, detail, last, .. } = view;
+    let ModelView { model, committed, candidate, step, detail, last, last_bad, .. } = view;
     let runs = match committed {
         Some(release) => format!("{release} is committed: it runs, and the device goes back to it"),
         None => format!("no version of {model} is committed"),
     };
-    let coming = candidate
-        .as_ref()
-        .map(|release| format!("{release} is coming, {}: {detail}", step.replace('_', " ")));
-    let ended = last.as_ref().map(|last| {
-        format!(
-            "the last deployment, of generation {}: {}",
-            last.generation,
-            words::told(&last.release, &last.event)
-        )
+    let coming = match candidate {
+        Some(release) => Some(format!("{release} is coming, {}: {detail}", step.replace('_', " "))),
+        None => Some(detail.clone()).filter(|detail| !detail.is_empty()),
+    };
+    let ended = last.as_ref().map(|last| end_of("the last deployment", last));
+    let bad = last_bad.as_ref().filter(|bad| last.as_ref() != Some(*bad));
+    let bad = bad.map(|bad| end_of("the last one that went wrong", bad));
+    let away = last_bad.as_ref().filter(|bad| ![committed, candidate].contains(&&Some(bad.release.clone())));
+    let away = away.map(|bad| {
+        format!("{} is not tried again unless a higher generation asks for it explicitly", bad.release)
     });
-    let remembered = last.as_ref().filter(|last| is_remembered(&last.event)).map(|last| {
-        format!("{} is not tried again unless a higher generation asks for it explicitly", last.release)
-    });
-    [Some(runs), coming, ended, remembered].into_iter().flatten().collect()
+    [Some(runs), coming, ended, bad, away].into_iter().flatten().collect()
 }
 
-fn is_remembered(event: &DeploymentEvent) -> bool {
-    matches!(event, DeploymentEvent::Rejected(_) | DeploymentEvent::RolledBack(_))
+fn end_of(which: &str, last: &LastView) -> String {
+    format!("{which}, of generation {}: {}", last.generation, words::told(&last.release, &last.event))
 }
 
 #[cfg(test)]
 mod tests {
     use shared::{
         Generation, Timestamp,
-        report::{Evidence, RollbackReason},
+        report::{DeploymentEvent, Evidence, RollbackReason},
     };
 
     use super::*;
     use crate::control::{
-        ClockView, ErrorView, LastView,
+        ClockView, ErrorView,
         tests::{model, status},
     };
 
@@ -97,7 +95,11 @@ mod tests {
         };
         let event = DeploymentEvent::RolledBack(RollbackReason::Failures(evidence));
         let last = LastView { generation: Generation(3), release: "digits@2".parse().unwrap(), event };
-        let told = reasons_of(&ModelView { last: Some(last), ..model() }).join("\n");
+        let committed = DeploymentEvent::Committed { inferences: 0, failures: 0 };
+        let restored =
+            LastView { generation: Generation(4), release: "digits@1".parse().unwrap(), event: committed };
+        let view = ModelView { last: Some(restored), last_bad: Some(last), ..model() };
+        let told = reasons_of(&view).join("\n");
         for words in [
             "digits@1 is committed",
             "of generation 3: digits@2: rolled back: 6 of 60 inferences failed (6 with non-finite",

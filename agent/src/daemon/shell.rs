@@ -95,7 +95,8 @@ impl Shell {
                 }
             }
             self.finish_turn(&cancel).await;
-            if let Some((result, asker)) = answer {
+            // A turn that was cut short has made nothing durable: whoever asked hears that the agent is ending.
+            if let Some((result, asker)) = answer.filter(|_| !cancel.is_cancelled()) {
                 let _ = asker.send(result.map(|()| self.facts()));
             }
         }

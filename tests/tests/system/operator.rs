@@ -1,6 +1,6 @@
 //! What an operator sees and does on the device itself.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use serde_json::Value;
 use system_tests::{
@@ -153,7 +153,31 @@ fn the_doctor_finds_what_keeps_a_device_from_its_work() {
 fn nobody_but_the_owner_may_ask() {
     let fleet = Fleet::start(1);
     let device = &fleet.devices[0];
-    let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(device.data_dir().join("control.sock")), 0o600);
-    assert_eq!(mode(device.data_dir()), 0o700);
+    let socket = device.data_dir().join("control.sock");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&socket), mode(&device.data_dir())), (0o600, 0o700));
+    if !rustix::process::geteuid().is_root() {
+        // Without root there is no other user to be: the owner takes the right away from itself.
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0)).unwrap();
+        let _ = ask(device, &["status"]).exits(Exit::NotAuthorised).says(&["root"]).is_clear();
+        return;
+    }
+    // Where the program lies, others may not be able to go.
+    let program = device.config().with_file_name("agent");
+    fs::copy(device.agent().get_program(), &program).unwrap();
+    let ask_as_nobody = || {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+        command.args(["status", "--config"]).arg(device.config());
+        answer(command)
+    };
+    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    open(device.config().parent().unwrap());
+    let _ = ask_as_nobody().exits(Exit::NotAuthorised).says(&["as root"]).is_clear();
+    open(&device.data_dir());
+    let _ = ask_as_nobody().exits(Exit::NotAuthorised).says(&["as root"]).is_clear();
+    // Even a socket that somebody opened to all is not answered: the kernel tells who calls.
+    open(&socket);
+    let _ = ask_as_nobody().fails().is_clear();
+    let _ = ask(device, &["status"]).ok();
 }

@@ -73,7 +73,9 @@ impl Agent {
     fn condemn(&mut self, name: &ModelName, event: DeploymentEvent) {
         if let Some(candidate) = self.drop_candidate(name) {
             self.ledger.change().remember(candidate.installed.model);
-            self.end(candidate.generation, candidate.installed.release, event);
+            let (generation, release) = (candidate.generation, candidate.installed.release);
+            self.end(generation, release.clone(), event.clone());
+            self.ledger.record(name).last_bad = Some(Outcome { generation, release, event });
         }
     }
 }
