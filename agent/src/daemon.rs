@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
 };
 
-use agent_core::{Agent, Input, Ledger, Settings};
+use agent_core::{Agent, Input, Ledger, RECORDING_FORMAT, Settings, Start};
 use agent_store::{Room, Store, disk::OsDisk};
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -29,7 +29,9 @@ use shared::{BootId, Digest, manifest::Manifest};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{clock::Clock, config::Config, identity::Identity, local_time, renew::Renewal, tls};
+use crate::{
+    clock::Clock, config::Config, identity::Identity, local_time, recording::Recorder, renew::Renewal, tls,
+};
 use data_plane::DataPlane;
 use outgoing::Outgoing;
 use shell::{Shell, Sources};
@@ -46,12 +48,12 @@ const SMALL_QUEUE: usize = 64;
 
 const MIB: u64 = 1_024 * 1_024;
 
-/// Runs the daemon until `cancel`.
+/// Runs the daemon until `cancel`, and records what its core is told if `record` says where.
 ///
 /// # Errors
 /// When the device is not enrolled, another agent uses the data directory, the ledger is damaged, or a port is in
 /// use.
-pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationToken) -> anyhow::Result<()> {
     let identity = Identity::load(&config.data_dir)?;
     let _lock = lock(&config.data_dir)?;
     let saved = Saved::open(config.data_dir.clone())?;
@@ -65,9 +67,10 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
     let store = open_store(&config)?;
     let manifests = manifests_of(&store, &saved.state().ledger);
     let artifacts = store.reader();
-    let settings = settings(&identity, &config, clock);
-    let utc_offset_secs = settings.utc_offset_secs;
-    let core = new_core(&identity, &boot, &saved, manifests, settings, clock);
+    let start = start_of(&identity, &config, &boot, &saved, manifests, clock);
+    let utc_offset_secs = start.settings.utc_offset_secs;
+    let recorder = record.map(|path| Recorder::begin(&path, start.clone())).transpose()?;
+    let core = Agent::new(start.device, start.boot, start.ledger, start.manifests, start.settings, start.at);
     let has_models = saved.state().ledger.models.values().any(|record| record.committed.is_some());
     let data_plane =
         DataPlane::open(&config, has_models, store.reader(), input_sender.clone(), figure_sender)?;
@@ -141,6 +144,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         windows,
         announced: None,
         utc_offset_secs,
+        recorder,
     };
     Box::pin(shell.run(Sources { inputs, news, figures, questions }, cancel.clone())).await;
     link.stop(GOODBYE).await;
@@ -166,25 +170,23 @@ fn manifests_of(store: &Store, ledger: &Ledger) -> Vec<(Digest, Manifest)> {
     ledger.manifests().filter_map(|digest| Some((digest, store.manifest(&digest)?))).collect()
 }
 
-fn settings(identity: &Identity, config: &Config, clock: Clock) -> Settings {
-    let seed = Digest::of(identity.device.as_str().as_bytes()).short();
-    Settings {
-        jitter_seed: u64::from_le_bytes(seed),
-        maintenance: config.maintenance(),
-        utc_offset_secs: local_time::utc_offset_secs(clock.now()),
-    }
-}
-
-fn new_core(
+/// Everything that the core is built from.
+fn start_of(
     identity: &Identity,
+    config: &Config,
     boot: &BootId,
     saved: &Saved,
     manifests: Vec<(Digest, Manifest)>,
-    settings: Settings,
     clock: Clock,
-) -> Agent {
-    let ledger = saved.state().ledger.clone();
-    Agent::new(identity.device.clone(), boot.clone(), ledger, manifests, settings, clock.now())
+) -> Start {
+    let (seed, at) = (Digest::of(identity.device.as_str().as_bytes()).short(), clock.now());
+    let settings = Settings {
+        jitter_seed: u64::from_le_bytes(seed),
+        maintenance: config.maintenance(),
+        utc_offset_secs: local_time::utc_offset_secs(at),
+    };
+    let (device, boot, ledger) = (identity.device.clone(), boot.clone(), saved.state().ledger.clone());
+    Start { format: RECORDING_FORMAT, device, boot, at, settings, ledger, manifests }
 }
 
 /// Held as long as the agent runs; the system releases it however the agent ends.

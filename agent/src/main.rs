@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use muster_agent::{cli, config::Config, daemon, enroll, runner, trial};
+use muster_agent::{cli, config::Config, daemon, enroll, replay, runner, trial};
 use shared::DeviceId;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{
@@ -38,6 +38,15 @@ enum Command {
         /// Configuration file.
         #[arg(long)]
         config: Option<PathBuf>,
+        /// Write down what the agent decides upon, up to 64 MiB, for `muster-agent replay`. A file that is there is kept with
+        /// `.1` at its end. There are no keys and no data of callers in it.
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
+    },
+    /// Print what an agent was told and what it made of that, from a file that `run --record` wrote. Nothing is done.
+    Replay {
+        /// The recording.
+        file: PathBuf,
     },
     #[command(flatten)]
     Operator(cli::Command),
@@ -60,7 +69,8 @@ fn main() -> ExitCode {
         Command::Trial => return trial::main(),
         Command::Operator(command) => return ask(command),
         Command::Enroll { token, name, config } => enroll_device(&token, name, config),
-        Command::Run { config } => run_daemon(config),
+        Command::Run { config, record } => run_daemon(config, record),
+        Command::Replay { file } => replay::replay(&file, &mut std::io::stdout().lock()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -94,9 +104,9 @@ fn ask(command: cli::Command) -> ExitCode {
     }
 }
 
-fn run_daemon(config: Option<PathBuf>) -> anyhow::Result<()> {
+fn run_daemon(config: Option<PathBuf>, record: Option<PathBuf>) -> anyhow::Result<()> {
     let config = Config::load(config.as_deref())?;
-    runtime()?.block_on(async { Box::pin(daemon::run(config, until_signal()?)).await })
+    runtime()?.block_on(async { Box::pin(daemon::run(config, record, until_signal()?)).await })
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

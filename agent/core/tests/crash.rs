@@ -3,15 +3,15 @@
 
 mod support;
 
-use agent_core::Effect;
-use support::{Device, Nature};
+use agent_core::{Effect, Phase};
+use support::{Device, Ending, Nature};
 
-/// Deploys `digits@2` over `digits@1`, loses power after `effects` effects, and lives on. False when the story
-/// was over before the power failed.
-fn survives(nature: Nature, effects: usize) -> bool {
+/// Deploys `digits@2` over `digits@1`, ends this life of the agent after `effects` effects, and lives on. False when
+/// the story was over before that.
+fn survives(nature: Nature, ending: Ending, effects: usize) -> bool {
     let mut device = Device::running("digits@1");
     device.set_nature("digits@2", nature);
-    device.power_for = Some(effects);
+    (device.power_for, device.ending) = (Some(effects), ending);
     device.deploy("digits@2");
     assert!(device.committed().is_some(), "no committed version after {effects} effects");
     for _ in 0..6 {
@@ -21,20 +21,25 @@ fn survives(nature: Nature, effects: usize) -> bool {
     let failed = device.power_for.take().is_none();
     let expected = if nature == Nature::Good { "digits@2" } else { "digits@1" };
     assert_eq!(device.committed(), Some(expected.parse().unwrap()), "{nature:?}, {effects} effects");
-    assert_eq!(device.serves().as_deref(), Some(expected), "{nature:?}, {effects} effects");
+    assert_ends_well(&device, expected, effects);
+    failed
+}
+
+fn assert_ends_well(device: &Device, expected: &str, effects: usize) {
+    assert_eq!(device.serves().as_deref(), Some(expected), "{effects} effects");
     assert_eq!(device.loaded.len(), 1, "only the committed version stays loaded");
     let kept = support::manifest(expected);
     assert!(device.published.contains(&kept.model.digest), "the model was collected");
     assert_eq!(device.published.len(), 2, "litter stays in the store");
     assert!(device.saved.outbox.waiting().next().is_none(), "reports are stuck");
-    let finals: Vec<_> = device.events().into_iter().filter(|event| event.is_final()).collect();
-    assert!(!finals.is_empty(), "the server never hears of the end");
-    failed
+    assert!(device.events().iter().any(|event| event.is_final()), "the server never hears of the end");
 }
 
 fn survives_everywhere(nature: Nature) {
-    let effects = (0..1_000).take_while(|&effects| survives(nature, effects)).count();
-    assert!((10..1_000).contains(&effects), "{effects} crash points");
+    for ending in [Ending::PowerCut, Ending::Stop] {
+        let effects = (0..1_000).take_while(|&effects| survives(nature, ending, effects)).count();
+        assert!((10..1_000).contains(&effects), "{effects} crash points");
+    }
 }
 
 #[test]
@@ -60,6 +65,69 @@ fn a_version_that_kills_the_runner_never_replaces_the_old_one() {
 #[test]
 fn a_version_whose_inferences_fail_never_replaces_the_old_one() {
     survives_everywhere(Nature::FailsInferences);
+}
+
+#[test]
+fn a_version_that_eats_memory_never_replaces_the_old_one() {
+    survives_everywhere(Nature::EatsMemory);
+}
+
+#[test]
+fn a_version_that_waits_for_its_window_is_committed_wherever_the_power_fails() {
+    let survives = |effects| {
+        let mut device = Device::running("digits@1");
+        device.orders.maintenance = Some(vec!["Wed 04:00-05:00".parse().unwrap()].try_into().unwrap());
+        device.power_for = Some(effects);
+        device.deploy("digits@2");
+        assert_eq!(device.serves().as_deref(), Some("digits@1"), "it is not Wednesday: {effects} effects");
+        for _ in 0..8 * 6 {
+            device.live_through_probation();
+        }
+        assert_ends_well(&device, "digits@2", effects);
+        device.power_for.is_none()
+    };
+    assert!((10..1_000).contains(&(0..1_000).take_while(|&effects| survives(effects)).count()));
+}
+
+#[test]
+fn a_damaged_committed_version_is_whole_again_wherever_the_power_fails() {
+    let survives = |effects| {
+        let mut device = Device::running("digits@1");
+        device.damaged.insert(support::manifest("digits@1").model.digest);
+        device.blocks.clear();
+        device.power_for = Some(effects);
+        device.reboot();
+        for _ in 0..4 {
+            device.live_through_probation();
+        }
+        assert_eq!(device.serves().as_deref(), Some("digits@1"), "{effects} effects");
+        assert_eq!(device.published.len(), 2, "litter stays in the store");
+        assert!(device.received.is_empty(), "a repair is no deployment");
+        device.power_for.is_none()
+    };
+    assert!((8..1_000).contains(&(0..1_000).take_while(|&effects| survives(effects)).count()));
+}
+
+#[test]
+fn of_two_models_each_ends_where_it_belongs_wherever_the_power_fails() {
+    let survives = |effects| {
+        let mut device = Device::new();
+        device.desire(&[("digits@1", false), ("faces@1", false)]);
+        device.pump();
+        device.live_through_probation();
+        device.set_nature("digits@2", Nature::FailsInferences);
+        device.power_for = Some(effects);
+        device.desire(&[("digits@2", false), ("faces@2", false)]);
+        device.pump();
+        for _ in 0..6 {
+            device.live_through_probation();
+        }
+        let serving: Vec<String> = device.serving.values().map(ToString::to_string).collect();
+        assert_eq!(serving, ["digits@1", "faces@2"], "{effects} effects");
+        assert_eq!((device.loaded.len(), device.published.len()), (2, 4));
+        device.power_for.is_none()
+    };
+    assert!((20..1_000).contains(&(0..1_000).take_while(|&effects| survives(effects)).count()));
 }
 
 #[test]
@@ -96,7 +164,13 @@ fn a_trial_that_takes_the_machine_down_is_not_repeated_without_end() {
     for _ in 0..20 {
         // The machine dies in the trial: power is lost right after the effect that begins it.
         device.pump_until(|effect| matches!(effect, Effect::RunTrial { .. }));
-        trials += usize::from(device.step() == "self_testing");
+        if device.step() == "self_testing" {
+            trials += 1;
+            let candidate = device.saved.models[&support::model()].candidate.clone().unwrap();
+            let counted =
+                matches!(candidate.phase, Phase::SelfTesting { trials: counted, .. } if counted == trials);
+            assert!(counted, "the trial is not durable before it begins: {candidate:?}");
+        }
         device.reboot_into_silence();
     }
     assert_eq!(trials, 3);

@@ -7,7 +7,7 @@ mod wind_down;
 
 use std::sync::Arc;
 
-use agent_core::{Agent, Effect, Event, Input, Intake, Level, Refusal};
+use agent_core::{Agent, Effect, Event, Input, Intake, Level, RecordedInput, Refusal};
 use muster_link::Link;
 use muster_trust::Floors;
 use shared::{
@@ -36,6 +36,7 @@ use crate::{
     config::Config,
     control::{RunnerView, WaitingView},
     health, local_time,
+    recording::Recorder,
 };
 
 /// Inputs handled in one turn before the ledger is written and effects are performed.
@@ -61,6 +62,8 @@ pub(super) struct Shell {
     pub(super) announced: Option<Generation>,
     /// What the core knows of local time.
     pub(super) utc_offset_secs: i32,
+    /// Where the inputs of the core are written down, if somebody asked for it.
+    pub(super) recorder: Option<Recorder>,
 }
 
 /// Where the shell's inputs come from.
@@ -114,9 +117,20 @@ impl Shell {
     }
 
     fn handle(&mut self, input: Input) {
-        if let Err(refusal) = self.core.handle(input, self.clock.now()) {
+        if let Err(refusal) = self.tell_core(input) {
             tracing::debug!(%refusal, "an input does not fit the state");
         }
+    }
+
+    /// The one way into the core: what it is told is recorded, if anything is.
+    fn tell_core(&mut self, input: Input) -> Result<(), Refusal> {
+        let at = self.clock.now();
+        let recorded = self.recorder.as_ref().map(|_| RecordedInput::from(&input));
+        let taken = self.core.handle(input, at);
+        if let (Some(recorder), Some(recorded)) = (&mut self.recorder, recorded) {
+            recorder.note(at, recorded, &self.core);
+        }
+        taken
     }
 
     fn take_news(&mut self, news: LinkNews) {
@@ -149,7 +163,7 @@ impl Shell {
             Asked::Facts => Ok(()),
             Asked::RollBack(model) => {
                 tracing::warn!(%model, "the operator of the device asks to go back");
-                self.core.handle(Input::OperatorRollback { model }, self.clock.now())
+                self.tell_core(Input::OperatorRollback { model })
             }
         };
         (result, answer)

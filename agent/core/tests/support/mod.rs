@@ -34,6 +34,16 @@ pub enum Nature {
     FailsToLoad,
     KillsRunner,
     FailsInferences,
+    EatsMemory,
+}
+
+/// How a life of the agent ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ending {
+    #[default]
+    PowerCut,
+    /// In order, by a person or the system.
+    Stop,
 }
 
 pub struct Device {
@@ -71,6 +81,7 @@ pub struct Device {
     pub lose_requests: bool,
     /// Power fails after this many effects.
     pub power_for: Option<usize>,
+    pub ending: Ending,
 }
 
 impl Device {
@@ -102,6 +113,7 @@ impl Device {
             disk_fails: None,
             lose_requests: false,
             power_for: None,
+            ending: Ending::PowerCut,
         };
         device.connect();
         device
@@ -168,7 +180,7 @@ impl Device {
                 if let Some(left) = &mut self.power_for {
                     if *left == 0 {
                         self.power_for = None;
-                        return self.reboot();
+                        return self.end_life();
                     }
                     *left -= 1;
                 }
@@ -179,6 +191,17 @@ impl Device {
             let _ = self.agent.handle(input, self.now);
         }
         panic!("the device never comes to rest");
+    }
+
+    fn end_life(&mut self) {
+        match self.ending {
+            Ending::PowerCut => self.reboot(),
+            Ending::Stop => {
+                self.agent.handle(Input::Stopped, self.now).unwrap();
+                self.save();
+                self.reboot();
+            }
+        }
     }
 
     /// Performs effects up to the first that fits, and not that one; it waits for its answer by hand.
@@ -241,6 +264,10 @@ impl Device {
     /// `inferences` requests reach every model.
     pub fn traffic(&mut self, inferences: u64) {
         for release in self.serving.values().cloned().collect::<Vec<_>>() {
+            if self.nature(&release) == Nature::EatsMemory {
+                let (used_kib, budget_kib) = (3_000, 2_000);
+                self.give(Input::MemoryExceeded { release: release.clone(), used_kib, budget_kib });
+            }
             let counts = match self.nature(&release) {
                 Nature::FailsInferences => Counts { engine_error: inferences, ..Counts::default() },
                 _ => Counts { ok: inferences, ..Counts::default() },

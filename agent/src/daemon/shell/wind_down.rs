@@ -3,7 +3,7 @@
 //! First the processes end, then what they said is judged, then the core is told: a candidate that was alive until then
 //! has taken nothing down, and its start does not count. The ledger is made durable before the last words leave.
 
-use agent_core::{Effect, Input};
+use agent_core::{Effect, Ending, Input};
 use shared::telemetry::VersionFigures;
 use tokio::pin;
 
@@ -16,6 +16,9 @@ impl Shell {
         figures.iter().for_each(|figures| self.windows.add(figures));
         self.close_window();
         self.handle(Input::Stopped);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end(Ending::Stopped, &self.core);
+        }
         if self.saved_once_more() {
             while let Some(effect) = self.core.poll_effect() {
                 self.say(effect);
