@@ -223,6 +223,15 @@ pub enum RollbackReason {
         /// Time from activation to the measurement.
         after_ms: u64,
     },
+    /// Every thread that the runner has for its model hung in it.
+    Hung {
+        /// How many.
+        threads: u32,
+        /// Inferences watched until then, the hung ones among them.
+        inferences: u64,
+        /// Time from activation to the end of the last thread's patience.
+        after_ms: u64,
+    },
     /// A person on the device asked for it.
     Operator,
     /// The server asked for it.
@@ -344,6 +353,10 @@ impl fmt::Display for RollbackReason {
                 f,
                 "it took {used_kib} KiB of memory where {budget_kib} KiB are allowed, \
                  after {inferences} inferences and {after_ms} ms"
+            ),
+            Self::Hung { threads, inferences, after_ms } => write!(
+                f,
+                "it hung in all {threads} threads of its runner, after {inferences} inferences and {after_ms} ms"
             ),
             Self::Operator => f.write_str("sent back by a person on the device"),
             Self::Ordered => f.write_str("ordered by the server"),

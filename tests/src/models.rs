@@ -85,6 +85,15 @@ impl Publication {
         Self { policy, ..self }
     }
 
+    /// The same model as other bytes, which a device does not remember, written into `folder`.
+    #[must_use]
+    pub fn marked(self, folder: &Path, seed: u64) -> Self {
+        let onnx = folder.join(format!("marked-{seed}.onnx"));
+        let model = fs::read(&self.onnx).expect("the model is in the repository");
+        fs::write(&onnx, pad(&model, &noise(16, seed))).expect("the scratch folder is writable");
+        Self { onnx, ..self }
+    }
+
     /// Digits version 1 with `padding_bytes` of random weights that no operator uses, written into `folder`. It
     /// answers as version 1, travels as a big model, and every `seed` makes other bytes.
     #[must_use]

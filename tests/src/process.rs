@@ -79,7 +79,7 @@ impl Process {
     /// Memory that it holds, in KiB.
     #[must_use]
     pub fn resident_kib(&self) -> Option<u64> {
-        status_field(self.pid(), "VmRSS:")?.trim_end_matches(" kB").parse().ok()
+        resident_kib(self.pid())
     }
 
     fn end(&mut self) {
@@ -98,11 +98,43 @@ impl Drop for Process {
     }
 }
 
+/// Memory that any process holds, in KiB.
+#[must_use]
+pub fn resident_kib(pid: u32) -> Option<u64> {
+    status_field(pid, "VmRSS:")?.trim_end_matches(" kB").parse().ok()
+}
+
+/// The most memory that any process ever held, in KiB.
+#[must_use]
+pub fn peak_kib(pid: u32) -> Option<u64> {
+    status_field(pid, "VmHWM:")?.trim_end_matches(" kB").parse().ok()
+}
+
+/// Children of this process that were started with `argument`.
+#[must_use]
+pub fn children_of_this(argument: &str) -> Vec<u32> {
+    let tasks = fs::read_dir("/proc/self/task").expect("Linux has /proc").filter_map(Result::ok);
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let pids: Vec<u32> = lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    pids.into_iter().filter(|pid| has_argument(*pid, argument)).collect()
+}
+
+/// Ends any process by a fault of its own, as far as its parent can tell.
+pub fn fault_pid(pid: u32) {
+    signal(pid, Signal::SEGV);
+}
+
 /// Ends any process as a power cut would.
 pub fn kill_pid(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+fn signal(pid: u32, signal: Signal) {
     let pid =
         Pid::from_raw(i32::try_from(pid).expect("process ids are small")).expect("a process id is not 0");
-    kill_process(pid, Signal::KILL).unwrap_or_else(|error| panic!("cannot kill {pid:?}: {error}"));
+    kill_process(pid, signal).unwrap_or_else(|error| panic!("cannot signal {pid:?}: {error}"));
 }
 
 /// True while there is such a process.

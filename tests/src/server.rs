@@ -91,6 +91,12 @@ impl Server {
         self.process.take().expect("the server runs").stop()
     }
 
+    /// True while it was not ended by the test.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// The command line with the rights of an administrator.
     #[must_use]
     pub fn cli(&self) -> Cli {

@@ -248,6 +248,7 @@ impl Agent {
             Input::MemoryExceeded { release, used_kib, budget_kib } => {
                 return self.memory_exceeded(&release, used_kib, budget_kib);
             }
+            Input::Hung { release, threads } => return self.hung(&release, threads),
             Input::OperatorRollback { model } => return self.operator_rollback(&model),
             Input::LocalTime { utc_offset_secs } => self.settings.utc_offset_secs = utc_offset_secs,
             Input::ReportAcknowledged { boot, sequence } => return self.acknowledged(boot, sequence),

@@ -43,6 +43,7 @@
 //! | Activating, Probation | `RunnerExited` or restart, starts left | Activating | time and counts (not at a restart) | `EnsureRunner` |
 //! | Activating, Probation | `RunnerExited` or restart, no starts left | Idle | outcome, digest remembered | `RolledBack(CrashLoop)` |
 //! | Activating, Probation | `MemoryExceeded` | Idle | outcome, digest remembered | `RolledBack(Memory)`, `Switch` back, `Unload` |
+//! | Probation | `Hung` | Idle | outcome, digest remembered | `RolledBack(Hung)`, `Switch` back, `Unload` |
 //! | Activating, Probation | `OperatorRollback`, a committed version | Idle | outcome, digest remembered | `RolledBack(Operator)`, `Switch` back, `Unload` |
 //! | Probation | judge: Degraded | Idle | outcome, digest remembered | `RolledBack`, `Switch` back, `Unload` |
 //! | Probation | judge: Healthy | Idle | committed := candidate | `Committed`, `Unload` the old version |

@@ -191,6 +191,14 @@ pub enum Input {
         /// What it may take.
         budget_kib: u64,
     },
+    /// Every thread of a model hangs, the last of them in this version; its runner ends for it. What was counted comes
+    /// before.
+    Hung {
+        /// Which.
+        release: ReleaseId,
+        /// How many threads the model had.
+        threads: u32,
+    },
     /// A person on the device sends the candidate of a model back to the committed version.
     OperatorRollback {
         /// Which model.

@@ -62,6 +62,15 @@ impl Serving {
         wait
     }
 
+    /// The runner is gone, and the end is charged to the candidates in it: their starts are counted and bounded, so the
+    /// next runner may come at once, and the committed versions are back with it.
+    pub(crate) fn exited_with_candidates(&mut self) -> Duration {
+        self.slots.clear();
+        self.active.clear();
+        self.runner = Runner::Absent;
+        Duration::ZERO
+    }
+
     /// No model is left.
     pub(crate) fn stop(&mut self) {
         *self = Self::new();

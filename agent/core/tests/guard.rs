@@ -1,4 +1,4 @@
-//! What sends a candidate back beside the judge: its memory, and a person on the device.
+//! What sends a candidate back beside the judge: its memory, a hang, and a person on the device.
 #![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
 mod support;
@@ -30,6 +30,20 @@ fn a_candidate_over_its_memory_budget_goes_back_with_both_numbers() {
     assert_eq!(device.serves().as_deref(), Some("digits@1"));
     device.deploy("digits@2");
     assert!(matches!(device.last_event(), Event::Rejected(RejectReason::RememberedBad { .. })));
+}
+
+#[test]
+fn a_candidate_in_which_every_thread_hangs_goes_back_before_its_runner_ends() {
+    let mut device = Device::running("digits@1");
+    device.deploy("digits@2");
+    let hung = |release: &str| Input::Hung { release: release.parse().unwrap(), threads: 2 };
+    device.give(hung("digits@2"));
+    let Event::RolledBack(RollbackReason::Hung { threads: 2, .. }) = device.last_event() else {
+        panic!("{:?}", device.last_event())
+    };
+    assert_eq!(device.serves().as_deref(), Some("digits@1"));
+    device.give(hung("digits@1"));
+    assert_eq!(device.serves().as_deref(), Some("digits@1"), "a committed version has nothing behind it");
 }
 
 #[test]

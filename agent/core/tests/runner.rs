@@ -33,3 +33,17 @@ fn a_committed_version_that_does_not_load_is_tried_again() {
     device.pass(Duration::from_secs(5));
     assert_eq!(device.serves().as_deref(), Some("digits@1"));
 }
+
+#[test]
+fn a_runner_that_dies_with_a_candidate_comes_back_at_once_until_the_candidate_is_given_up() {
+    let mut device = Device::running("digits@1");
+    device.deploy("digits@2");
+    let before = device.now;
+    for starts in 1..=3 {
+        assert_eq!(device.serves().as_deref(), Some("digits@2"), "start {starts}");
+        device.kill_runner();
+        device.pump();
+    }
+    assert_eq!(device.serves().as_deref(), Some("digits@1"));
+    assert_eq!(device.now, before, "nobody waited");
+}

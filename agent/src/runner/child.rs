@@ -12,8 +12,9 @@ use tokio::process::{Child, Command};
 
 use super::channel::{self, Receiver, Sender};
 
-/// The only variables that a child inherits: how much to log, and where a panic came from.
-const INHERITED: [&str; 2] = ["RUST_LOG", "RUST_BACKTRACE"];
+/// The only variable that a child inherits: how much to log. Not whether to trace errors back: finding the names of a
+/// trace takes more memory than a trial may use, and then it never ends.
+const INHERITED: [&str; 1] = ["RUST_LOG"];
 
 /// Starts `exe subcommand`. It has no environment, no output, our log or a pipe as its standard error, and dies
 /// when the [`Child`] is dropped. It is in a process group of its own, so that a Ctrl-C at a terminal reaches

@@ -2,6 +2,7 @@
 
 use std::{fs::File, io, os::fd::OwnedFd, process::ExitCode, sync::Arc, time::Duration};
 
+use shared::ReleaseId;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +67,10 @@ impl Runner {
         let all_stuck = Arc::clone(&runner.models.all_stuck);
         let code = tokio::select! {
             obeyed = runner.obey(&mut receiver) => obeyed.map(|()| ExitCode::SUCCESS)?,
-            () = all_stuck.notified() => ExitCode::from(EXIT_STUCK),
+            hung = all_stuck.wait() => {
+                runner.tell_hung(hung.cloned()).await;
+                ExitCode::from(EXIT_STUCK)
+            }
         };
         runner.end(writer, code == ExitCode::SUCCESS).await;
         Ok(code)
@@ -151,6 +155,19 @@ impl Runner {
                 let _ = events.send(Event::Unloaded { release }).await;
             }
         });
+    }
+
+    /// What was counted comes first, so that it is judged before the version goes.
+    async fn tell_hung(&self, hung: Option<(ReleaseId, usize)>) {
+        let Some((release, threads)) = hung else { return };
+        let event = Event::Hung { release, threads: u32::try_from(threads).unwrap_or(u32::MAX) };
+        let told = async {
+            reporter::flush(&self.models, &self.events).await;
+            self.tell(event).await;
+        };
+        if timeout(FLUSH, told).await.is_err() {
+            tracing::warn!("the daemon did not hear of the hang");
+        }
     }
 
     async fn tell(&self, event: Event) {

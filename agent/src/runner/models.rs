@@ -12,11 +12,11 @@ use shared::{
     manifest::{Budgets, TensorSpec},
     telemetry::VersionFigures,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     figures::{Figures, Wake},
-    pool::Pool,
+    pool::{AllStuck, Pool},
     recent::Recent,
 };
 
@@ -70,7 +70,7 @@ pub(crate) struct Models {
     /// Figures of every version, also of one that is gone and has figures untold.
     figures: Mutex<Vec<Arc<Figures>>>,
     pub(crate) wake: Arc<Wake>,
-    pub(crate) all_stuck: Arc<Notify>,
+    pub(crate) all_stuck: Arc<AllStuck>,
 }
 
 impl Models {

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -14,6 +14,7 @@ use std::{
 };
 
 use muster_engine::{EngineError, Tensor};
+use shared::ReleaseId;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{figures::Times, models::Loaded};
@@ -26,6 +27,27 @@ const MIN_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Times the latency budget after which an inference counts as hanging.
 const DEADLINE_FACTOR: u32 = 10;
+
+/// Where a runner learns that it has to end.
+#[derive(Debug, Default)]
+pub(crate) struct AllStuck {
+    /// In which version the last thread of its model hung, and how many there were. Only the first such model counts.
+    last: OnceLock<(ReleaseId, usize)>,
+    told: Notify,
+}
+
+impl AllStuck {
+    fn tell(&self, release: &ReleaseId, threads: usize) {
+        let _ = self.last.set((release.clone(), threads));
+        self.told.notify_one();
+    }
+
+    /// Waits until every thread of some model hangs.
+    pub(crate) async fn wait(&self) -> Option<&(ReleaseId, usize)> {
+        self.told.notified().await;
+        self.last.get()
+    }
+}
 
 /// What the engine made of a request.
 pub(crate) type Ran = (Result<Vec<Tensor>, EngineError>, Times);
@@ -44,7 +66,7 @@ pub(crate) struct Pool {
     jobs: mpsc::Sender<Job>,
     stuck: Arc<AtomicUsize>,
     workers: usize,
-    all_stuck: Arc<Notify>,
+    all_stuck: Arc<AllStuck>,
 }
 
 struct Job {
@@ -65,8 +87,8 @@ enum Phase {
 }
 
 impl Pool {
-    /// Starts one thread for each core. `all_stuck` is notified when none of them comes back.
-    pub(crate) fn start(all_stuck: Arc<Notify>) -> std::io::Result<Self> {
+    /// Starts one thread for each core. `all_stuck` is told when none of them comes back.
+    pub(crate) fn start(all_stuck: Arc<AllStuck>) -> std::io::Result<Self> {
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let (jobs, queue) = mpsc::channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
@@ -89,7 +111,7 @@ impl Pool {
         let (started, starts) = oneshot::channel();
         let (done, result) = oneshot::channel();
         let phase = Arc::new(Mutex::new(Phase::Running));
-        let accepted = Instant::now();
+        let (accepted, release) = (Instant::now(), version.release.clone());
         let job = Job { version, inputs, accepted, started, done, phase: Arc::clone(&phase) };
         self.jobs.try_send(job).map_err(|_| NoResult::Busy)?;
         // A job whose `starts` is dropped is skipped by the workers.
@@ -97,17 +119,17 @@ impl Pool {
         if let Ok(Ok(ran)) = tokio::time::timeout_at((began + deadline).into(), result).await {
             return Ok(ran);
         }
-        self.give_up(&phase);
+        self.give_up(&phase, &release);
         Err(NoResult::Timeout(Times { queue: began - accepted, compute: began.elapsed() }))
     }
 
     /// A result that came in the same moment is dropped: the caller was promised an answer by now.
-    fn give_up(&self, phase: &Mutex<Phase>) {
+    fn give_up(&self, phase: &Mutex<Phase>, release: &ReleaseId) {
         let mut phase = phase.lock().unwrap_or_else(PoisonError::into_inner);
         if *phase == Phase::Running {
             *phase = Phase::TimedOut;
             if self.stuck.fetch_add(1, Ordering::SeqCst) + 1 >= self.workers {
-                self.all_stuck.notify_one();
+                self.all_stuck.tell(release, self.workers);
             }
         }
     }
@@ -191,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn when_every_worker_hangs_the_callers_are_answered_and_the_process_is_told() {
-        let all_stuck = Arc::new(Notify::new());
+        let all_stuck = Arc::new(AllStuck::default());
         let pool = Arc::new(Pool::start(Arc::clone(&all_stuck)).unwrap());
         let (loaded, release, runs) = hanging();
         let waiting = pool.workers + QUEUE;
@@ -214,7 +236,8 @@ mod tests {
         }
         assert_eq!(timeouts, pool.workers);
         assert!(busy > QUEUE, "what waited until its deadline and what found the queue full");
-        all_stuck.notified().await;
+        let told = all_stuck.wait().await.map(|(release, threads)| (release.to_string(), *threads));
+        assert_eq!(told, Some(("m@1".to_owned(), pool.workers)));
 
         drop(release);
         let answered = loop {

@@ -108,6 +108,13 @@ pub enum Event {
     },
     /// What a version did since it was last told: at the latest 20 ms after a failure, each second otherwise.
     Observed(Box<VersionFigures>),
+    /// Every thread of a model hangs, the last of them in this version; the process ends for it.
+    Hung {
+        /// Which version.
+        release: ReleaseId,
+        /// How many threads the model had.
+        threads: u32,
+    },
     /// A version is dropped, or was not there.
     Unloaded {
         /// Which version.

@@ -8,6 +8,7 @@
 mod graph;
 mod node;
 mod tensors;
+mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
 

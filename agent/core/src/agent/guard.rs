@@ -1,4 +1,5 @@
-//! What sends a candidate back beside the judge: its memory, and a person on the device.
+//! What sends a candidate back beside the judge: its memory, a hang that takes the whole runner, and a person on the
+//! device.
 
 use shared::{ModelName, ReleaseId, report::RollbackReason};
 
@@ -31,6 +32,21 @@ impl Agent {
         };
         let reason = RollbackReason::Memory { used_kib, budget_kib, inferences, after_ms };
         self.roll_back(&release.model, reason);
+        Ok(())
+    }
+
+    /// A candidate in which every thread hung goes back at once: the next start would show the same, one deadline later. A
+    /// committed version has nothing behind it, and the end of the runner that follows starts it anew.
+    pub(super) fn hung(&mut self, release: &ReleaseId, threads: u32) -> Result<(), Refusal> {
+        let deployment = self.models.get(&release.model).map(|model| &model.deployment);
+        let Some(Deployment::Probation(probation)) = deployment else {
+            return Err(Refusal::UnexpectedRelease { what: "a hang", release: release.clone() });
+        };
+        if probation.manifest.release != *release {
+            return Err(Refusal::UnexpectedRelease { what: "a hang", release: release.clone() });
+        }
+        let (inferences, after_ms) = (probation.judge.counts().judged(), probation.watched_ms(self.now));
+        self.roll_back(&release.model, RollbackReason::Hung { threads, inferences, after_ms });
         Ok(())
     }
 

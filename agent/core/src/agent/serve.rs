@@ -35,7 +35,11 @@ impl Agent {
             self.serving.slots.contains_key(release).then(|| name.clone())
         });
         let candidates: Vec<ModelName> = candidates.collect();
-        let wait = self.serving.exited(self.now);
+        let wait = if candidates.is_empty() {
+            self.serving.exited(self.now)
+        } else {
+            self.serving.exited_with_candidates()
+        };
         let event = Event::warn("the runner has ended");
         self.note(event.with("detail", detail).with("restart_in_ms", wait.as_millis()));
         for name in candidates {

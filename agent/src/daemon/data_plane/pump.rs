@@ -115,6 +115,7 @@ impl Pump {
             }
             Event::SwitchFailed { release, detail } => Some(Input::LoadFailed { release, detail }),
             Event::Switched { release } => Some(Input::Switched { release }),
+            Event::Hung { release, threads } => Some(Input::Hung { release, threads }),
             Event::Unloaded { release } => {
                 tracing::info!(%release, "unloaded");
                 None

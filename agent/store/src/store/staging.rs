@@ -3,7 +3,7 @@
 //! does not fail half way for want of it.
 
 use std::{
-    io::{self, Read},
+    io::{self, BufRead, Read},
     path::{Path, PathBuf},
 };
 
@@ -131,7 +131,8 @@ impl<D: Disk> Staging<D> {
             zstd::Decoder::new(packed).map_err(io_error("start the decompressor"))?.single_frame();
         decoder.window_log_max(MAX_WINDOW_LOG).map_err(io_error("bound the decompressor"))?;
         let mut hash = Sha256::new();
-        let length = copy_bounded(decoder, to, &mut hash, artifact.size_bytes)?;
+        let length = copy_bounded(&mut decoder, to, &mut hash, artifact.size_bytes)?;
+        nothing_follows(decoder.finish())?;
         let digest = Digest::from_bytes(hash.finalize().into());
         if length != artifact.size_bytes || digest != artifact.digest {
             let text = format!(
@@ -166,6 +167,12 @@ impl<D: Disk> Staging<D> {
             }
         }
     }
+}
+
+/// One frame is what the manifest says; what lies behind it was meant for another reader.
+fn nothing_follows(mut packed: impl BufRead) -> Result<(), StoreError> {
+    let rest = packed.fill_buf().map_err(io_error("read the staging file"))?;
+    if rest.is_empty() { Ok(()) } else { Err(StoreError::WrongBytes("bytes follow its frame".into())) }
 }
 
 fn room_to_unpack<D: Disk>(

@@ -1,6 +1,6 @@
 //! Bounds on what a single node may ask for, where that can be known before it runs.
 
-use super::{InspectError, graph::Constants, graph::place, tensors};
+use super::{InspectError, graph::Constants, graph::place, tensors, trees};
 use crate::onnx::{AttributeProto, NodeProto};
 
 /// Largest padding on one side of an axis. Real paddings are a kernel wide at most; a padding of 2³⁰ makes the
@@ -26,6 +26,7 @@ pub(super) fn check(node: &NodeProto, constants: &Constants<'_>) -> Result<(), I
     }
     check_pad_input(node, constants)?;
     check_range(node, constants)?;
+    trees::check(node)?;
     let shape_input = SHAPE_INPUTS.iter().find(|(operator, _)| *operator == node.op_type);
     let Some(&(_, index)) = shape_input else { return Ok(()) };
     integers(node, index, constants).map_or(Ok(()), |shape| check_made(node, &shape))

@@ -16,6 +16,7 @@ mod measure;
 mod onnxruntime;
 mod report;
 mod subject;
+mod swap;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -42,6 +43,8 @@ enum Suite {
     Footprint,
     /// One artifact to many devices against a raw copy of the same bytes.
     Delivery,
+    /// Requests of a stock client while versions change.
+    Swap,
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Suite::Inference => ("inference", inference::run()?),
         Suite::Footprint => ("footprint", footprint::run()?),
         Suite::Delivery => ("delivery", delivery::run()?),
+        Suite::Swap => ("swap", swap::run()?),
     };
     let report = Report { suite, machine, rows };
     report.print();
