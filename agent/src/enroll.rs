@@ -9,19 +9,33 @@ use shared::{
 
 use crate::{
     api,
-    clock::Clock,
+    clock::{self, Clock},
     config::Config,
     health,
     identity::{Identity, NewKeys},
     tls,
 };
 
+/// What the server makes of the clock of a device that enrols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockCheck {
+    /// It must agree with the server's.
+    Enforced,
+    /// The device has none that keeps time; it lives with what signed metadata tells it.
+    Waived,
+}
+
 /// Enrols this device and returns the name it got.
 ///
 /// # Errors
 /// When the token is not one, the device is enrolled already, the server is not the one that the token names,
-/// or it refuses. Nothing is written then.
-pub async fn enroll(config: &Config, token: &str, device: Option<DeviceId>) -> anyhow::Result<DeviceId> {
+/// or it refuses, also because of a wrong clock. Nothing is written then, and the token is not used.
+pub async fn enroll(
+    config: &Config,
+    token: &str,
+    device: Option<DeviceId>,
+    clock_check: ClockCheck,
+) -> anyhow::Result<DeviceId> {
     let token: EnrollToken = token.parse()?;
     if Identity::exists(&config.data_dir) {
         bail!(
@@ -38,6 +52,10 @@ pub async fn enroll(config: &Config, token: &str, device: Option<DeviceId>) -> a
         device,
         report_key: keys.report.public().clone(),
         inventory: health::inventory(&config.data_dir),
+        at: match clock_check {
+            ClockCheck::Enforced => Some(clock::system_now()),
+            ClockCheck::Waived => None,
+        },
     };
     let tls = tls::pinned_config(token.ca, Clock::start(Timestamp(0)))?;
     let response: EnrollResponse = api::post(tls, &token.url, ENROLL_PATH, &request).await?;

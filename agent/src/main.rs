@@ -3,7 +3,13 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use muster_agent::{cli, config::Config, daemon, enroll, replay, runner, trial};
+use muster_agent::{
+    cli,
+    config::Config,
+    daemon,
+    enroll::{self, ClockCheck},
+    replay, runner, trial,
+};
 use shared::DeviceId;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{
@@ -29,6 +35,9 @@ enum Command {
         /// Name of this device in the fleet; the server makes one up otherwise.
         #[arg(long)]
         name: Option<DeviceId>,
+        /// Enrol whatever this device's clock says: it has none that keeps time without power.
+        #[arg(long)]
+        any_clock: bool,
         /// Configuration file.
         #[arg(long)]
         config: Option<PathBuf>,
@@ -68,7 +77,10 @@ fn main() -> ExitCode {
         Command::Runner => return runner::main(),
         Command::Trial => return trial::main(),
         Command::Operator(command) => return ask(command),
-        Command::Enroll { token, name, config } => enroll_device(&token, name, config),
+        Command::Enroll { token, name, any_clock, config } => {
+            let clock_check = if any_clock { ClockCheck::Waived } else { ClockCheck::Enforced };
+            enroll_device(&token, name, clock_check, config)
+        }
         Command::Run { config, record } => run_daemon(config, record),
         Command::Replay { file } => replay::replay(&file, &mut std::io::stdout().lock()),
     };
@@ -81,9 +93,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn enroll_device(token: &str, name: Option<DeviceId>, config: Option<PathBuf>) -> anyhow::Result<()> {
+fn enroll_device(
+    token: &str,
+    name: Option<DeviceId>,
+    clock_check: ClockCheck,
+    config: Option<PathBuf>,
+) -> anyhow::Result<()> {
     let config = Config::load(config.as_deref())?;
-    let device = runtime()?.block_on(enroll::enroll(&config, token, name))?;
+    let device = runtime()?.block_on(enroll::enroll(&config, token, name, clock_check))?;
     say(&format!("enrolled as {device}; start the agent with `muster-agent run`"));
     Ok(())
 }

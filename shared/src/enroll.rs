@@ -4,7 +4,7 @@
 //! pinned: the device believes exactly the server that the operator meant. It makes its own keys and sends a
 //! certificate signing request and the public key of its reports; private keys never leave it.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,10 @@ pub const MAX_TOKEN_LEN: usize = 1_024;
 
 /// Path of the enrolment resource below the server's address.
 pub const ENROLL_PATH: &str = "/api/v1/enroll";
+
+/// How far the clock of a device that enrols may be from the server's: more than any network takes, and less than any
+/// wrong time zone.
+pub const MAX_CLOCK_SKEW: Duration = Duration::from_secs(300);
 
 /// Path of the resource that renews certificates, below the server's address.
 pub const RENEW_PATH: &str = "/api/v1/enroll/renew";
@@ -90,6 +94,10 @@ pub struct EnrollRequest {
     pub report_key: PublicKey,
     /// What the device is.
     pub inventory: Inventory,
+    /// When it asks, by its own clock, which may be off by at most [`MAX_CLOCK_SKEW`]. Absent for a device that has no
+    /// clock to speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 /// The answer: everything the device needs from now on.

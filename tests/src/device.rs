@@ -70,8 +70,18 @@ impl Device {
     /// Tries to join the fleet.
     #[must_use]
     pub fn enroll(&self, token: &str) -> Answer {
+        self.enroll_with(token, &[])
+    }
+
+    /// The same with more options on the command line.
+    #[must_use]
+    pub fn enroll_with(&self, token: &str, more: &[&str]) -> Answer {
         let mut command = self.agent();
-        command.args(["enroll", token, "--config"]).arg(self.config()).args(["--name", &self.name]);
+        command
+            .args(["enroll", token, "--config"])
+            .arg(self.config())
+            .args(["--name", &self.name])
+            .args(more);
         answer(command)
     }
 

@@ -5,9 +5,9 @@
 use axum::{Json, extract::State, http::StatusCode};
 use serde_json::Value;
 use shared::{
-    DeviceId,
+    DeviceId, Timestamp,
     device::Labels,
-    enroll::{EnrollRequest, EnrollResponse},
+    enroll::{EnrollRequest, EnrollResponse, MAX_CLOCK_SKEW},
 };
 use uuid::Uuid;
 
@@ -23,7 +23,8 @@ use crate::{
 /// Joins a device. The secret of an enrolment token is the permission.
 ///
 /// The request holds `secret`, optionally `device` (the wished name), `csr_pem` (PKCS #10 for a P-256 key),
-/// `report_key` (Ed25519) and `inventory`; the answer holds the device's certificate, the CA, the address of the
+/// `report_key` (Ed25519), `inventory`, and optionally `at`, the time by the device's clock in milliseconds since 1970,
+/// which must agree with the server's to five minutes; the answer holds the device's certificate, the CA, the address of the
 /// broker, the root metadata to pin, and the labels.
 #[utoipa::path(
     post,
@@ -34,7 +35,8 @@ use crate::{
         (status = 201, body = Object),
         (status = 400, body = Problem),
         (status = 403, body = Problem),
-        (status = 409, body = Problem)
+        (status = 409, body = Problem),
+        (status = 422, body = Problem)
     )
 )]
 pub async fn enroll(
@@ -48,6 +50,7 @@ pub async fn enroll(
         None => made_up_name(),
     };
     let now = app.clock.now();
+    check_clock(request.at, now)?;
     let certificate = app.authority.issue_device(&request.csr_pem, &id, now)?;
     let labels = join(&app, request, &id, &certificate).await?;
     tracing::info!(device.id = %id, "a device joined");
@@ -60,6 +63,20 @@ pub async fn enroll(
         labels,
     };
     Ok((StatusCode::CREATED, Json(response)))
+}
+
+/// A device whose clock is wrong would judge certificates and metadata by it, so it is told before it joins.
+fn check_clock(theirs: Option<Timestamp>, ours: Timestamp) -> Answer<()> {
+    let Some(theirs) = theirs else { return Ok(()) };
+    let (side, off) =
+        if theirs > ours { ("ahead of", theirs.since(ours)) } else { ("behind", ours.since(theirs)) };
+    if off <= MAX_CLOCK_SKEW {
+        return Ok(());
+    }
+    let detail = format!("the clock of this device is {} s {side} the server's", off.as_secs());
+    Err(Problem::refused("wrong_clock", detail).hint(
+        "set it and enrol again with the same token, or say --any-clock if this device has no clock that keeps time",
+    ))
 }
 
 async fn join(

@@ -29,22 +29,47 @@ fn a_full_disk_is_reported_and_the_old_version_stays() {
     );
 }
 
-fn works_with_clock(shift: &'static str) {
-    let mut fleet = Fleet::start(0);
-    fleet.add("clock", DeviceOptions { clock: Some(ClockShift(shift)), ..DeviceOptions::default() });
+/// Refused with one token, once with each clock; then the same token enrols, so no refusal has used it.
+#[test]
+fn a_clock_an_hour_wrong_is_named_when_the_device_enrols_and_changes_nothing() {
+    let fleet = Fleet::start(0);
+    let token = fleet.token();
+    let mut device = Device::new("clock", DeviceOptions::default());
+    for (shift, side) in [("+1h", "ahead"), ("-1h", "behind")] {
+        device.change(|options| options.clock = Some(ClockShift(shift)));
+        let _ = device.enroll(&token).fails().says(&["clock", side, "s ", "--any-clock"]).is_clear();
+        assert!(!device.data_dir().join("identity").exists(), "a refused device keeps nothing");
+    }
+    device.change(|options| options.clock = None);
+    let _ = device.enroll(&token).ok();
+}
+
+fn goes_on_with_clock(shift: &'static str) {
+    let mut fleet = Fleet::start(1);
+    fleet.devices[0].stop();
+    fleet.devices[0].change(|options| options.clock = Some(ClockShift(shift)));
+    fleet.devices[0].run();
     fleet.wait_until_online();
     fleet.bring(&Publication::digits(1));
     assert_eq!(fleet.devices[0].infer(&test_images()[0]).unwrap().version, "1");
+    let _ = fleet.cli().run(["device", "why", "cam-1"]).ok().says(&["clock"]);
 }
 
 #[test]
-fn a_clock_an_hour_ahead_does_not_matter() {
-    works_with_clock("+1h");
+fn a_clock_that_is_an_hour_ahead_later_is_named_and_does_not_stop_updates() {
+    goes_on_with_clock("+1h");
 }
 
 #[test]
-fn a_clock_an_hour_late_does_not_matter() {
-    works_with_clock("-1h");
+fn a_clock_that_is_an_hour_late_later_is_named_and_does_not_stop_updates() {
+    goes_on_with_clock("-1h");
+}
+
+#[test]
+fn a_device_without_a_clock_can_enrol_when_its_owner_says_so() {
+    let fleet = Fleet::start(0);
+    let options = DeviceOptions { clock: Some(ClockShift("-1h")), ..DeviceOptions::default() };
+    let _ = Device::new("clock", options).enroll_with(&fleet.token(), &["--any-clock"]).ok();
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub fn enrol(server: &Server, count: usize) -> anyhow::Result<Vec<Identity>> {
 fn join(api: &Target, token: &EnrollToken, name: &str) -> anyhow::Result<Identity> {
     let (device, key) = (DeviceId::new(name)?, KeyPair::generate()?);
     let request = EnrollRequest {
+        at: None,
         secret: token.secret.clone(),
         device: Some(device),
         csr_pem: signing_request(name, &key)?,
