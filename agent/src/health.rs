@@ -99,7 +99,7 @@ impl Monitor {
 
 /// Resident memory of this process. The kernel tells it in pages; reading one line is cheaper than a walk over
 /// all processes.
-fn own_memory_kib() -> u64 {
+pub(crate) fn own_memory_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse().ok()).unwrap_or(0)

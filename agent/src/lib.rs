@@ -16,6 +16,7 @@ pub mod local_time;
 pub mod recording;
 pub mod renew;
 pub mod replay;
+pub mod resident;
 pub mod runner;
 pub mod serving;
 pub mod tls;

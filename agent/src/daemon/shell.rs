@@ -37,6 +37,7 @@ use crate::{
     control::{RunnerView, WaitingView},
     health, local_time,
     recording::Recorder,
+    resident,
 };
 
 /// Inputs handled in one turn before the ledger is written and effects are performed.
@@ -79,6 +80,7 @@ impl Shell {
     pub(super) async fn run(mut self, mut sources: Sources, cancel: CancellationToken) {
         let mut window = interval(self.config.telemetry.interval_secs);
         self.finish_turn(&cancel).await;
+        resident::release_idle_code();
         loop {
             let mut answer = None;
             let wakeup = self.core.poll_timeout().map(|(at, _)| self.clock.instant_of(at));
@@ -90,6 +92,7 @@ impl Shell {
                 Some(question) = sources.questions.recv() => answer = Some(self.take_question(question)),
                 _ = window.tick() => {
                     self.close_window();
+                    resident::release_idle_code();
                     self.tell_local_time();
                 }
                 () = sleep_until(wakeup) => {
@@ -137,6 +140,7 @@ impl Shell {
         match news {
             LinkNews::Connected => {
                 self.say_hello();
+                resident::release_idle_code();
                 self.windows.resend(&self.outgoing);
                 self.handle(Input::Connected);
             }
