@@ -30,7 +30,8 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    clock::Clock, config::Config, identity::Identity, local_time, recording::Recorder, renew::Renewal, tls,
+    clock::Clock, config::Config, identity::Identity, local_time, recording::Recorder, renew::Renewal,
+    sandbox::Reports, tls,
 };
 use data_plane::DataPlane;
 use outgoing::Outgoing;
@@ -64,6 +65,7 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
     let (input_sender, inputs) = mpsc::channel(INPUTS);
     let (news_sender, news) = mpsc::channel(SMALL_QUEUE);
     let (figure_sender, figures) = mpsc::channel(SMALL_QUEUE);
+    let hardening = Reports::default();
     let store = open_store(&config)?;
     let manifests = manifests_of(&store, &saved.state().ledger);
     let artifacts = store.reader();
@@ -72,8 +74,14 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
     let recorder = record.map(|path| Recorder::begin(&path, start.clone())).transpose()?;
     let core = Agent::new(start.device, start.boot, start.ledger, start.manifests, start.settings, start.at);
     let has_models = saved.state().ledger.models.values().any(|record| record.committed.is_some());
-    let data_plane =
-        DataPlane::open(&config, has_models, store.reader(), input_sender.clone(), figure_sender)?;
+    let data_plane = DataPlane::open(
+        &config,
+        has_models,
+        store.reader(),
+        input_sender.clone(),
+        figure_sender,
+        hardening.clone(),
+    )?;
     let stager = Stager::start(store, input_sender.clone()).context("cannot start the store's thread")?;
 
     let tasks = TaskTracker::new();
@@ -142,11 +150,13 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
         stager,
         data_plane,
         windows,
+        hardening: hardening.watch(),
         announced: None,
         utc_offset_secs,
         recorder,
     };
-    Box::pin(shell.run(Sources { inputs, news, figures, questions }, cancel.clone())).await;
+    let sources = Sources { inputs, news, figures, questions, hardening: hardening.watch() };
+    Box::pin(shell.run(sources, cancel.clone())).await;
     link.stop(GOODBYE).await;
     link_end.cancel();
     cancel.cancel();

@@ -37,7 +37,7 @@ pub async fn enroll(config: &Config, token: &str, device: Option<DeviceId>) -> a
         csr_pem: signing_request(&keys.tls, device.as_ref())?,
         device,
         report_key: keys.report.public().clone(),
-        inventory: health::inventory(&config.data_dir),
+        inventory: health::inventory(&config.data_dir, None),
     };
     let tls = tls::pinned_config(token.ca, Clock::start(Timestamp(0)))?;
     let response: EnrollResponse = api::post(tls, &token.url, ENROLL_PATH, &request).await?;

@@ -17,6 +17,7 @@ pub mod recording;
 pub mod renew;
 pub mod replay;
 pub mod runner;
+pub mod sandbox;
 pub mod serving;
 pub mod tls;
 pub mod trial;

@@ -17,6 +17,8 @@ pub(crate) mod figures;
 pub(crate) mod file;
 mod handle;
 mod load;
+mod log;
+pub(crate) mod memory;
 pub(crate) mod models;
 pub(crate) mod pool;
 pub(crate) mod proc_self;

@@ -12,17 +12,21 @@ use bytes::Bytes;
 use muster_engine::{
     Engine as _, Golden, GoldenFailure, InspectError, Session, TractEngine, inspect, replay,
 };
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::Resource;
 use shared::{
     manifest::{Dim, TensorSpec},
     report::{RejectReason, TrialFigures},
 };
 
 use super::{TrialAnswer, TrialRequest};
-use crate::runner::{channel, file::read_verified, proc_self};
-
-/// The socket, the standard streams, the two files, the runtime's own, and room for none besides.
-const MAX_OPEN_FILES: u64 = 32;
+use crate::{
+    runner::{
+        channel::{self, Sender},
+        file::read_verified,
+        proc_self,
+    },
+    sandbox::{self, Role, lower},
+};
 
 /// Runs one trial for the daemon at the other end of the standard input.
 #[must_use]
@@ -35,10 +39,14 @@ pub fn main() -> ExitCode {
 
 async fn serve_one() -> io::Result<()> {
     let (mut sender, mut receiver) = channel::from_stdin()?;
-    let Some((request, files)) = receiver.recv::<TrialRequest>().await? else { return Ok(()) };
+    let Some((request, files)) = receiver.recv::<TrialRequest>().await? else {
+        return lock_in(&mut sender).await;
+    };
     let [model, golden] = <[OwnedFd; 2]>::try_from(files)
         .map_err(|files| io::Error::other(format!("{} files instead of two", files.len())))?;
+    sandbox::prepare();
     set_limits(&request)?;
+    lock_in(&mut sender).await?;
     let answer = match judge(&request, &File::from(model), &File::from(golden)) {
         Ok(figures) => TrialAnswer::Passed(figures),
         Err(reason) => TrialAnswer::Rejected(reason),
@@ -46,20 +54,16 @@ async fn serve_one() -> io::Result<()> {
     sender.send(&answer, &[]).await
 }
 
-fn set_limits(request: &TrialRequest) -> io::Result<()> {
-    let address_space = proc_self::address_space_kib() * 1_024 + memory_budget_bytes(request);
-    limit(Resource::As, address_space)?;
-    limit(Resource::Cpu, request.wall_time().as_secs() + 1)?;
-    limit(Resource::Nofile, MAX_OPEN_FILES)?;
-    limit(Resource::Core, 0)?;
-    Ok(rustix::thread::set_no_new_privs(true)?)
+/// This thread is the only one.
+async fn lock_in(sender: &mut Sender) -> io::Result<()> {
+    sender.send(&TrialAnswer::LockedIn(sandbox::enter(Role::Trial)), &[]).await
 }
 
-/// Lowers a limit for good; one that is lower already stays.
-fn limit(resource: Resource, value: u64) -> io::Result<()> {
-    let hard = rustix::process::getrlimit(resource).maximum;
-    let value = Some(hard.map_or(value, |hard| hard.min(value)));
-    Ok(setrlimit(resource, Rlimit { current: value, maximum: value })?)
+fn set_limits(request: &TrialRequest) -> io::Result<()> {
+    let address_space = proc_self::address_space_kib() * 1_024 + memory_budget_bytes(request);
+    lower(Resource::As, address_space)
+        .and_then(|()| lower(Resource::Cpu, request.wall_time().as_secs() + 1))
+        .map_err(io::Error::other)
 }
 
 fn memory_budget_bytes(request: &TrialRequest) -> u64 {

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::Write,
     net::SocketAddr,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -99,7 +99,21 @@ impl Rig {
         self.hand_over().await;
     }
 
+    /// A runner of another program.
+    pub async fn restart_as(&mut self, exe: &Path) -> Event {
+        (self.runner, self.events) = RunnerProcess::spawn(exe).unwrap();
+        let told = next(&mut self.events).await;
+        self.listen().await;
+        told
+    }
+
     async fn hand_over(&mut self) {
+        let told = next(&mut self.events).await;
+        assert!(matches!(told, Event::LockedIn(_)), "{told:?}");
+        self.listen().await;
+    }
+
+    async fn listen(&mut self) {
         let files: Vec<OwnedFd> = vec![
             self.tcp_listener.try_clone().unwrap().into(),
             self.unix_listener.try_clone().unwrap().into(),
@@ -210,4 +224,23 @@ fn parse(answer: &Bytes) -> Answer {
         (name.parse::<hyper::header::HeaderName>().unwrap(), value.parse().unwrap())
     };
     Answer { status, headers: lines.map(header).collect(), body: answer[end + 4..].to_vec() }
+}
+
+/// The agent on a kernel that does not know these calls, as `strace` makes it look.
+pub fn without_calls(calls: &[&str]) -> (tempfile::TempDir, PathBuf) {
+    let injections: String = calls.iter().map(|call| format!(" -e inject={call}:error=ENOSYS")).collect();
+    let traced = calls.join(",");
+    program(&format!(
+        "exec strace -f -qq -o /dev/null -e trace={traced}{injections} {} \"$@\"",
+        exe().display()
+    ))
+}
+
+/// A shell script as a program of its own.
+pub fn program(script: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("program");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    (directory, path)
 }
