@@ -208,7 +208,7 @@ mod tests {
     fn hanging() -> (Arc<Loaded>, blocking::Sender<()>, Arc<AtomicUsize>) {
         let (release, hang) = blocking::channel();
         let runs = Arc::new(AtomicUsize::new(0));
-        let id: shared::ReleaseId = "m@1".parse().unwrap();
+        let id: ReleaseId = "m@1".parse().unwrap();
         let loaded = Loaded {
             release: id.clone(),
             session: Box::new(Hanging(Mutex::new(hang), Arc::clone(&runs))),

@@ -53,7 +53,6 @@ const BOTH: &[i64] = &[
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
     libc::SYS_sendto,
-    libc::SYS_shutdown,
     libc::SYS_write,
     libc::SYS_writev,
     // The runtime's waiting.
@@ -73,7 +72,7 @@ const OLD: &[i64] = &[libc::SYS_epoll_wait, libc::SYS_poll];
 const OLD: &[i64] = &[];
 
 /// What it takes to answer callers on listening sockets that it was handed.
-const RUNNER: &[i64] = &[libc::SYS_accept4, libc::SYS_getpeername, libc::SYS_getsockname];
+const RUNNER: &[i64] = &[libc::SYS_accept4, libc::SYS_getsockname, libc::SYS_shutdown];
 
 /// Ways to run programs, to reach into other processes or the kernel, and to change what is mounted where.
 const FATAL: &[i64] = &[
@@ -151,10 +150,6 @@ pub(super) fn allowed(role: Role) -> Result<Calls, BackendError> {
     with(libc::SYS_socketpair, any(0, &[libc::AF_UNIX as u64]))?;
     // A process that aborts signals itself.
     with(libc::SYS_tgkill, any(0, &[u64::from(std::process::id())]))?;
-    if role == Role::Runner {
-        with(libc::SYS_getsockopt, any(1, &[libc::SOL_SOCKET as u64]))?;
-        with(libc::SYS_setsockopt, any(1, &[libc::SOL_SOCKET as u64, libc::IPPROTO_TCP as u64]))?;
-    }
     Ok(calls)
 }
 
