@@ -192,6 +192,56 @@ async fn a_shutdown_and_a_dropped_handle_end_the_process() {
 }
 
 #[tokio::test]
+async fn a_version_that_grows_beyond_its_budget_is_told_with_both_numbers() {
+    let mut measured = Rig::start().await;
+    measured.load(1, rig::wide()).await;
+    let loaded_kib = measured.loaded_kib;
+
+    let mut rig = Rig::start().await;
+    // Each new shape of the input takes a plan with its own copy of the weights, 16 MiB.
+    rig.budgets.memory_mib = u32::try_from(loaded_kib / 1_024).unwrap() + 24;
+    rig.load(1, rig::wide()).await;
+    rig.switch(1).await;
+    for rows in 1..=4 {
+        assert_eq!(rig::infer_rows(&rig.tcp, rows).await.status, 200);
+    }
+    loop {
+        if let Event::MemoryExceeded { release, used_kib, budget_kib } = next(&mut rig.events).await {
+            assert_eq!(
+                (release.to_string().as_str(), budget_kib),
+                ("m@1", u64::from(rig.budgets.memory_mib) * 1_024)
+            );
+            assert!(used_kib > budget_kib, "{used_kib}");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_inference_that_does_not_come_back_is_told_in_time_and_its_runner_ends_with_the_version() {
+    let mut rig = Rig::start().await;
+    rig.budgets.latency_ms = 1;
+    rig.load(1, rig::endless()).await;
+    rig.switch(1).await;
+    let (tcp, asked) = (rig.tcp, Instant::now());
+    let caller = tokio::spawn(async move { rig::infer_rows(&tcp, rig::ENDLESS_ROWS).await.status });
+    let told = loop {
+        match next(&mut rig.events).await {
+            Event::Observed(figures) => assert_eq!(figures.counts.failures(), figures.counts.timeout),
+            event => break event,
+        }
+    };
+    assert!(matches!(told, Event::Hung { .. }), "{told:?}");
+    // The deadline of a model with this budget is the least there is, one second.
+    let bound = Duration::from_secs(1) + Duration::from_secs(2);
+    assert!(asked.elapsed() < bound, "{:?}", asked.elapsed());
+    assert_eq!(caller.await.unwrap(), 504);
+    rig.runner.send(Command::Unload { release: rig::release(1) }, vec![]).await.unwrap();
+    let Event::Exited(exit) = rig.step().await else { panic!("it goes on") };
+    assert_eq!(exit.code, Some(86), "{}", exit.detail);
+}
+
+#[tokio::test]
 async fn a_runner_has_what_it_needs_and_nothing_else() {
     // Open in this process and not closed on exec: what a careless parent leaves behind.
     let leak = file_of(b"secret");

@@ -22,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::onnx::{bytes, fixed, graph, node, value};
+use crate::onnx::{bytes, fixed, floats, graph, ints, node, symbol, value};
 
 /// Longest wait for anything: far above what a loaded machine needs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,6 +39,58 @@ pub fn divide_by_itself() -> GraphProto {
     let two = || vec![fixed(2)];
     // Warm on zeros, which gives NaN: that is an answer like any other until somebody checks it.
     graph(vec![node("Div", &["x", "x"], &["y"])], vec![], vec![value("x", two())], vec![value("y", two())])
+}
+
+/// Columns that are multiplied with, and columns that come out: 16 MiB of weights.
+const NARROW: i64 = 16;
+const WIDE: i64 = 262_144;
+
+/// `y = max(x · w)` for any number of rows.
+pub fn wide() -> GraphProto {
+    let weights = vec![0.5; usize::try_from(NARROW * WIDE).unwrap()];
+    let mut max = node("ReduceMax", &["xw"], &["y"]);
+    max.attribute = vec![ints("axes", &[1])];
+    graph(
+        vec![node("MatMul", &["x", "w"], &["xw"]), max],
+        vec![floats("w", &[NARROW, WIDE], &weights)],
+        vec![value("x", vec![symbol("rows"), fixed(NARROW)])],
+        vec![value("y", vec![symbol("rows"), fixed(1)])],
+    )
+}
+
+/// Rows with which [`endless`] computes for longer than any deadline here: a million million multiplications.
+pub const ENDLESS_ROWS: usize = 32_768;
+
+/// A chain of products that takes no time for a row and very long for many.
+pub fn endless() -> GraphProto {
+    const SIDE: i64 = 512;
+    const LINKS: usize = 128;
+    let square = vec![1.0 / 512.0; usize::try_from(SIDE * SIDE).unwrap()];
+    let rise = vec![1.0; usize::try_from(NARROW * SIDE).unwrap()];
+    let name = |link: usize| format!("v{link}");
+    let mut nodes = vec![node("MatMul", &["x", "rise"], &["v0"])];
+    nodes.extend((0..LINKS).map(|link| node("MatMul", &[&name(link), "square"], &[&name(link + 1)])));
+    let mut max = node("ReduceMax", &[&name(LINKS)], &["y"]);
+    max.attribute = vec![ints("axes", &[1])];
+    nodes.push(max);
+    graph(
+        nodes,
+        vec![floats("rise", &[NARROW, SIDE], &rise), floats("square", &[SIDE, SIDE], &square)],
+        vec![value("x", vec![symbol("rows"), fixed(NARROW)])],
+        vec![value("y", vec![symbol("rows"), fixed(1)])],
+    )
+}
+
+/// Asks a model with a variable number of rows.
+pub async fn infer_rows(tcp: &SocketAddr, rows: usize) -> Answer {
+    let bytes = rows * usize::try_from(NARROW).unwrap() * 4;
+    let parameters = json!({ "binary_data_size": bytes });
+    let header = json!({ "inputs": [
+        { "name": "x", "shape": [rows, NARROW], "datatype": "FP32", "parameters": parameters } ] });
+    let mut body = header.to_string().into_bytes();
+    let headers = [("inference-header-content-length", body.len().to_string())];
+    body.extend(std::iter::repeat_n(0.5_f32.to_le_bytes(), bytes / 4).flatten());
+    post(tcp, "/v2/models/m/infer", &headers, body).await
 }
 
 pub fn release(version: u32) -> ReleaseId {
@@ -76,6 +128,10 @@ pub struct Rig {
     pub events: mpsc::Receiver<Event>,
     pub tcp: SocketAddr,
     pub unix: PathBuf,
+    /// Of what is loaded from now on.
+    pub budgets: Budgets,
+    /// What the last load took.
+    pub loaded_kib: u64,
     tcp_listener: std::net::TcpListener,
     unix_listener: std::os::unix::net::UnixListener,
     _directory: tempfile::TempDir,
@@ -89,7 +145,17 @@ impl Rig {
         let unix_listener = std::os::unix::net::UnixListener::bind(&unix).unwrap();
         let tcp = tcp_listener.local_addr().unwrap();
         let (runner, events) = RunnerProcess::spawn(exe()).unwrap();
-        let mut rig = Self { runner, events, tcp, unix, tcp_listener, unix_listener, _directory: directory };
+        let mut rig = Self {
+            runner,
+            events,
+            tcp,
+            unix,
+            budgets: Budgets::default(),
+            loaded_kib: 0,
+            tcp_listener,
+            unix_listener,
+            _directory: directory,
+        };
         rig.hand_over().await;
         rig
     }
@@ -133,10 +199,12 @@ impl Rig {
     }
 
     pub async fn load(&mut self, version: u32, model: GraphProto) {
-        let request = Box::new(load_request(version, &model));
+        let request = Box::new(LoadRequest { budgets: self.budgets, ..load_request(version, &model) });
         self.runner.send(Command::Load(request), vec![model_file(&model).into()]).await.unwrap();
         let event = self.step().await;
-        assert!(matches!(&event, Event::Loaded { release: r, .. } if *r == release(version)), "{event:?}");
+        let Event::Loaded { release: loaded, memory_kib, .. } = event else { panic!("{event:?}") };
+        assert_eq!(loaded, release(version));
+        self.loaded_kib = memory_kib;
     }
 
     pub async fn switch(&mut self, version: u32) {
