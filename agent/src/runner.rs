@@ -25,6 +25,7 @@ pub(crate) mod proc_self;
 mod protocol;
 pub(crate) mod recent;
 mod reporter;
+pub(crate) mod schema;
 
 pub use control::main;
 pub use handle::{RunnerCommands, RunnerProcess};

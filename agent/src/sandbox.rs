@@ -4,8 +4,8 @@
 //! system calls takes away the ways to them, and limits bound what is left. A kernel that lacks a layer does not
 //! keep the agent from running: the process goes on with the others and says what is missing.
 //!
-//! [`enter`] is called by a process that has one thread, before it has parsed a byte of a model; threads inherit
-//! what it sets. Nothing of it can be undone. See `docs/decisions` for which calls are allowed, and why.
+//! An [`Entrance`] begins with the process and is entered while it has one thread, before it has parsed a byte of a
+//! model; threads inherit what it sets. Nothing of it can be undone. See `docs/decisions` for which calls are allowed, and why.
 
 mod files;
 mod limits;
@@ -72,35 +72,55 @@ impl Layer {
     }
 }
 
-/// Locks this process in, as far as the kernel can, and tells how far that is.
-///
-/// What the process reads from files later must be open by now; [`prepare`] sees to it.
-#[must_use]
-pub fn enter(role: Role) -> Hardening {
-    prepare();
-    let mut missing = Vec::new();
-    let mut note = |layer, done: Result<(), String>| {
-        if let Err(error) = done {
-            tracing::debug!(layer = Layer::name(layer), error, "a layer of the sandbox does not hold");
-            missing.push(layer);
-        }
-    };
-    note(Layer::Descriptors, process::close_inherited());
-    note(Layer::Orphans, process::die_with_parent());
-    note(Layer::Survival, process::die_first(role));
-    note(Layer::Limits, limits::set(role));
-    // Files of /proc that belong to it are root's from here on.
-    note(Layer::Dumps, process::forbid_dumps());
-    note(Layer::Privileges, process::forbid_privileges());
-    let landlock = files::restrict();
-    note(Layer::Files, landlock.files);
-    note(Layer::Network, landlock.network);
-    note(Layer::Processes, landlock.processes);
-    note(Layer::SystemCalls, system_calls::restrict(role));
-    told(missing)
+/// The first half: what has to happen before the process opens anything of its own.
+#[derive(Debug)]
+pub struct Entrance {
+    role: Role,
+    missing: Vec<Layer>,
 }
 
-/// Reads what is read from files once: the processor's features, how many cores there are, and the open file in which
+impl Entrance {
+    /// Closes what was inherited, and ties the process to the daemon that started it.
+    #[must_use]
+    pub fn begin(role: Role) -> Self {
+        let mut entrance = Self { role, missing: Vec::new() };
+        entrance.note(Layer::Descriptors, process::close_inherited());
+        entrance.note(Layer::Orphans, process::die_with_parent());
+        entrance.note(Layer::Survival, process::die_first(role));
+        entrance
+    }
+
+    /// Locks the process in, as far as the kernel can, and tells how far that is. It must have one thread only.
+    #[must_use]
+    pub fn enter(mut self) -> Hardening {
+        prepare();
+        self.note(Layer::Limits, limits::set(self.role));
+        // Files of /proc that belong to it are root's from here on.
+        self.note(Layer::Dumps, process::forbid_dumps());
+        self.note(Layer::Privileges, process::forbid_privileges());
+        let landlock = files::restrict();
+        self.note(Layer::Files, landlock.files);
+        self.note(Layer::Network, landlock.network);
+        self.note(Layer::Processes, landlock.processes);
+        self.note(Layer::SystemCalls, system_calls::restrict(self.role));
+        told(self.missing)
+    }
+
+    fn note(&mut self, layer: Layer, done: Result<(), String>) {
+        if let Err(error) = done {
+            tracing::debug!(layer = layer.name(), error, "a layer of the sandbox does not hold");
+            self.missing.push(layer);
+        }
+    }
+}
+
+/// Both halves, for a process that has opened nothing yet.
+#[must_use]
+pub fn enter(role: Role) -> Hardening {
+    Entrance::begin(role).enter()
+}
+
+/// Reads what is read from files once, and is read too late after [`Entrance::enter`]: the processor's features, how many cores there are, and the open file in which
 /// the kernel tells this process's memory.
 pub fn prepare() {
     static PREPARED: Once = Once::new();

@@ -174,6 +174,17 @@ async fn a_model_of_another_digest_is_not_loaded() {
 }
 
 #[tokio::test]
+async fn a_model_that_is_not_what_its_manifest_promises_is_not_loaded() {
+    let mut rig = Rig::start().await;
+    let mut request = load_request(1, &rig::scale(2.0));
+    request.inputs[0].name = "another".into();
+    let file = model_file(&rig::scale(2.0));
+    rig.runner.send(Command::Load(Box::new(request)), vec![file.into()]).await.unwrap();
+    let Event::LoadFailed { detail, .. } = next(&mut rig.events).await else { panic!("it was loaded") };
+    assert!(detail.contains("inputs are another"), "{detail}");
+}
+
+#[tokio::test]
 async fn a_shutdown_and_a_dropped_handle_end_the_process() {
     let mut rig = Rig::start().await;
     rig.runner.send(Command::Shutdown, vec![]).await.unwrap();

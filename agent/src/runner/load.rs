@@ -10,6 +10,7 @@ use super::{
     file::read_verified,
     models::{Loaded, Models},
     protocol::{Event, LoadRequest},
+    schema::agree,
 };
 
 /// Loads a version, unless it is loaded, and tells how it went. `gone` resolves when the version is dropped.
@@ -39,7 +40,9 @@ pub(super) fn load(
 }
 
 fn compile(request: &LoadRequest, model: Bytes) -> Result<Box<dyn Session>, String> {
-    inspect(&model).map_err(|error| error.to_string())?;
+    let inspected = inspect(&model).map_err(|error| error.to_string())?;
+    agree("inputs", &request.inputs, &inspected.inputs)?;
+    agree("outputs", &request.outputs, &inspected.outputs)?;
     let session =
         TractEngine.load(model, &request.inputs, &request.outputs).map_err(|error| error.to_string())?;
     session.warm().map_err(|error| error.to_string())?;
