@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use hyper::HeaderMap;
 use muster_agent::runner::{Command, Event, LoadRequest, RunnerProcess};
-use muster_engine::onnx::GraphProto;
+use muster_engine::onnx::{GraphProto, NodeProto};
 use serde_json::{Value, json};
 use shared::{Digest, ReleaseId, manifest::Budgets};
 use tokio::{
@@ -69,7 +69,10 @@ pub fn endless() -> GraphProto {
     let rise = vec![1.0; usize::try_from(NARROW * SIDE).unwrap()];
     let name = |link: usize| format!("v{link}");
     let mut nodes = vec![node("MatMul", &["x", "rise"], &["v0"])];
-    nodes.extend((0..LINKS).map(|link| node("MatMul", &[&name(link), "square"], &[&name(link + 1)])));
+    nodes.extend((0..LINKS).map(|link| NodeProto {
+        name: format!("link{link}"),
+        ..node("MatMul", &[&name(link), "square"], &[&name(link + 1)])
+    }));
     let mut max = node("ReduceMax", &[&name(LINKS)], &["y"]);
     max.attribute = vec![ints("axes", &[1])];
     nodes.push(max);
