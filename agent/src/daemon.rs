@@ -30,8 +30,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    clock::Clock, config::Config, identity::Identity, local_time, recording::Recorder, renew::Renewal,
-    sandbox::Reports, tls,
+    clock::Clock, config::Config, identity::Identity, local_time, recording::Recorder, renew::Renewal, tls,
 };
 use data_plane::DataPlane;
 use outgoing::Outgoing;
@@ -65,7 +64,6 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
     let (input_sender, inputs) = mpsc::channel(INPUTS);
     let (news_sender, news) = mpsc::channel(SMALL_QUEUE);
     let (figure_sender, figures) = mpsc::channel(SMALL_QUEUE);
-    let hardening = Reports::default();
     let store = open_store(&config)?;
     let manifests = manifests_of(&store, &saved.state().ledger);
     let artifacts = store.reader();
@@ -74,14 +72,8 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
     let recorder = record.map(|path| Recorder::begin(&path, start.clone())).transpose()?;
     let core = Agent::new(start.device, start.boot, start.ledger, start.manifests, start.settings, start.at);
     let has_models = saved.state().ledger.models.values().any(|record| record.committed.is_some());
-    let data_plane = DataPlane::open(
-        &config,
-        has_models,
-        store.reader(),
-        input_sender.clone(),
-        figure_sender,
-        hardening.clone(),
-    )?;
+    let data_plane =
+        DataPlane::open(&config, has_models, store.reader(), input_sender.clone(), figure_sender)?;
     let stager = Stager::start(store, input_sender.clone()).context("cannot start the store's thread")?;
 
     let tasks = TaskTracker::new();
@@ -134,6 +126,7 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
     tasks.close();
 
     tracing::info!(device.id = %identity.device, boot = %boot, server = %identity.mqtt, "the agent runs");
+    let hardening = data_plane.hardening();
     let windows = Windows::new(boot.clone(), config.data_dir.clone(), clock.now());
     let shell = Shell {
         core,
@@ -150,12 +143,12 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
         stager,
         data_plane,
         windows,
-        hardening: hardening.watch(),
+        hardening: hardening.clone(),
         announced: None,
         utc_offset_secs,
         recorder,
     };
-    let sources = Sources { inputs, news, figures, questions, hardening: hardening.watch() };
+    let sources = Sources { inputs, news, figures, questions, hardening };
     Box::pin(shell.run(sources, cancel.clone())).await;
     link.stop(GOODBYE).await;
     link_end.cancel();

@@ -24,9 +24,11 @@ use std::{
 use agent_core::Input;
 use agent_store::ArtifactReader;
 use anyhow::Context;
-use shared::{Digest, ReleaseId, manifest::Manifest, report::RejectReason, telemetry::VersionFigures};
+use shared::{
+    Digest, ReleaseId, device::Hardening, manifest::Manifest, report::RejectReason, telemetry::VersionFigures,
+};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -86,11 +88,11 @@ impl DataPlane {
         artifacts: ArtifactReader,
         inputs: Inputs,
         figures: mpsc::Sender<VersionFigures>,
-        hardening: Reports,
     ) -> anyhow::Result<Self> {
         let listeners = Arc::new(Listeners::open(config)?);
         let idle = if has_models { None } else { Some(Idle::start(&listeners)?) };
         let exe = std::env::current_exe().context("cannot find this program's own file")?;
+        let hardening = Reports::default();
         if !has_models {
             let (exe, hardening) = (exe.clone(), hardening.clone());
             tokio::spawn(async move { probe::probe(&exe, &hardening).await });
@@ -108,6 +110,11 @@ impl DataPlane {
             trials: BTreeMap::new(),
             one_trial: Arc::new(Semaphore::new(1)),
         })
+    }
+
+    /// What is known of the sandboxes of its processes.
+    pub(super) fn hardening(&self) -> watch::Receiver<Option<Hardening>> {
+        self.hardening.watch()
     }
 
     /// Starts the runner unless one runs.
