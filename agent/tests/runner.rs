@@ -229,30 +229,6 @@ async fn a_version_that_grows_beyond_its_budget_is_told_with_both_numbers() {
 }
 
 #[tokio::test]
-async fn an_inference_that_does_not_come_back_is_told_in_time_and_its_runner_ends_with_the_version() {
-    let mut rig = Rig::start().await;
-    rig.budgets.latency_ms = 1;
-    rig.load(1, rig::endless()).await;
-    rig.switch(1).await;
-    let (tcp, asked) = (rig.tcp, Instant::now());
-    let caller = tokio::spawn(async move { rig::infer_rows(&tcp, rig::ENDLESS_ROWS).await.status });
-    let told = loop {
-        match next(&mut rig.events).await {
-            Event::Observed(figures) => assert_eq!(figures.counts.failures(), figures.counts.timeout),
-            event => break event,
-        }
-    };
-    assert!(matches!(told, Event::Hung { .. }), "{told:?}");
-    // The deadline of a model with this budget is the least there is, one second.
-    let bound = Duration::from_secs(1) + Duration::from_secs(2);
-    assert!(asked.elapsed() < bound, "{:?}", asked.elapsed());
-    assert_eq!(caller.await.unwrap(), 504);
-    rig.runner.send(Command::Unload { release: rig::release(1) }, vec![]).await.unwrap();
-    let Event::Exited(exit) = rig.step().await else { panic!("it goes on") };
-    assert_eq!(exit.code, Some(86), "{}", exit.detail);
-}
-
-#[tokio::test]
 async fn a_runner_has_what_it_needs_and_nothing_else() {
     // Open in this process and not closed on exec: what a careless parent leaves behind.
     let leak = file_of(b"secret");

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use hyper::HeaderMap;
 use muster_agent::runner::{Command, Event, LoadRequest, RunnerProcess};
-use muster_engine::onnx::{GraphProto, NodeProto};
+use muster_engine::onnx::GraphProto;
 use serde_json::{Value, json};
 use shared::{Digest, ReleaseId, manifest::Budgets};
 use tokio::{
@@ -53,32 +53,6 @@ pub fn wide() -> GraphProto {
     graph(
         vec![node("MatMul", &["x", "w"], &["xw"]), max],
         vec![floats("w", &[NARROW, WIDE], &weights)],
-        vec![value("x", vec![symbol("rows"), fixed(NARROW)])],
-        vec![value("y", vec![symbol("rows"), fixed(1)])],
-    )
-}
-
-/// Rows with which [`endless`] computes for longer than any deadline here: a million million multiplications.
-pub const ENDLESS_ROWS: usize = 32_768;
-
-/// A chain of products that takes no time for a row and very long for many.
-pub fn endless() -> GraphProto {
-    const SIDE: i64 = 512;
-    const LINKS: usize = 128;
-    let square = vec![1.0 / 512.0; usize::try_from(SIDE * SIDE).unwrap()];
-    let rise = vec![1.0; usize::try_from(NARROW * SIDE).unwrap()];
-    let name = |link: usize| format!("v{link}");
-    let mut nodes = vec![node("MatMul", &["x", "rise"], &["v0"])];
-    nodes.extend((0..LINKS).map(|link| NodeProto {
-        name: format!("link{link}"),
-        ..node("MatMul", &[&name(link), "square"], &[&name(link + 1)])
-    }));
-    let mut max = node("ReduceMax", &[&name(LINKS)], &["y"]);
-    max.attribute = vec![ints("axes", &[1])];
-    nodes.push(max);
-    graph(
-        nodes,
-        vec![floats("rise", &[NARROW, SIDE], &rise), floats("square", &[SIDE, SIDE], &square)],
         vec![value("x", vec![symbol("rows"), fixed(NARROW)])],
         vec![value("y", vec![symbol("rows"), fixed(1)])],
     )
