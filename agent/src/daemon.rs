@@ -126,6 +126,7 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
     tasks.close();
 
     tracing::info!(device.id = %identity.device, boot = %boot, server = %identity.mqtt, "the agent runs");
+    let hardening = data_plane.hardening();
     let windows = Windows::new(boot.clone(), config.data_dir.clone(), clock.now());
     let shell = Shell {
         core,
@@ -142,11 +143,13 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
         stager,
         data_plane,
         windows,
+        hardening: hardening.clone(),
         announced: None,
         utc_offset_secs,
         recorder,
     };
-    Box::pin(shell.run(Sources { inputs, news, figures, questions }, cancel.clone())).await;
+    let sources = Sources { inputs, news, figures, questions, hardening };
+    Box::pin(shell.run(sources, cancel.clone())).await;
     link.stop(GOODBYE).await;
     link_end.cancel();
     cancel.cancel();

@@ -51,7 +51,7 @@ pub async fn enroll(
         csr_pem: signing_request(&keys.tls, device.as_ref())?,
         device,
         report_key: keys.report.public().clone(),
-        inventory: health::inventory(&config.data_dir),
+        inventory: health::inventory(&config.data_dir, None),
         at: match clock_check {
             ClockCheck::Enforced => Some(clock::system_now()),
             ClockCheck::Waived => None,

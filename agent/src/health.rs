@@ -2,14 +2,17 @@
 
 use std::{path::Path, time::Instant};
 
-use shared::{device::Inventory, telemetry::DeviceHealth};
+use shared::{
+    device::{Hardening, Inventory},
+    telemetry::DeviceHealth,
+};
 use sysinfo::{Components, CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 const MIB: u64 = 1_024 * 1_024;
 
 /// What the device is; read once at every connect.
 #[must_use]
-pub fn inventory(data_dir: &Path) -> Inventory {
+pub fn inventory(data_dir: &Path, hardening: Option<Hardening>) -> Inventory {
     let kinds = RefreshKind::nothing()
         .with_memory(MemoryRefreshKind::nothing().with_ram())
         .with_cpu(CpuRefreshKind::nothing());
@@ -29,6 +32,7 @@ pub fn inventory(data_dir: &Path) -> Inventory {
         memory_mib: system.as_ref().map_or(0, |system| system.total_memory() / MIB),
         disk_free_mib: disk_free_mib(data_dir),
         engines: vec![muster_engine::ENGINE.into()],
+        hardening,
     }
 }
 
@@ -36,6 +40,13 @@ pub fn inventory(data_dir: &Path) -> Inventory {
 #[must_use]
 pub fn disk_free_mib(data_dir: &Path) -> u64 {
     rustix::fs::statvfs(data_dir).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize) / MIB)
+}
+
+/// Memory that programs can still take without pushing others out; 0 where the kernel does not tell.
+#[must_use]
+pub fn memory_available_mib() -> u64 {
+    let kinds = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    System::new_with_specifics(kinds).map_or(0, |system| system.available_memory() / MIB)
 }
 
 /// Reads the figures that change. Processor use is measured between two readings.
@@ -112,7 +123,7 @@ mod tests {
     #[test]
     fn a_real_device_has_a_processor_and_memory() {
         let dir = tempfile::tempdir().unwrap();
-        let inventory = inventory(dir.path());
+        let inventory = inventory(dir.path(), None);
         assert!(
             inventory.cpus > 0 && inventory.memory_mib > 0 && inventory.disk_free_mib > 0,
             "{inventory:?}"

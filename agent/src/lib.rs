@@ -18,6 +18,7 @@ pub mod renew;
 pub mod replay;
 pub mod resident;
 pub mod runner;
+pub mod sandbox;
 pub mod serving;
 pub mod tls;
 pub mod trial;

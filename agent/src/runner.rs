@@ -17,12 +17,15 @@ pub(crate) mod figures;
 pub(crate) mod file;
 mod handle;
 mod load;
+mod log;
+pub(crate) mod memory;
 pub(crate) mod models;
 pub(crate) mod pool;
 pub(crate) mod proc_self;
 mod protocol;
 pub(crate) mod recent;
 mod reporter;
+pub(crate) mod schema;
 
 pub use control::main;
 pub use handle::{RunnerCommands, RunnerProcess};

@@ -4,17 +4,17 @@
 //! away from the model that is being served. `muster-agent trial` is the same binary, used once: it checks the
 //! digests again, looks into the structure, loads the model, replays the golden vectors and answers.
 //!
-//! What holds now: address space (its own at the start plus the memory budget), CPU time, open files, no core
-//! dump, no new privileges, a wall clock on the daemon's side, no environment, no inherited descriptors. It is
-//! not yet cut off from network and file system by Landlock and seccomp.
+//! What holds: address space (its own at the start plus the memory budget), CPU time, a wall clock on the daemon's
+//! side, no environment, and the [sandbox](crate::sandbox), entered before a byte of the model is parsed.
 
 mod child;
 
-use std::{fs::File, os::fd::AsFd, path::Path, process::Stdio, time::Duration};
+use std::{fs::File, io, os::fd::AsFd, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use shared::{
     Digest, ReleaseId,
+    device::Hardening,
     manifest::{Budgets, Manifest, TensorSpec, Tolerance},
     report::{RejectReason, TrialFigures},
 };
@@ -24,7 +24,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::runner::child as process;
+use crate::{
+    runner::{channel::Receiver, child as process},
+    sandbox::Reports,
+};
 pub use child::main;
 
 /// Bytes kept of what a trial writes to its standard error: enough for the last words of a panic.
@@ -65,6 +68,8 @@ pub struct TrialRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TrialAnswer {
+    /// How far the process is locked in; comes first, and is no answer yet.
+    LockedIn(Hardening),
     /// The model may be activated.
     Passed(TrialFigures),
     /// It may not.
@@ -106,9 +111,10 @@ pub async fn run_trial(
     request: TrialRequest,
     model: File,
     golden: File,
+    reports: &Reports,
 ) -> Result<TrialFigures, RejectReason> {
     let wall_time = request.wall_time();
-    run_trial_within(exe, request, model, golden, wall_time).await
+    run_trial_within(exe, request, model, golden, reports, wall_time).await
 }
 
 /// Like [`run_trial`], with a wall time of the caller's choice.
@@ -120,16 +126,17 @@ pub async fn run_trial_within(
     request: TrialRequest,
     model: File,
     golden: File,
+    reports: &Reports,
     wall_time: Duration,
 ) -> Result<TrialFigures, RejectReason> {
     let crashed = |detail: String| RejectReason::TrialCrashed { detail };
-    let (mut child, mut sender, mut receiver) = process::start(exe, "trial", Stdio::piped())
+    let (mut child, mut sender, mut receiver) = process::start(exe, "trial")
         .map_err(|error| crashed(format!("cannot start {}: {error}", exe.display())))?;
     let stderr = child.stderr.take();
     let talk = async {
         // A child that dies early closes its end; how it died tells more than that.
         let _ = sender.send(&request, &[model.as_fd(), golden.as_fd()]).await;
-        let (answer, stderr) = tokio::join!(receiver.recv::<TrialAnswer>(), last_words(stderr));
+        let (answer, stderr) = tokio::join!(verdict(&mut receiver, reports), last_words(stderr));
         (answer, stderr, child.wait().await)
     };
     let Ok((answer, stderr, status)) = timeout(wall_time, talk).await else {
@@ -138,12 +145,33 @@ pub async fn run_trial_within(
         return Err(RejectReason::OverBudget { detail });
     };
     match answer {
-        Ok(Some((TrialAnswer::Passed(figures), _))) => Ok(figures),
-        Ok(Some((TrialAnswer::Rejected(reason), _))) => Err(reason),
-        Ok(None) | Err(_) => {
+        Some(TrialAnswer::Passed(figures)) => Ok(figures),
+        Some(TrialAnswer::Rejected(reason)) => Err(reason),
+        Some(TrialAnswer::LockedIn(_)) | None => {
             let end = status.map_or_else(|error| error.to_string(), process::describe);
             Err(died(&end, &stderr, &request.budgets))
         }
+    }
+}
+
+/// What follows the word about the sandbox; nothing from a process that died before.
+async fn verdict(receiver: &mut Receiver, reports: &Reports) -> Option<TrialAnswer> {
+    let (answer, _) = receiver.recv().await.ok()??;
+    let TrialAnswer::LockedIn(hardening) = answer else { return Some(answer) };
+    reports.add(hardening);
+    Some(receiver.recv().await.ok()??.0)
+}
+
+/// Starts a trial that is asked nothing, and gives what it tells about its sandbox.
+///
+/// # Errors
+/// When the process cannot be started, or dies.
+pub async fn probe(exe: &Path) -> io::Result<Hardening> {
+    let (_child, sender, mut receiver) = process::start(exe, "trial")?;
+    sender.finish()?;
+    match receiver.recv::<TrialAnswer>().await? {
+        Some((TrialAnswer::LockedIn(hardening), _)) => Ok(hardening),
+        Some(_) | None => Err(io::Error::other("the trial said nothing of its sandbox")),
     }
 }
 

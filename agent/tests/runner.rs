@@ -8,8 +8,9 @@ mod rig;
 use std::time::{Duration, Instant};
 
 use muster_agent::runner::{Command, Event, RunnerProcess};
-use rig::{Rig, call_unix, exe, infer, int, load_request, model_file, next, text};
+use rig::{Rig, call_unix, exe, file_of, infer, int, load_request, model_file, next, text};
 use serde_json::json;
+use shared::device::{Hardening, HardeningLevel};
 
 #[tokio::test]
 async fn a_model_answers_json_and_binary_over_tcp_and_unix() {
@@ -173,6 +174,17 @@ async fn a_model_of_another_digest_is_not_loaded() {
 }
 
 #[tokio::test]
+async fn a_model_that_is_not_what_its_manifest_promises_is_not_loaded() {
+    let mut rig = Rig::start().await;
+    let mut request = load_request(1, &rig::scale(2.0));
+    request.inputs[0].name = "another".into();
+    let file = model_file(&rig::scale(2.0));
+    rig.runner.send(Command::Load(Box::new(request)), vec![file.into()]).await.unwrap();
+    let Event::LoadFailed { detail, .. } = next(&mut rig.events).await else { panic!("it was loaded") };
+    assert!(detail.contains("inputs are another"), "{detail}");
+}
+
+#[tokio::test]
 async fn a_shutdown_and_a_dropped_handle_end_the_process() {
     let mut rig = Rig::start().await;
     rig.runner.send(Command::Shutdown, vec![]).await.unwrap();
@@ -181,6 +193,98 @@ async fn a_shutdown_and_a_dropped_handle_end_the_process() {
 
     let (runner, mut events) = RunnerProcess::spawn(exe()).unwrap();
     drop(runner);
-    let Event::Exited(exit) = next(&mut events).await else { panic!("not told") };
+    let exit = loop {
+        match next(&mut events).await {
+            Event::Exited(exit) => break exit,
+            event => assert!(matches!(event, Event::LockedIn(_)), "{event:?}"),
+        }
+    };
     assert_eq!(exit.signal, Some(9), "{}", exit.detail);
+}
+
+#[tokio::test]
+async fn a_version_that_grows_beyond_its_budget_is_told_with_both_numbers() {
+    let mut measured = Rig::start().await;
+    measured.load(1, rig::wide()).await;
+    let loaded_kib = measured.loaded_kib;
+
+    let mut rig = Rig::start().await;
+    // Each new shape of the input takes a plan with its own copy of the weights, 16 MiB.
+    rig.budgets.memory_mib = u32::try_from(loaded_kib / 1_024).unwrap() + 24;
+    rig.load(1, rig::wide()).await;
+    rig.switch(1).await;
+    for rows in 1..=4 {
+        assert_eq!(rig::infer_rows(&rig.tcp, rows).await.status, 200);
+    }
+    loop {
+        if let Event::MemoryExceeded { release, used_kib, budget_kib } = next(&mut rig.events).await {
+            assert_eq!(
+                (release.to_string().as_str(), budget_kib),
+                ("m@1", u64::from(rig.budgets.memory_mib) * 1_024)
+            );
+            assert!(used_kib > budget_kib, "{used_kib}");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_runner_has_what_it_needs_and_nothing_else() {
+    // Open in this process and not closed on exec: what a careless parent leaves behind.
+    let leak = file_of(b"secret");
+    rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).unwrap();
+    let mut rig = Rig::start().await;
+    rig.load(1, rig::scale(2.0)).await;
+    rig.switch(1).await;
+    assert_eq!(infer(&rig.tcp, json!([1.0, 2.0])).await.status, 200);
+    let pid = rig.runner.pid();
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+
+    let status = read("status");
+    for line in ["Seccomp:\t2", "NoNewPrivs:\t1"] {
+        assert!(status.contains(line), "{line} is not in {status}");
+    }
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        assert!(status.contains("Seccomp:\t2"), "every thread is locked in: {status}");
+    }
+    let limits = read("limits");
+    let hard = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().rev().find(|word| word.parse::<u64>().is_ok()).map(str::to_owned)
+    };
+    assert_eq!(hard("Max core file size").as_deref(), Some("0"));
+    assert_eq!(hard("Max file size").as_deref(), Some("0"));
+    assert_eq!(hard("Max open files").as_deref(), Some("1024"));
+    assert_eq!(read("oom_score_adj").trim(), "500");
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let target = std::fs::read_link(entry.unwrap().path()).unwrap();
+        let target = target.to_str().unwrap();
+        let own = format!("/proc/{pid}/status");
+        let expected = ["socket:", "pipe:", "anon_inode:[event", "/dev/null", &own];
+        assert!(expected.iter().any(|start| target.starts_with(start)), "it holds {target}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_kernel_lacks_is_told_and_the_rest_holds() {
+    let landlock = "landlock_create_ruleset";
+    for (calls, level, missing) in [
+        (vec![landlock], HardeningLevel::Partial, vec!["files", "network", "processes"]),
+        (vec!["seccomp"], HardeningLevel::Partial, vec!["system calls"]),
+        (
+            vec![landlock, "seccomp"],
+            HardeningLevel::None,
+            vec!["files", "network", "processes", "system calls"],
+        ),
+    ] {
+        let (_folder, old_kernel) = rig::without_calls(&calls);
+        let mut rig = Rig::start().await;
+        let told = rig.restart_as(&old_kernel).await;
+        let missing = missing.into_iter().map(str::to_owned).collect();
+        assert_eq!(told, Event::LockedIn(Hardening { level, missing }));
+        rig.load(1, rig::scale(2.0)).await;
+        rig.switch(1).await;
+        assert_eq!(infer(&rig.tcp, json!([1.0, 2.0])).await.status, 200);
+    }
 }

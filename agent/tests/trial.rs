@@ -5,8 +5,9 @@
 mod onnx;
 mod rig;
 
-use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
+use muster_agent::sandbox::Reports;
 use muster_agent::trial::{TrialRequest, run_trial, run_trial_within};
 use muster_engine::{Golden, Tensor, onnx::GraphProto};
 use onnx::{bytes, fixed, graph, int64s, node, value};
@@ -40,27 +41,20 @@ fn request(model: &[u8], golden: &[u8]) -> TrialRequest {
 }
 
 async fn trial(model: &[u8], golden: &[u8]) -> Result<TrialFigures, RejectReason> {
-    run_trial(exe(), request(model, golden), file_of(model), file_of(golden)).await
+    run_trial(exe(), request(model, golden), file_of(model), file_of(golden), &Reports::default()).await
 }
 
 async fn trial_of(model: GraphProto) -> Result<TrialFigures, RejectReason> {
     trial(&bytes(model), &golden(2.0)).await
 }
 
-/// A program in the place of the agent.
-fn impostor(script: &str) -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("impostor");
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    (directory, path)
-}
-
 async fn trial_by(script: &str, wall_time: Duration) -> RejectReason {
-    let (_directory, exe) = impostor(script);
+    let (_directory, exe) = rig::program(script);
     let (model, golden) = (bytes(rig::scale(2.0)), golden(2.0));
     let request = request(&model, &golden);
-    run_trial_within(&exe, request, file_of(&model), file_of(&golden), wall_time).await.unwrap_err()
+    run_trial_within(&exe, request, file_of(&model), file_of(&golden), &Reports::default(), wall_time)
+        .await
+        .unwrap_err()
 }
 
 #[tokio::test]
@@ -80,7 +74,8 @@ async fn a_model_that_differs_from_its_golden_vectors_is_rejected_with_the_case(
 async fn bytes_of_another_digest_are_not_even_parsed() {
     let (model, golden) = (bytes(rig::scale(2.0)), golden(2.0));
     let request = request(b"another", &golden);
-    let rejected = run_trial(exe(), request, file_of(&model), file_of(&golden)).await.unwrap_err();
+    let rejected =
+        run_trial(exe(), request, file_of(&model), file_of(&golden), &Reports::default()).await.unwrap_err();
     assert!(matches!(rejected, RejectReason::BadArtifact { .. }), "{rejected}");
 }
 

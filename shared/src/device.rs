@@ -1,6 +1,6 @@
 //! What a device tells about itself.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,42 @@ pub struct Inventory {
     pub disk_free_mib: u64,
     /// Inference engines built in, as `name version`.
     pub engines: Vec<String>,
+    /// How far models are locked in; unknown until a process that touches models has told, and in messages of agents
+    /// that do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardening: Option<Hardening>,
+}
+
+/// How far the kernel keeps the processes that touch models away from the rest of the device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hardening {
+    /// In one word.
+    pub level: HardeningLevel,
+    /// The layers that do not hold here, by name.
+    pub missing: Vec<String>,
+}
+
+/// [`Hardening`] in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HardeningLevel {
+    /// Every layer holds.
+    Full,
+    /// Some do not.
+    Partial,
+    /// Neither files nor system calls are out of reach: a hostile model can do what the agent can.
+    None,
+}
+
+impl fmt::Display for Hardening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.level {
+            HardeningLevel::Full => "full",
+            HardeningLevel::Partial => "partial",
+            HardeningLevel::None => "none",
+        })?;
+        if self.missing.is_empty() { Ok(()) } else { write!(f, "; missing: {}", self.missing.join(", ")) }
+    }
 }
 
 /// Reads `name=value`.
@@ -52,4 +88,28 @@ pub fn parse_label(text: &str) -> Result<(String, String), String> {
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
     };
     if fits(name) && fits(value) { Ok((name.into(), value.into())) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inventory_of_an_agent_that_does_not_tell_its_hardening_is_read() {
+        let told = Inventory::default();
+        let text = serde_json::to_string(&told).unwrap();
+        assert!(!text.contains("hardening"));
+        assert_eq!(serde_json::from_str::<Inventory>(&text).unwrap(), told);
+    }
+
+    #[test]
+    fn what_is_missing_is_told_in_words() {
+        let hardening = |level, missing: &[&str]| Hardening {
+            level,
+            missing: missing.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        assert_eq!(hardening(HardeningLevel::Full, &[]).to_string(), "full");
+        let partial = hardening(HardeningLevel::Partial, &["files", "network"]);
+        assert_eq!(partial.to_string(), "partial; missing: files, network");
+    }
 }

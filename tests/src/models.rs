@@ -25,6 +25,8 @@ pub struct Publication {
 pub struct Policy {
     /// An inference slower than this is slow.
     pub latency_ms: u32,
+    /// What it may take of the memory.
+    pub memory_mib: u32,
     /// Shortest probation.
     pub duration_secs: u32,
     /// Fewest inferences in probation.
@@ -35,7 +37,8 @@ pub struct Policy {
 
 impl Policy {
     /// Kept after a second, used or not.
-    pub const QUICK: Self = Self { latency_ms: 5_000, duration_secs: 1, min_inferences: 0, max_starts: 3 };
+    pub const QUICK: Self =
+        Self { latency_ms: 5_000, memory_mib: 1_024, duration_secs: 1, min_inferences: 0, max_starts: 3 };
 
     /// Watched until a decision falls: more inferences are asked for than any test sends.
     pub const WATCHFUL: Self = Self { min_inferences: 1_000_000, ..Self::QUICK };
@@ -43,9 +46,9 @@ impl Policy {
     /// As the file that `--policy` takes.
     #[must_use]
     pub fn toml(&self) -> String {
-        let Self { latency_ms, duration_secs, min_inferences, max_starts } = self;
+        let Self { latency_ms, memory_mib, duration_secs, min_inferences, max_starts } = self;
         format!(
-            "[budgets]\nlatency_ms = {latency_ms}\n\n[probation]\nduration_secs = {duration_secs}\n\
+            "[budgets]\nlatency_ms = {latency_ms}\nmemory_mib = {memory_mib}\n\n[probation]\nduration_secs = {duration_secs}\n\
              min_inferences = {min_inferences}\nmax_starts = {max_starts}\n"
         )
     }

@@ -10,6 +10,7 @@ use std::{
 
 use muster_agent::{
     runner::{Command, Event, LoadRequest, RunnerProcess},
+    sandbox::Reports,
     trial::{TrialRequest, run_trial},
 };
 use shared::{
@@ -48,7 +49,9 @@ pub async fn try_model(model: &[u8], golden: &[u8], budgets: Budgets) -> (Tried,
     let request = trial_request(model, golden, budgets);
     let limit = request.wall_time();
     let since = std::time::Instant::now();
-    let tried = run_trial(&programs::muster_agent(), request, file_of(model), file_of(golden)).await;
+    let reports = Reports::default();
+    let (model, golden) = (file_of(model), file_of(golden));
+    let tried = run_trial(&programs::muster_agent(), request, model, golden, &reports).await;
     (tried, since.elapsed(), limit)
 }
 

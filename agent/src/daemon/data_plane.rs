@@ -4,9 +4,12 @@
 //! and says so; while a model is being brought back, callers wait.
 
 mod handover;
+mod heartbeat;
 mod idle;
 mod listeners;
 mod loads;
+mod memory;
+mod probe;
 mod pump;
 
 use std::{
@@ -21,9 +24,11 @@ use std::{
 use agent_core::Input;
 use agent_store::ArtifactReader;
 use anyhow::Context;
-use shared::{Digest, ReleaseId, manifest::Manifest, report::RejectReason, telemetry::VersionFigures};
+use shared::{
+    Digest, ReleaseId, device::Hardening, manifest::Manifest, report::RejectReason, telemetry::VersionFigures,
+};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -32,13 +37,16 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Inputs;
 use crate::{
     config::Config,
+    health,
     runner::{Command, LoadRequest, RunnerProcess},
+    sandbox::Reports,
     trial::{TrialRequest, run_trial},
 };
 use handover::{Awaited, Handover, SharedIdle};
 use idle::Idle;
 use listeners::Listeners;
 use loads::Loads;
+use memory::RunnerMemory;
 use pump::{Pump, Wanted};
 
 /// A runner that was asked to end gets this long to answer what it accepted.
@@ -50,6 +58,7 @@ pub(super) struct DataPlane {
     artifacts: ArtifactReader,
     inputs: Inputs,
     figures: mpsc::Sender<VersionFigures>,
+    hardening: Reports,
     listeners: Arc<Listeners>,
     runner: Option<Runner>,
     idle: SharedIdle,
@@ -67,6 +76,7 @@ struct Runner {
     wanted: Wanted,
     loads: Loads,
     awaited: Awaited,
+    memory: RunnerMemory,
     pump: JoinHandle<()>,
 }
 
@@ -82,11 +92,17 @@ impl DataPlane {
         let listeners = Arc::new(Listeners::open(config)?);
         let idle = if has_models { None } else { Some(Idle::start(&listeners)?) };
         let exe = std::env::current_exe().context("cannot find this program's own file")?;
+        let hardening = Reports::default();
+        if !has_models {
+            let (exe, hardening) = (exe.clone(), hardening.clone());
+            tokio::spawn(async move { probe::probe(&exe, &hardening).await });
+        }
         Ok(Self {
             exe,
             artifacts,
             inputs,
             figures,
+            hardening,
             listeners,
             runner: None,
             idle: SharedIdle::new(idle.into()),
@@ -94,6 +110,11 @@ impl DataPlane {
             trials: BTreeMap::new(),
             one_trial: Arc::new(Semaphore::new(1)),
         })
+    }
+
+    /// What is known of the sandboxes of its processes.
+    pub(super) fn hardening(&self) -> watch::Receiver<Option<Hardening>> {
+        self.hardening.watch()
     }
 
     /// Starts the runner unless one runs.
@@ -120,13 +141,16 @@ impl DataPlane {
         let pump = Pump {
             inputs: self.inputs.clone(),
             figures: self.figures.clone(),
+            hardening: self.hardening.clone(),
             wanted: wanted.clone(),
             loads: loads.clone(),
             awaited: awaited.clone(),
             handover,
+            pid: process.pid(),
         };
         let pump = tokio::spawn(pump.run(events));
-        self.runner = Some(Runner { process, wanted, loads, awaited, pump });
+        let memory = RunnerMemory::default();
+        self.runner = Some(Runner { process, wanted, loads, awaited, memory, pump });
         // It takes commands from its first moment on; what it cannot do it answers.
         self.tell(Input::RunnerReady);
         Ok(())
@@ -173,7 +197,8 @@ impl DataPlane {
         };
         let request = Box::new(LoadRequest::from_manifest(manifest));
         // Noted first: the answer of a quick load must find that it is waited for.
-        if let Some(runner) = &self.runner {
+        if let Some(runner) = &mut self.runner {
+            runner.memory.expect(runner.process.pid(), &release, &manifest.budgets);
             runner.awaited.expect(release.clone());
             let deadline = loads::deadline_of(manifest.budgets.load_ms);
             runner.loads.watch(release, deadline, runner.process.pid(), self.inputs.clone());
@@ -188,6 +213,9 @@ impl DataPlane {
 
     /// Drops a version once its last request is answered.
     pub(super) async fn unload(&mut self, release: ReleaseId) {
+        if let Some(runner) = &mut self.runner {
+            runner.memory.forget(&release);
+        }
         self.command(Command::Unload { release }, Vec::new()).await;
     }
 
@@ -206,12 +234,15 @@ impl DataPlane {
         let request = TrialRequest::from_manifest(manifest);
         let files = self.trial_files(manifest);
         let (exe, inputs, turn) = (self.exe.clone(), self.inputs.clone(), Arc::clone(&self.one_trial));
+        let hardening = self.hardening.clone();
         let name = release.clone();
+        let budgets = manifest.budgets;
         let task = tokio::spawn(async move {
             let Ok(_turn) = turn.acquire().await else { return };
-            let tried = match files {
-                Ok((model, golden)) => run_trial(&exe, request, model, golden).await,
-                Err(error) => Err(RejectReason::BadArtifact { detail: error.to_string() }),
+            let tried = match (memory::admit(&budgets, health::memory_available_mib()), files) {
+                (Err(reason), _) => Err(reason),
+                (Ok(()), Ok((model, golden))) => run_trial(&exe, request, model, golden, &hardening).await,
+                (Ok(()), Err(error)) => Err(RejectReason::BadArtifact { detail: error.to_string() }),
             };
             let input = match tried {
                 Ok(figures) => Input::TrialPassed { release, figures },

@@ -12,6 +12,7 @@ use muster_link::Link;
 use muster_trust::Floors;
 use shared::{
     BootId, DeviceId, Generation,
+    device::Hardening,
     message::{Hello, Request, StateMessage},
     report::Report,
     trust::{Signed, Signer},
@@ -59,6 +60,8 @@ pub(super) struct Shell {
     pub(super) stager: Stager,
     pub(super) data_plane: DataPlane,
     pub(super) windows: Windows,
+    /// What is known of the sandboxes, for the inventory.
+    pub(super) hardening: watch::Receiver<Option<Hardening>>,
     /// The generation of the last hello of this connection; `None` without a connection.
     pub(super) announced: Option<Generation>,
     /// What the core knows of local time.
@@ -73,6 +76,7 @@ pub(super) struct Sources {
     pub(super) news: mpsc::Receiver<LinkNews>,
     pub(super) figures: mpsc::Receiver<shared::telemetry::VersionFigures>,
     pub(super) questions: mpsc::Receiver<Question>,
+    pub(super) hardening: watch::Receiver<Option<Hardening>>,
 }
 
 impl Shell {
@@ -90,6 +94,7 @@ impl Shell {
                 Some(news) = sources.news.recv() => self.take_news(news),
                 Some(figures) = sources.figures.recv() => self.windows.add(&figures),
                 Some(question) = sources.questions.recv() => answer = Some(self.take_question(question)),
+                Ok(()) = sources.hardening.changed() => self.announce_inventory(),
                 _ = window.tick() => {
                     self.close_window();
                     resident::release_idle_code();
@@ -197,13 +202,19 @@ impl Shell {
         }
     }
 
+    fn announce_inventory(&mut self) {
+        if self.announced.is_some() {
+            self.say_hello();
+        }
+    }
+
     fn say_hello(&mut self) {
         self.announced = Some(self.core.ledger().generation);
         let hello = Hello {
             boot: self.boot.clone(),
             at: self.clock.now(),
             generation: self.core.ledger().generation,
-            inventory: health::inventory(&self.config.data_dir),
+            inventory: health::inventory(&self.config.data_dir, self.hardening.borrow().clone()),
             models: self.core.model_states(),
         };
         self.outgoing.state(&StateMessage::Hello(Box::new(hello)));

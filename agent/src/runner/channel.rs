@@ -13,7 +13,7 @@ use std::{
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    SendFlags, Shutdown, recvmsg, sendmsg,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{io::Interest, net::UnixStream};
@@ -69,6 +69,16 @@ impl Sender {
             sent += self.0.async_io(Interest::WRITABLE, || send_some(&self.0, rest, files)).await?;
         }
         Ok(())
+    }
+}
+
+impl Sender {
+    /// Tells the other side that nothing follows; it may still answer.
+    ///
+    /// # Errors
+    /// When the other side is gone.
+    pub fn finish(self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(&self.0, Shutdown::Write)?)
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
+use rustix::process::Signal;
 use tokio::process::{Child, Command};
 
 use super::channel::{self, Receiver, Sender};
@@ -16,10 +17,10 @@ use super::channel::{self, Receiver, Sender};
 /// trace takes more memory than a trial may use, and then it never ends.
 const INHERITED: [&str; 1] = ["RUST_LOG"];
 
-/// Starts `exe subcommand`. It has no environment, no output, our log or a pipe as its standard error, and dies
-/// when the [`Child`] is dropped. It is in a process group of its own, so that a Ctrl-C at a terminal reaches
+/// Starts `exe subcommand`. It has no environment, no output, a pipe as its standard error, and dies when the [`Child`]
+/// is dropped. It is in a process group of its own, so that a Ctrl-C at a terminal reaches
 /// the daemon only, which then stops its children in order.
-pub(crate) fn start(exe: &Path, subcommand: &str, stderr: Stdio) -> io::Result<(Child, Sender, Receiver)> {
+pub(crate) fn start(exe: &Path, subcommand: &str) -> io::Result<(Child, Sender, Receiver)> {
     let (ours, theirs) = UnixStream::pair()?;
     let child = Command::new(exe)
         .arg(subcommand)
@@ -28,7 +29,7 @@ pub(crate) fn start(exe: &Path, subcommand: &str, stderr: Stdio) -> io::Result<(
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
-        .stderr(stderr)
+        .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
@@ -40,6 +41,9 @@ pub(crate) fn start(exe: &Path, subcommand: &str, stderr: Stdio) -> io::Result<(
 pub(crate) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.signal(), status.code()) {
+        (Some(signal), _) if signal == Signal::SYS.as_raw() => {
+            format!("signal {signal}: it asked the kernel for something that no model needs")
+        }
         (Some(signal), _) => format!("signal {signal}"),
         (None, Some(code)) => format!("exit status {code}"),
         (None, None) => "an unknown end".into(),

@@ -2,19 +2,22 @@
 
 use std::{fs::File, io, os::fd::OwnedFd, process::ExitCode, sync::Arc, time::Duration};
 
-use shared::ReleaseId;
+use shared::{ReleaseId, device::Hardening};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     EXIT_STUCK,
     channel::{self, Receiver, Sender},
-    load,
+    load, memory,
     models::Models,
     protocol::{Command, Event, LoadRequest},
     reporter,
 };
-use crate::serving;
+use crate::{
+    sandbox::{self, Role},
+    serving,
+};
 
 /// Events under way to the daemon; when it is slow, figures add up instead.
 const QUEUE: usize = 64;
@@ -31,9 +34,11 @@ const IO_THREADS: usize = 2;
 /// Runs the runner for the daemon at the other end of the standard input.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Before the runtime, whose threads inherit it.
+    let hardening = sandbox::enter(Role::Runner);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(IO_THREADS).enable_all().build();
     let served = runtime.and_then(|runtime| {
-        let served = runtime.block_on(Runner::serve());
+        let served = runtime.block_on(Runner::serve(hardening));
         // A load that hangs must not hold up the end of the process.
         runtime.shutdown_background();
         served
@@ -55,15 +60,17 @@ struct Runner {
 }
 
 impl Runner {
-    async fn serve() -> io::Result<ExitCode> {
+    async fn serve(hardening: Hardening) -> io::Result<ExitCode> {
         let (sender, mut receiver) = channel::from_stdin()?;
         let (events, outbox) = mpsc::channel(QUEUE);
         let ending = CancellationToken::new();
         let writer = tokio::spawn(write(sender, outbox, ending.clone()));
         let models = Arc::new(Models::new());
         tokio::spawn(reporter::report(Arc::clone(&models), events.clone()));
+        tokio::spawn(memory::watch(Arc::clone(&models), events.clone()));
         let stop = CancellationToken::new();
         let mut runner = Self { models, events, stop, ending, servers: Vec::new() };
+        runner.tell(Event::LockedIn(hardening)).await;
         let all_stuck = Arc::clone(&runner.models.all_stuck);
         let code = tokio::select! {
             obeyed = runner.obey(&mut receiver) => obeyed.map(|()| ExitCode::SUCCESS)?,
@@ -96,6 +103,7 @@ impl Runner {
                         self.tell(Event::Unloaded { release }).await;
                     }
                 }
+                Command::Ping => self.tell(Event::Alive).await,
                 Command::Shutdown => return Ok(()),
             }
         }
@@ -137,6 +145,7 @@ impl Runner {
 
     fn load(&self, request: LoadRequest, files: Vec<OwnedFd>) {
         let (models, events) = (Arc::clone(&self.models), self.events.clone());
+        let dropped = Arc::clone(&models);
         tokio::spawn(async move {
             let release = request.release.clone();
             let Some(file) = files.into_iter().next().map(File::from) else {
@@ -152,6 +161,7 @@ impl Runner {
             let _ = events.send(event).await;
             if let Some(gone) = gone {
                 let _ = gone.await;
+                dropped.memory.forget(&release);
                 let _ = events.send(Event::Unloaded { release }).await;
             }
         });

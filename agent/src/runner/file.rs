@@ -20,7 +20,8 @@ pub(crate) fn read_verified(file: &File, digest: &Digest) -> Result<Bytes, Strin
 }
 
 fn read_whole(file: &File) -> io::Result<Vec<u8>> {
-    let size_bytes = file.metadata()?.len();
+    // Not `File::metadata`, whose call could be used on paths as well.
+    let size_bytes = u64::try_from(rustix::fs::fstat(file)?.st_size).map_err(io::Error::other)?;
     if size_bytes > MAX_ARTIFACT_BYTES {
         return Err(io::Error::other(format!(
             "{size_bytes} bytes are more than the allowed {MAX_ARTIFACT_BYTES}"

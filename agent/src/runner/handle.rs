@@ -7,7 +7,6 @@ use std::{
         unix::process::ExitStatusExt,
     },
     path::Path,
-    process::Stdio,
     time::Duration,
 };
 
@@ -19,7 +18,7 @@ use tokio::{
 
 use super::{
     channel::{Receiver, Sender},
-    child,
+    child, log,
     protocol::{Command, Event, Exit},
 };
 
@@ -43,6 +42,15 @@ impl RunnerCommands {
     }
 }
 
+impl RunnerCommands {
+    /// Sends a command without waiting for room; the runner may not hear of it.
+    pub fn try_send(&self, command: Command) {
+        if self.0.try_send((command, Vec::new())).is_err() {
+            tracing::debug!("the runner takes no command");
+        }
+    }
+}
+
 /// A running runner. Dropping it kills the process.
 pub struct RunnerProcess {
     commands: RunnerCommands,
@@ -57,8 +65,11 @@ impl RunnerProcess {
     /// # Errors
     /// When the process cannot be started.
     pub fn spawn(exe: &Path) -> io::Result<(Self, mpsc::Receiver<Event>)> {
-        let (child, sender, receiver) = child::start(exe, "runner", Stdio::inherit())?;
+        let (mut child, sender, receiver) = child::start(exe, "runner")?;
         let pid = child.id().unwrap_or(0);
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(log::carry(stderr));
+        }
         let (commands, outbox) = mpsc::channel(QUEUE);
         let (events, inbox) = mpsc::channel(QUEUE);
         let (stop, stopped) = oneshot::channel();

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use super::{
     file::read_verified,
     models::{Loaded, Models},
-    proc_self,
     protocol::{Event, LoadRequest},
+    schema::agree,
 };
 
 /// Loads a version, unless it is loaded, and tells how it went. `gone` resolves when the version is dropped.
@@ -23,7 +23,7 @@ pub(super) fn load(
     if models.has(&release) {
         return (Event::Loaded { release, load_ms: 0, memory_kib: 0 }, None);
     }
-    let memory_before_kib = proc_self::memory_kib();
+    let loading = models.memory.load();
     let started = Instant::now();
     let model = match read_verified(file, &request.model_digest) {
         Ok(model) => model,
@@ -32,7 +32,7 @@ pub(super) fn load(
     match compile(request, model).and_then(|session| insert(models, request, session)) {
         Ok(gone) => {
             let load_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let memory_kib = proc_self::memory_kib().saturating_sub(memory_before_kib);
+            let memory_kib = loading.done(&release, &request.budgets);
             (Event::Loaded { release, load_ms, memory_kib }, Some(gone))
         }
         Err(detail) => (Event::LoadFailed { release, detail }, None),
@@ -40,7 +40,9 @@ pub(super) fn load(
 }
 
 fn compile(request: &LoadRequest, model: Bytes) -> Result<Box<dyn Session>, String> {
-    inspect(&model).map_err(|error| error.to_string())?;
+    let inspected = inspect(&model).map_err(|error| error.to_string())?;
+    agree("inputs", &request.inputs, &inspected.inputs)?;
+    agree("outputs", &request.outputs, &inspected.outputs)?;
     let session =
         TractEngine.load(model, &request.inputs, &request.outputs).map_err(|error| error.to_string())?;
     session.warm().map_err(|error| error.to_string())?;

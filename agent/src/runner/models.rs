@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::{
     figures::{Figures, Wake},
+    memory::Memory,
     pool::{AllStuck, Pool},
     recent::Recent,
 };
@@ -70,6 +71,7 @@ pub(crate) struct Models {
     /// Figures of every version, also of one that is gone and has figures untold.
     figures: Mutex<Vec<Arc<Figures>>>,
     pub(crate) wake: Arc<Wake>,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) all_stuck: Arc<AllStuck>,
 }
 
@@ -79,6 +81,7 @@ impl Models {
             by_name: RwLock::default(),
             figures: Mutex::default(),
             wake: Arc::default(),
+            memory: Arc::default(),
             all_stuck: Arc::default(),
         }
     }
@@ -119,7 +122,7 @@ impl Models {
             Some(model) => Arc::clone(model),
             None => Arc::new(Model {
                 active: ArcSwapOption::empty(),
-                pool: Pool::start(Arc::clone(&self.all_stuck))?,
+                pool: Pool::start(Arc::clone(&self.all_stuck), Arc::clone(&self.memory))?,
                 versions: RwLock::default(),
                 recent: Mutex::default(),
             }),

@@ -17,7 +17,7 @@ use muster_engine::{EngineError, Tensor};
 use shared::ReleaseId;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{figures::Times, models::Loaded};
+use super::{figures::Times, memory::Memory, models::Loaded};
 
 /// Requests of one model that wait. More would only wait longer than their callers do.
 pub(crate) const QUEUE: usize = 64;
@@ -88,14 +88,14 @@ enum Phase {
 
 impl Pool {
     /// Starts one thread for each core. `all_stuck` is told when none of them comes back.
-    pub(crate) fn start(all_stuck: Arc<AllStuck>) -> std::io::Result<Self> {
-        let workers = thread::available_parallelism().map_or(1, usize::from);
+    pub(crate) fn start(all_stuck: Arc<AllStuck>, memory: Arc<Memory>) -> std::io::Result<Self> {
+        let workers = workers();
         let (jobs, queue) = mpsc::channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
         let stuck = Arc::new(AtomicUsize::new(0));
         for _ in 0..workers {
-            let (queue, stuck) = (Arc::clone(&queue), Arc::clone(&stuck));
-            thread::Builder::new().name("inference".into()).spawn(move || work(&queue, &stuck))?;
+            let (queue, stuck, memory) = (Arc::clone(&queue), Arc::clone(&stuck), Arc::clone(&memory));
+            thread::Builder::new().name("inference".into()).spawn(move || work(&queue, &stuck, &memory))?;
         }
         Ok(Self { jobs, stuck, workers, all_stuck })
     }
@@ -135,26 +135,34 @@ impl Pool {
     }
 }
 
+/// Threads of a model. Asked once, since the answer is read from files, which a process that is locked in cannot.
+pub(crate) fn workers() -> usize {
+    static WORKERS: OnceLock<usize> = OnceLock::new();
+    *WORKERS.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
+}
+
 fn deadline(version: &Loaded) -> Duration {
     let budget = Duration::from_millis(version.budgets.latency_ms.into());
     (budget * DEADLINE_FACTOR).max(MIN_DEADLINE)
 }
 
-fn work(queue: &Mutex<mpsc::Receiver<Job>>, stuck: &AtomicUsize) {
+fn work(queue: &Mutex<mpsc::Receiver<Job>>, stuck: &AtomicUsize, memory: &Arc<Memory>) {
     loop {
         // The guard lives for the waiting only: one idle worker waits for a job, the others for the guard.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(job) = job else { return };
-        run(job, stuck);
+        run(job, stuck, memory);
     }
 }
 
-fn run(job: Job, stuck: &AtomicUsize) {
+fn run(job: Job, stuck: &AtomicUsize, memory: &Arc<Memory>) {
     let began = Instant::now();
     if job.started.send(began).is_err() {
         return;
     }
+    let running = memory.run(&job.version.release);
     let result = job.version.session.run(&job.inputs);
+    drop(running);
     let times = Times { queue: began - job.accepted, compute: began.elapsed() };
     let mut phase = job.phase.lock().unwrap_or_else(PoisonError::into_inner);
     match *phase {
@@ -214,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn when_every_worker_hangs_the_callers_are_answered_and_the_process_is_told() {
         let all_stuck = Arc::new(AllStuck::default());
-        let pool = Arc::new(Pool::start(Arc::clone(&all_stuck)).unwrap());
+        let pool = Arc::new(Pool::start(Arc::clone(&all_stuck), Arc::default()).unwrap());
         let (loaded, release, runs) = hanging();
         let waiting = pool.workers + QUEUE;
         let calls: Vec<_> = (0..waiting + pool.workers + 1)

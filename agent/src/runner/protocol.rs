@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use shared::{
     Digest, ReleaseId,
+    device::Hardening,
     manifest::{Budgets, Manifest, TensorSpec},
     telemetry::VersionFigures,
 };
@@ -32,6 +33,8 @@ pub enum Command {
         /// Which version.
         release: ReleaseId,
     },
+    /// Tell that you still obey.
+    Ping,
     /// Answer what was accepted, tell the last figures, end.
     Shutdown,
 }
@@ -69,6 +72,8 @@ impl LoadRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
+    /// How far the process is locked in; the first event of every runner.
+    LockedIn(Hardening),
     /// Callers are accepted.
     Ready,
     /// A version is loaded and warm.
@@ -115,6 +120,17 @@ pub enum Event {
         /// How many threads the model had.
         threads: u32,
     },
+    /// A version takes more memory than its budget allows; told once until it takes less again.
+    MemoryExceeded {
+        /// Which version.
+        release: ReleaseId,
+        /// What it takes.
+        used_kib: u64,
+        /// What it may take.
+        budget_kib: u64,
+    },
+    /// The answer to a ping.
+    Alive,
     /// A version is dropped, or was not there.
     Unloaded {
         /// Which version.

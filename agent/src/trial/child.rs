@@ -12,33 +12,42 @@ use bytes::Bytes;
 use muster_engine::{
     Engine as _, Golden, GoldenFailure, InspectError, Session, TractEngine, inspect, replay,
 };
-use rustix::process::{Resource, Rlimit, setrlimit};
-use shared::{
-    manifest::{Dim, TensorSpec},
-    report::{RejectReason, TrialFigures},
-};
+use rustix::process::Resource;
+use shared::report::{RejectReason, TrialFigures};
 
 use super::{TrialAnswer, TrialRequest};
-use crate::runner::{channel, file::read_verified, proc_self};
-
-/// The socket, the standard streams, the two files, the runtime's own, and room for none besides.
-const MAX_OPEN_FILES: u64 = 32;
+use crate::{
+    runner::{
+        channel::{self, Sender},
+        file::read_verified,
+        proc_self,
+        schema::agree,
+    },
+    sandbox::{self, Entrance, Role, lower},
+};
 
 /// Runs one trial for the daemon at the other end of the standard input.
 #[must_use]
 pub fn main() -> ExitCode {
+    let entrance = Entrance::begin(Role::Trial);
     match tokio::runtime::Builder::new_current_thread().enable_io().build() {
-        Ok(runtime) => runtime.block_on(serve_one()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+        Ok(runtime) => {
+            runtime.block_on(serve_one(entrance)).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+        }
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-async fn serve_one() -> io::Result<()> {
+async fn serve_one(entrance: Entrance) -> io::Result<()> {
     let (mut sender, mut receiver) = channel::from_stdin()?;
-    let Some((request, files)) = receiver.recv::<TrialRequest>().await? else { return Ok(()) };
+    let Some((request, files)) = receiver.recv::<TrialRequest>().await? else {
+        return lock_in(entrance, &mut sender).await;
+    };
     let [model, golden] = <[OwnedFd; 2]>::try_from(files)
         .map_err(|files| io::Error::other(format!("{} files instead of two", files.len())))?;
+    sandbox::prepare();
     set_limits(&request)?;
+    lock_in(entrance, &mut sender).await?;
     let answer = match judge(&request, &File::from(model), &File::from(golden)) {
         Ok(figures) => TrialAnswer::Passed(figures),
         Err(reason) => TrialAnswer::Rejected(reason),
@@ -46,20 +55,16 @@ async fn serve_one() -> io::Result<()> {
     sender.send(&answer, &[]).await
 }
 
-fn set_limits(request: &TrialRequest) -> io::Result<()> {
-    let address_space = proc_self::address_space_kib() * 1_024 + memory_budget_bytes(request);
-    limit(Resource::As, address_space)?;
-    limit(Resource::Cpu, request.wall_time().as_secs() + 1)?;
-    limit(Resource::Nofile, MAX_OPEN_FILES)?;
-    limit(Resource::Core, 0)?;
-    Ok(rustix::thread::set_no_new_privs(true)?)
+/// This thread is the only one.
+async fn lock_in(entrance: Entrance, sender: &mut Sender) -> io::Result<()> {
+    sender.send(&TrialAnswer::LockedIn(entrance.enter()), &[]).await
 }
 
-/// Lowers a limit for good; one that is lower already stays.
-fn limit(resource: Resource, value: u64) -> io::Result<()> {
-    let hard = rustix::process::getrlimit(resource).maximum;
-    let value = Some(hard.map_or(value, |hard| hard.min(value)));
-    Ok(setrlimit(resource, Rlimit { current: value, maximum: value })?)
+fn set_limits(request: &TrialRequest) -> io::Result<()> {
+    let address_space = proc_self::address_space_kib() * 1_024 + memory_budget_bytes(request);
+    lower(Resource::As, address_space)
+        .and_then(|()| lower(Resource::Cpu, request.wall_time().as_secs() + 1))
+        .map_err(io::Error::other)
 }
 
 fn memory_budget_bytes(request: &TrialRequest) -> u64 {
@@ -96,26 +101,9 @@ fn check_structure(request: &TrialRequest, model: &Bytes) -> Result<(), RejectRe
             RejectReason::BadStructure { detail: error.to_string() }
         }
     })?;
-    check_side("inputs", &request.inputs, &inspected.inputs)?;
-    check_side("outputs", &request.outputs, &inspected.outputs)
-}
-
-/// The manifest may fix an axis that the model leaves open, but not contradict the model.
-fn check_side(side: &str, manifest: &[TensorSpec], model: &[TensorSpec]) -> Result<(), RejectReason> {
-    let agree = |(a, b): (&Dim, &Dim)| !matches!((a, b), (Dim::Fixed(a), Dim::Fixed(b)) if a != b);
-    let same = |(a, b): (&TensorSpec, &TensorSpec)| {
-        (&a.name, a.datatype, a.shape.len()) == (&b.name, b.datatype, b.shape.len())
-            && a.shape.iter().zip(&b.shape).all(agree)
-    };
-    if manifest.len() == model.len() && manifest.iter().zip(model).all(same) {
-        return Ok(());
-    }
-    let list = |specs: &[TensorSpec]| specs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    Err(bad_manifest(format!(
-        "{side} are {} in the manifest and {} in the model",
-        list(manifest),
-        list(model)
-    )))
+    agree("inputs", &request.inputs, &inspected.inputs)
+        .and_then(|()| agree("outputs", &request.outputs, &inspected.outputs))
+        .map_err(bad_manifest)
 }
 
 fn load(request: &TrialRequest, model: Bytes) -> Result<(Box<dyn Session>, Duration), RejectReason> {

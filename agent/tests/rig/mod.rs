@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::Write,
     net::SocketAddr,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::onnx::{bytes, fixed, graph, node, value};
+use crate::onnx::{bytes, fixed, floats, graph, ints, node, symbol, value};
 
 /// Longest wait for anything: far above what a loaded machine needs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,6 +39,35 @@ pub fn divide_by_itself() -> GraphProto {
     let two = || vec![fixed(2)];
     // Warm on zeros, which gives NaN: that is an answer like any other until somebody checks it.
     graph(vec![node("Div", &["x", "x"], &["y"])], vec![], vec![value("x", two())], vec![value("y", two())])
+}
+
+/// Columns that are multiplied with, and columns that come out: 16 MiB of weights.
+const NARROW: i64 = 16;
+const WIDE: i64 = 262_144;
+
+/// `y = max(x · w)` for any number of rows.
+pub fn wide() -> GraphProto {
+    let weights = vec![0.5; usize::try_from(NARROW * WIDE).unwrap()];
+    let mut max = node("ReduceMax", &["xw"], &["y"]);
+    max.attribute = vec![ints("axes", &[1])];
+    graph(
+        vec![node("MatMul", &["x", "w"], &["xw"]), max],
+        vec![floats("w", &[NARROW, WIDE], &weights)],
+        vec![value("x", vec![symbol("rows"), fixed(NARROW)])],
+        vec![value("y", vec![symbol("rows"), fixed(1)])],
+    )
+}
+
+/// Asks a model with a variable number of rows.
+pub async fn infer_rows(tcp: &SocketAddr, rows: usize) -> Answer {
+    let bytes = rows * usize::try_from(NARROW).unwrap() * 4;
+    let parameters = json!({ "binary_data_size": bytes });
+    let header = json!({ "inputs": [
+        { "name": "x", "shape": [rows, NARROW], "datatype": "FP32", "parameters": parameters } ] });
+    let mut body = header.to_string().into_bytes();
+    let headers = [("inference-header-content-length", body.len().to_string())];
+    body.extend(std::iter::repeat_n(0.5_f32.to_le_bytes(), bytes / 4).flatten());
+    post(tcp, "/v2/models/m/infer", &headers, body).await
 }
 
 pub fn release(version: u32) -> ReleaseId {
@@ -76,6 +105,10 @@ pub struct Rig {
     pub events: mpsc::Receiver<Event>,
     pub tcp: SocketAddr,
     pub unix: PathBuf,
+    /// Of what is loaded from now on.
+    pub budgets: Budgets,
+    /// What the last load took.
+    pub loaded_kib: u64,
     tcp_listener: std::net::TcpListener,
     unix_listener: std::os::unix::net::UnixListener,
     _directory: tempfile::TempDir,
@@ -89,7 +122,17 @@ impl Rig {
         let unix_listener = std::os::unix::net::UnixListener::bind(&unix).unwrap();
         let tcp = tcp_listener.local_addr().unwrap();
         let (runner, events) = RunnerProcess::spawn(exe()).unwrap();
-        let mut rig = Self { runner, events, tcp, unix, tcp_listener, unix_listener, _directory: directory };
+        let mut rig = Self {
+            runner,
+            events,
+            tcp,
+            unix,
+            budgets: Budgets::default(),
+            loaded_kib: 0,
+            tcp_listener,
+            unix_listener,
+            _directory: directory,
+        };
         rig.hand_over().await;
         rig
     }
@@ -99,7 +142,21 @@ impl Rig {
         self.hand_over().await;
     }
 
+    /// A runner of another program.
+    pub async fn restart_as(&mut self, exe: &Path) -> Event {
+        (self.runner, self.events) = RunnerProcess::spawn(exe).unwrap();
+        let told = next(&mut self.events).await;
+        self.listen().await;
+        told
+    }
+
     async fn hand_over(&mut self) {
+        let told = next(&mut self.events).await;
+        assert!(matches!(told, Event::LockedIn(_)), "{told:?}");
+        self.listen().await;
+    }
+
+    async fn listen(&mut self) {
         let files: Vec<OwnedFd> = vec![
             self.tcp_listener.try_clone().unwrap().into(),
             self.unix_listener.try_clone().unwrap().into(),
@@ -119,10 +176,12 @@ impl Rig {
     }
 
     pub async fn load(&mut self, version: u32, model: GraphProto) {
-        let request = Box::new(load_request(version, &model));
+        let request = Box::new(LoadRequest { budgets: self.budgets, ..load_request(version, &model) });
         self.runner.send(Command::Load(request), vec![model_file(&model).into()]).await.unwrap();
         let event = self.step().await;
-        assert!(matches!(&event, Event::Loaded { release: r, .. } if *r == release(version)), "{event:?}");
+        let Event::Loaded { release: loaded, memory_kib, .. } = event else { panic!("{event:?}") };
+        assert_eq!(loaded, release(version));
+        self.loaded_kib = memory_kib;
     }
 
     pub async fn switch(&mut self, version: u32) {
@@ -210,4 +269,23 @@ fn parse(answer: &Bytes) -> Answer {
         (name.parse::<hyper::header::HeaderName>().unwrap(), value.parse().unwrap())
     };
     Answer { status, headers: lines.map(header).collect(), body: answer[end + 4..].to_vec() }
+}
+
+/// The agent on a kernel that does not know these calls, as `strace` makes it look.
+pub fn without_calls(calls: &[&str]) -> (tempfile::TempDir, PathBuf) {
+    let injections: String = calls.iter().map(|call| format!(" -e inject={call}:error=ENOSYS")).collect();
+    let traced = calls.join(",");
+    program(&format!(
+        "exec strace -f -qq -o /dev/null -e trace={traced}{injections} {} \"$@\"",
+        exe().display()
+    ))
+}
+
+/// A shell script as a program of its own.
+pub fn program(script: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("program");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    (directory, path)
 }

@@ -26,4 +26,4 @@ pub use engine::{Engine, EngineError, Session};
 pub use golden::{Golden, GoldenFailure, InvalidGolden, MAX_GOLDEN_CASES, ReplayFigures, replay};
 pub use inspect::{InspectError, Inspected, MAX_DEPTH, MAX_NODES, inspect};
 pub use tensor::{InvalidTensor, MAX_RANK, Tensor};
-pub use tract_engine::{MAX_PLANS, TractEngine};
+pub use tract_engine::{MAX_PLANS, TractEngine, prepare};

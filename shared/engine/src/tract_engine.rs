@@ -10,6 +10,7 @@
 //!   weights, so keeping both would double the memory.
 
 mod convert;
+mod prepare;
 
 use std::{
     collections::HashSet,
@@ -17,6 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
+pub use prepare::prepare;
 use shared::manifest::{Dim, TensorSpec};
 use tract_onnx::{
     Onnx,

@@ -54,6 +54,8 @@ fn a_convolution_that_would_panic_or_hang_the_engine_is_refused() {
     assert!(refusal(with_conv(ints("strides", &[0, 1]))).contains("has 0 in its attribute 'strides'"));
     assert!(refusal(with_conv(ints("dilations", &[-1, 1]))).contains("has -1 in its attribute 'dilations'"));
     assert!(refusal(with_conv(ints("pads", &[1 << 30, 0, 0, 0]))).contains("pads an axis by 1073741824"));
+    assert!(refusal(with_conv(ints("output_padding", &[1 << 30, 0]))).contains("pads an axis by 1073741824"));
+    assert!(refusal(with_conv(ints("output_shape", &[1 << 20, 1 << 20]))).contains("makes a tensor of"));
     assert!(inspect(&bytes(with_conv(ints("strides", &[2, 2])))).is_ok());
 }
 

@@ -11,6 +11,7 @@ mod clients;
 mod delivery;
 mod hostile;
 mod identity;
+mod locked_in;
 mod mutations;
 mod network;
 mod one_true_path;

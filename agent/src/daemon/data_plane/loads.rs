@@ -81,7 +81,8 @@ impl Loads {
     }
 }
 
-fn kill(pid: u32) {
+/// Ends a runner in the one way that a hanging thread cannot resist.
+pub(super) fn kill(pid: u32) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid
         && let Err(error) = kill_process(pid, Signal::KILL)

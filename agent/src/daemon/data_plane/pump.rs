@@ -15,9 +15,13 @@ use tokio::{sync::mpsc, time::sleep};
 use super::{
     super::Inputs,
     handover::{Awaited, Handover},
-    loads::Loads,
+    heartbeat::{Beat, Heartbeat},
+    loads::{self, Loads},
 };
-use crate::runner::Event;
+use crate::{
+    runner::{Command, Event},
+    sandbox::Reports,
+};
 
 /// Callers wait this long for a model that is being brought back; after that they are told what is not there.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(10);
@@ -45,10 +49,12 @@ impl Wanted {
 pub(super) struct Pump {
     pub(super) inputs: Inputs,
     pub(super) figures: mpsc::Sender<VersionFigures>,
+    pub(super) hardening: Reports,
     pub(super) wanted: Wanted,
     pub(super) loads: Loads,
     pub(super) awaited: Awaited,
     pub(super) handover: Handover,
+    pub(super) pid: u32,
 }
 
 impl Pump {
@@ -56,9 +62,14 @@ impl Pump {
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let patience = sleep(HANDOVER_PATIENCE);
         tokio::pin!(patience);
+        let mut heartbeat = Heartbeat::new();
         loop {
             let event = tokio::select! {
                 event = events.recv() => event,
+                beat = heartbeat.due(), if self.wanted.get() => {
+                    self.beat(&beat);
+                    continue;
+                }
                 () = &mut patience, if !self.handover.done && self.wanted.get() => {
                     self.handover.perform().await;
                     continue;
@@ -68,7 +79,9 @@ impl Pump {
             if self.wanted.get() && self.all_answer(&event) {
                 self.handover.perform().await;
             }
-            if let Event::Observed(figures) = event {
+            if event == Event::Alive {
+                heartbeat.heard();
+            } else if let Event::Observed(figures) = event {
                 if !self.observed(*figures).await {
                     return;
                 }
@@ -89,6 +102,17 @@ impl Pump {
         heard
     }
 
+    /// A question that the runner has no room for is one that it will not have answered.
+    fn beat(&self, beat: &Beat) {
+        match beat {
+            Beat::Ask => self.handover.commands.try_send(Command::Ping),
+            Beat::Missed => {
+                tracing::warn!(runner.pid = self.pid, "the runner does not answer and is killed");
+                loads::kill(self.pid);
+            }
+        }
+    }
+
     /// True when this event settles the last model that callers wait for.
     fn all_answer(&self, event: &Event) -> bool {
         match event {
@@ -102,7 +126,11 @@ impl Pump {
 
     fn input_of(&self, event: Event) -> Option<Input> {
         match event {
-            Event::Observed(_) | Event::Ready => None,
+            Event::Observed(_) | Event::Ready | Event::Alive => None,
+            Event::LockedIn(hardening) => {
+                self.hardening.add(hardening);
+                None
+            }
             Event::Loaded { release, load_ms, memory_kib } => {
                 tracing::info!(%release, load_ms, memory_kib, "loaded");
                 self.loads.answered(&release).then_some(Input::Loaded { release, load_ms })
@@ -116,6 +144,9 @@ impl Pump {
             Event::SwitchFailed { release, detail } => Some(Input::LoadFailed { release, detail }),
             Event::Switched { release } => Some(Input::Switched { release }),
             Event::Hung { release, threads } => Some(Input::Hung { release, threads }),
+            Event::MemoryExceeded { release, used_kib, budget_kib } => {
+                Some(Input::MemoryExceeded { release, used_kib, budget_kib })
+            }
             Event::Unloaded { release } => {
                 tracing::info!(%release, "unloaded");
                 None

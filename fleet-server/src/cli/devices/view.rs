@@ -22,6 +22,7 @@ pub(super) fn lines(view: &DeviceView) -> Vec<String> {
         format!("  machine     {} {}, {} MiB of memory", inventory.arch, inventory.os, inventory.memory_mib),
         format!("  agent       {}", inventory.agent_version),
     ];
+    lines.extend(inventory.hardening.iter().map(|hardening| format!("  hardening   {hardening}")));
     lines.extend(view.clock_skew_ms.and_then(clock_line));
     lines.extend(view.health.iter().flat_map(health_lines));
     lines.extend(view.figures.iter().flat_map(|figures| figures_lines(figures)));

@@ -38,9 +38,9 @@ fn check_attribute(node: &NodeProto, attribute: &AttributeProto) -> Result<(), I
         return check_window(node, name, &attribute.ints);
     }
     match name {
-        "pads" => check_pads(node, &attribute.ints),
+        "pads" | "output_padding" => check_pads(node, &attribute.ints),
         "group" if attribute.i < 1 => check_window(node, name, &[attribute.i]),
-        "shape" => check_made(node, &attribute.ints),
+        "shape" | "output_shape" => check_made(node, &attribute.ints),
         _ => Ok(()),
     }
 }
