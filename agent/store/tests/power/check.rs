@@ -48,7 +48,7 @@ pub fn recovers(
         return Err("I1: recovery changed what is committed".into());
     }
     let live = world.disk.live();
-    let (operations, bound) = (world.disk.state().log.len(), MAX_RECOVERY_OPERATIONS + files(image));
+    let (operations, bound) = (world.disk.state().log.len(), MAX_RECOVERY_OPERATIONS + 4 * files(image));
     if operations > bound {
         return Err(format!("I8: recovery took {operations} operations, at most {bound} are allowed"));
     }
@@ -120,16 +120,24 @@ fn visible_artifacts_are_whole(image: &Image) -> Result<(), Violation> {
     Ok(())
 }
 
-/// What is committed, and a candidate that came past its transfer, lies in the store as it was signed.
+/// What is committed, and a candidate that came past its transfer, lies in the store as it was signed; and the manifest
+/// of every candidate does.
 fn is_runnable(record: &Record, image: &Image, server: &Server) -> Result<(), Violation> {
-    let staged = record.candidate.iter().filter(|candidate| candidate.phase != Phase::Transferring);
-    for installed in record.committed.iter().chain(staged.map(|candidate| &candidate.installed)) {
-        let Installed { release, manifest, model, golden } = installed;
-        for digest in [manifest, model, golden] {
-            if image.read(format!("artifacts/{digest}").as_ref()).map(Digest::of) != Some(*digest) {
+    let whole = |installed: &Installed| [installed.manifest, installed.model, installed.golden].to_vec();
+    let committed = record.committed.iter().map(|installed| (installed, whole(installed)));
+    let candidate = record.candidate.iter().map(|candidate| match candidate.phase {
+        Phase::Transferring { .. } => (&candidate.installed, vec![candidate.installed.manifest]),
+        Phase::SelfTesting { .. } | Phase::Activating(_) | Phase::Probation(_) => {
+            (&candidate.installed, whole(&candidate.installed))
+        }
+    });
+    for (installed, digests) in committed.chain(candidate) {
+        let release = &installed.release;
+        for digest in digests {
+            if image.read(format!("artifacts/{digest}").as_ref()).map(Digest::of) != Some(digest) {
                 return Err(format!("I1: {release} cannot run: {digest} is not in the store"));
             }
-            if !server.signed(digest) {
+            if !server.signed(&digest) {
                 return Err(format!("I2: {release} was never signed"));
             }
         }
@@ -155,8 +163,8 @@ fn outside_is_not_contradicted(found: &Saved, facts: &Facts) -> Result<(), Viola
     for candidate in ledger.models.values().filter_map(|record| record.candidate.as_ref()) {
         let order = (candidate.installed.release.clone(), candidate.generation);
         let (starts, trials) = match &candidate.phase {
-            Phase::Transferring => (0, 0),
-            Phase::SelfTesting { trials } => (0, *trials),
+            Phase::Transferring { .. } => (0, 0),
+            Phase::SelfTesting { trials, .. } => (0, *trials),
             Phase::Activating(watch) | Phase::Probation(watch) => (watch.starts, u32::MAX),
         };
         let (started, tried) = (facts.starts.get(&order), facts.trials.get(&order));

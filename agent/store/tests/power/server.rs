@@ -113,6 +113,8 @@ impl Server {
             device: device_id(),
             generation: self.generation,
             expires_at: Timestamp(u64::MAX),
+            maintenance: None,
+            quarantine: None,
             assignments: self.desired.iter().map(|release| self.assignment(release)).collect(),
         }
     }
@@ -120,7 +122,8 @@ impl Server {
     pub fn assignment(&self, release: &ReleaseId) -> Assignment {
         let Release { json, digest, .. } = &self.releases[release];
         let (release, manifest_digest) = (release.clone(), *digest);
-        Assignment { release, manifest_digest, manifest_size_bytes: json.len() as u64, retry: false }
+        let manifest_size_bytes = json.len() as u64;
+        Assignment { release, manifest_digest, manifest_size_bytes, retry: false, pinned: false }
     }
 
     /// True when this is the digest of something that was published.

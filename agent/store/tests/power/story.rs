@@ -1,5 +1,7 @@
 //! A story: what happens to one device, by chance that a seed repeats, with every crash state on the way checked.
 
+mod scripted;
+
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
@@ -63,7 +65,22 @@ impl<'a> Story<'a> {
     pub fn new(seed: u64, tally: &'a Tally, swallowed: Option<Synced>) -> Self {
         let mut rng = Rng::new(seed);
         let salt = rng.next();
-        let server = Server::new(|model, version| nature(salt, model, version));
+        Self::with_natures(rng, seed, tally, swallowed, |model, version| nature(salt, model, version))
+    }
+
+    /// A story in which every version is good.
+    pub fn of_good_versions(seed: u64, tally: &'a Tally, swallowed: Option<Synced>) -> Self {
+        Self::with_natures(Rng::new(seed), seed, tally, swallowed, |_, _| Nature::Good)
+    }
+
+    fn with_natures(
+        rng: Rng,
+        seed: u64,
+        tally: &'a Tally,
+        swallowed: Option<Synced>,
+        nature: impl Fn(&str, u32) -> Nature,
+    ) -> Self {
+        let server = Server::new(nature);
         let disk = SimDisk::new(Image::empty(), Arc::new(Facts::default()));
         disk.state().swallowed = swallowed;
         let world = World::start(disk, 0, Timestamp(1_700_000_000_000), true);
@@ -78,6 +95,20 @@ impl<'a> Story<'a> {
         for step in 1..=STEPS {
             self.step(step)?;
         }
+        Ok(())
+    }
+
+    fn order(&mut self, releases: &[&str]) -> Result<(), Violation> {
+        self.server.desire(releases.iter().map(|release| release.parse().expect("a release")).collect());
+        let generation = self.server.generation;
+        self.world.give(&self.server, Input::DesiredArrived { generation })
+    }
+
+    fn restart(&mut self, disk: SimDisk<Facts>) -> Result<(), Violation> {
+        disk.state().dies_after = None;
+        let (boots, now, acknowledges) = (self.world.boots + 1, self.world.now, self.world.acknowledges);
+        let world = World::start(disk, boots, now, acknowledges)?;
+        self.world = world.ok_or("nobody was killed")?;
         Ok(())
     }
 
@@ -109,24 +140,19 @@ impl<'a> Story<'a> {
         for model in MODELS {
             let version = self.rng.below(VERSIONS as usize + 1);
             if version > 0 {
-                releases.push(format!("{model}@{version}").parse().expect("a release"));
+                releases.push(format!("{model}@{version}"));
             }
         }
-        self.server.desire(releases);
-        let generation = self.server.generation;
-        self.world.give(&self.server, Input::DesiredArrived { generation })
+        self.order(&releases.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// The process ends: it is killed and the disk goes on, or the power fails. Then it starts again.
     fn end_process(&mut self, step: usize) -> Result<(), Violation> {
         let power = self.rng.below(2) == 0;
         self.check_moments(step)?;
-        let (disk, boots, now) = (self.world.disk.clone(), self.world.boots + 1, self.world.now);
+        let disk = self.world.disk.clone();
         let disk = if power { self.cut(&disk) } else { disk };
-        disk.state().dies_after = None;
-        let acknowledges = self.world.acknowledges;
-        let world = World::start(disk, boots, now, acknowledges)?;
-        self.world = world.ok_or("nobody was killed")?;
+        self.restart(disk)?;
         self.guarded(step, |story| story.world.connect(&story.server))
     }
 
@@ -161,13 +187,6 @@ impl<'a> Story<'a> {
 
     fn check_moments(&mut self, step: usize) -> Result<(), Violation> {
         let moments = std::mem::take(&mut self.world.disk.state().moments);
-        eprintln!(
-            "seed {} step {step}: {} moments, pending up to {:?}, checked {}",
-            self.seed,
-            moments.len(),
-            moments.iter().map(|m| m.pending.len()).max(),
-            self.checked
-        );
         for moment in &moments {
             self.check_moment(step, moment)?;
         }
