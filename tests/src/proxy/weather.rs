@@ -61,7 +61,8 @@ impl Fate {
     }
 }
 
-/// Fates of `count` connections of which `bad_percent` die within `within` bytes; every twentieth of those hangs.
+/// Fates of `count` connections of which `bad_percent` die within `within` bytes; every fiftieth of those
+/// hangs.
 #[must_use]
 pub fn losses(random: &mut Random, count: usize, bad_percent: usize, within: usize) -> Vec<Fate> {
     let mut deal = || {
@@ -69,7 +70,7 @@ pub fn losses(random: &mut Random, count: usize, bad_percent: usize, within: usi
             return Fate::Healthy;
         }
         let bytes = random.below(within) as u64;
-        if random.below(20) == 0 { Fate::HangsAfter(bytes) } else { Fate::DiesAfter(bytes) }
+        if random.below(50) == 0 { Fate::HangsAfter(bytes) } else { Fate::DiesAfter(bytes) }
     };
     (0..count).map(|_| deal()).collect()
 }
