@@ -257,20 +257,27 @@ impl<D: Disk> Store<D> {
     /// When a folder cannot be read; a file that cannot be removed is tried again next time.
     pub fn collect(&mut self, keep: &BTreeSet<Digest>) -> Result<u64, StoreError> {
         let current = self.staging.as_ref().map(|s| s.packed().digest);
-        let mut freed = 0;
-        for dir in [&self.artifacts, &self.staging_dir] {
-            for entry in self.disk.list(dir).map_err(io_error("list the store"))? {
-                let name = entry.name.strip_suffix(".out").unwrap_or(&entry.name);
-                let digest = name.parse::<Digest>().ok();
-                if digest.is_some_and(|digest| keep.contains(&digest) || Some(digest) == current) {
-                    continue;
-                }
-                if self.disk.remove(&dir.join(&entry.name)).is_ok() {
-                    freed += entry.size_bytes;
-                }
-            }
-        }
-        Ok(freed)
+        let visible = self.disk.list(&self.artifacts).map_err(io_error("list the store"))?;
+        let staged = self.disk.list(&self.staging_dir).map_err(io_error("list the store"))?;
+        let published: BTreeSet<Digest> =
+            visible.iter().filter_map(|entry| entry.name.parse().ok()).collect();
+        let unwanted = visible.iter().filter(|entry| {
+            let digest = entry.name.parse::<Digest>();
+            !digest.is_ok_and(|digest| keep.contains(&digest))
+        });
+        // What travels as it is has one digest: its staging file is of no use once it is visible.
+        let stale = staged.iter().filter(|entry| {
+            let digest = entry.name.strip_suffix(".out").unwrap_or(&entry.name).parse::<Digest>();
+            !digest.is_ok_and(|digest| {
+                Some(digest) == current || (keep.contains(&digest) && !published.contains(&digest))
+            })
+        });
+        let unwanted = unwanted.map(|entry| (&self.artifacts, entry));
+        Ok(unwanted
+            .chain(stale.map(|entry| (&self.staging_dir, entry)))
+            .filter(|(dir, entry)| self.disk.remove(&dir.join(&entry.name)).is_ok())
+            .map(|(_, entry)| entry.size_bytes)
+            .sum())
     }
 }
 
