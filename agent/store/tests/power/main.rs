@@ -78,6 +78,21 @@ fn a_power_cut_at_any_operation_leaves_one_version_of_each_model_that_runs() {
     assert!(tally.count() >= wanted());
 }
 
+/// A killed process leaves its work in the system's memory, where the next one finds it; the power may still fail. It is
+/// killed just before every sync, and with `MUSTER_LONG=1` after every operation.
+#[test]
+fn a_kill_and_then_a_power_cut_lose_nothing() {
+    let tally = Tally::default();
+    let (syncs, end) = Story::of_good_versions(0, &tally, None).syncs_of_an_update().unwrap();
+    let kills = if is_long() { (0..end).collect() } else { syncs };
+    for &operations in &kills {
+        let mut story = Story::of_good_versions(operations as u64, &tally, None);
+        let killed = story.tell_of_a_kill(operations).unwrap_or_else(|violation| panic!("{violation}"));
+        assert!(killed, "the story was over before operation {operations}");
+    }
+    println!("killed at {} of {end} operations: {} distinct crash states", kills.len(), tally.count());
+}
+
 /// Without any one of the syncs something is lost that was promised: so the harness sees, and each is needed.
 #[test]
 fn every_sync_that_is_left_out_is_noticed() {
