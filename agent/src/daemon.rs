@@ -4,6 +4,7 @@
 //! *verifier* checks desired states; the *stager* thread owns the store; the *data plane* talks to the runner
 //! process and starts trials. They are joined by bounded channels, and none waits for the shell's network.
 
+mod again;
 mod control;
 mod data_plane;
 mod fetch;
@@ -18,10 +19,11 @@ mod verify;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use agent_core::{Agent, Input, Ledger, RECORDING_FORMAT, Settings, Start};
-use agent_store::{Room, Store, disk::OsDisk};
+use agent_store::{Room, Store, disk::OsDisk, spool::Bounds};
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use rustix::fs::FlockOperation;
@@ -32,12 +34,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     clock::Clock, config::Config, identity::Identity, local_time, recording::Recorder, renew::Renewal, tls,
 };
+use again::Again;
 use data_plane::DataPlane;
 use outgoing::Outgoing;
 use shell::{Shell, Sources};
 use stager::Stager;
 use state::Saved;
-use telemetry::Windows;
+use telemetry::{Windows, courier::Courier};
 use uplink::Router;
 
 /// Inputs that may wait for the shell; senders wait when it is full.
@@ -67,7 +70,7 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
     let store = open_store(&config)?;
     let manifests = manifests_of(&store, &saved.state().ledger);
     let artifacts = store.reader();
-    let start = start_of(&identity, &config, &boot, &saved, manifests, clock);
+    let start = start_of(&identity, &config, &boot, &saved, manifests, &clock);
     let utc_offset_secs = start.settings.utc_offset_secs;
     let recorder = record.map(|path| Recorder::begin(&path, start.clone())).transpose()?;
     let core = Agent::new(start.device, start.boot, start.ledger, start.manifests, start.settings, start.at);
@@ -79,21 +82,27 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
     let tasks = TaskTracker::new();
     // Not a child of `cancel`: the last words leave after the shell has ended.
     let link_end = CancellationToken::new();
-    let tls = Arc::new(ArcSwap::from_pointee(tls::link_config(&identity.ca_pem, &identity.tls_pem, clock)?));
+    let tls = Arc::new(ArcSwap::from_pointee(tls::link_config(
+        &identity.ca_pem,
+        &identity.tls_pem,
+        clock.clone(),
+    )?));
     let (link, events) = uplink::start(&identity, Arc::clone(&tls), link_end.clone())?;
-    let renewal = Renewal::new(&identity, &config.data_dir, tls, clock)?;
+    let renewal = Renewal::new(&identity, &config.data_dir, tls, clock.clone())?;
     tasks.spawn(cancel.clone().run_until_cancelled_owned(renewal.run(link.clone())));
     let (outgoing, publisher) = Outgoing::new(identity.device.clone());
     tasks.spawn(publisher.run(link.clone()));
+    let courier = start_courier(&config, outgoing.clone(), clock.clone())?;
 
     let (verification, verifier) = verify::prepare(
         &identity,
         &config.data_dir,
         outgoing.clone(),
+        courier.clone(),
         stager.clone(),
         input_sender.clone(),
         floors,
-        clock,
+        clock.clone(),
     )?;
     tasks.spawn(verifier);
     let seen = uplink::unseen(&identity.mqtt, clock.now());
@@ -103,8 +112,10 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
         news: news_sender,
         newest: verification.newest,
         parts: verification.parts,
+        limits: verification.limits,
+        courier: courier.clone(),
         stager: stager.clone(),
-        clock,
+        clock: clock.clone(),
         seen,
     };
     tasks.spawn(router.run(events));
@@ -117,7 +128,7 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
             data_dir: config.data_dir.clone(),
             device: identity.device.clone(),
             boot: boot.clone(),
-            clock,
+            clock: clock.clone(),
             started_at: clock.now(),
             started: std::time::Instant::now(),
         };
@@ -136,25 +147,47 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
         device: identity.device,
         boot,
         report_signer: identity.report_signer,
-        outgoing,
+        outgoing: outgoing.clone(),
         link: link.clone(),
         verify: verification.requests,
         stager,
         data_plane,
         windows,
+        courier: courier.clone(),
         announced: None,
+        announced_limits: 0,
         utc_offset_secs,
         recorder,
+        again: Again::default(),
     };
     Box::pin(shell.run(Sources { inputs, news, figures, questions }, cancel.clone())).await;
+    let last_words = async {
+        courier.finish().await;
+        outgoing.flush().await;
+    };
+    // A disk that hangs does not keep the agent from ending; what waits there is told after the next start.
+    let _ = tokio::time::timeout(GOODBYE, last_words).await;
     link.stop(GOODBYE).await;
+    let bytes = link.bytes().read();
+    tracing::info!(sent_bytes = bytes.up_bytes, received_bytes = bytes.down_bytes, "the link has ended");
     link_end.cancel();
     cancel.cancel();
     Ok(())
 }
 
 /// What was said last gets this long to leave.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(2);
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// The spool lies in a folder of its own and leaves the spare room alone.
+fn start_courier(config: &Config, outgoing: Outgoing, clock: Clock) -> anyhow::Result<Courier> {
+    let bounds = Bounds {
+        max_bytes: config.telemetry.spool_kib.saturating_mul(1_024),
+        spare_bytes: config.limits.spare_mib.saturating_mul(MIB),
+    };
+    let interval = Duration::from_secs(config.telemetry.interval_secs.into());
+    Courier::start(OsDisk, config.data_dir.join("spool"), bounds, interval, outgoing, clock)
+        .context("cannot start the courier's thread")
+}
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
     let limits = &config.limits;
@@ -177,13 +210,13 @@ fn start_of(
     boot: &BootId,
     saved: &Saved,
     manifests: Vec<(Digest, Manifest)>,
-    clock: Clock,
+    clock: &Clock,
 ) -> Start {
-    let (seed, at) = (Digest::of(identity.device.as_str().as_bytes()).short(), clock.now());
+    let (seed, at) = (Digest::of(identity.device.as_str().as_bytes()).short(), clock.steady());
     let settings = Settings {
         jitter_seed: u64::from_le_bytes(seed),
         maintenance: config.maintenance(),
-        utc_offset_secs: local_time::utc_offset_secs(at),
+        utc_offset_secs: local_time::of_core(clock),
     };
     let (device, boot, ledger) = (identity.device.clone(), boot.clone(), saved.state().ledger.clone());
     Start { format: RECORDING_FORMAT, device, boot, at, settings, ledger, manifests }
