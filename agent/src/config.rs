@@ -44,6 +44,8 @@ pub struct Serving {
 pub struct Telemetry {
     /// Length of a window in seconds.
     pub interval_secs: u32,
+    /// Windows that wait for the server take at most this much of the disk; the oldest go first.
+    pub spool_kib: u64,
 }
 
 /// Bounds.
@@ -84,7 +86,7 @@ impl Default for Serving {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { interval_secs: 30 }
+        Self { interval_secs: 30, spool_kib: 16 * 1_024 }
     }
 }
 
@@ -129,6 +131,10 @@ impl Config {
         if !self.maintenance.windows.is_empty() {
             MaintenanceWindows::new(self.maintenance.windows.clone())
                 .map_err(|error| anyhow!("maintenance.windows: {error}"))?;
+        }
+        let spool_kib = self.telemetry.spool_kib;
+        if !(16..=1_048_576).contains(&spool_kib) {
+            return Err(anyhow!("telemetry.spool_kib is {spool_kib}; allowed are 16 to 1048576"));
         }
         if !self.serving.http.ip().is_loopback() {
             let http = self.serving.http;

@@ -2,6 +2,15 @@
 
 use shared::Timestamp;
 
+use crate::clock::Clock;
+
+/// How far local time is ahead of what the core takes for UTC, which stands still when the clock is set.
+#[must_use]
+pub fn of_core(clock: &Clock) -> i32 {
+    let ahead = i32::try_from(clock.ahead().as_secs()).unwrap_or(i32::MAX);
+    utc_offset_secs(clock.now()).saturating_add(ahead)
+}
+
 /// The offset at this moment, by the system's time zone; 0 where none is set.
 #[must_use]
 pub fn utc_offset_secs(at: Timestamp) -> i32 {

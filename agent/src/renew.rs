@@ -32,6 +32,9 @@ use crate::{
 /// Ten days are left at the first attempt: a server that is away for a weekend is asked a few times, not thousands.
 const RETRY: Backoff = Backoff { min: Duration::from_secs(60), max: Duration::from_secs(6 * 3_600) };
 
+/// How often a wait for a date looks whether the clock was set: an hour is nothing beside the ten days that are left.
+const LOOK_AGAIN: Duration = Duration::from_secs(3_600);
+
 /// A certificate is pressing in the last such part of its life; and none is renewed younger than that, whatever a
 /// wrong clock says.
 const PRESSING_PART: u32 = 6;
@@ -125,7 +128,7 @@ impl Renewal {
         let mut due = next_renewal(self.life.not_before, self.life.not_after);
         let mut failures = 0;
         loop {
-            tokio::time::sleep_until(self.clock.instant_of(due).into()).await;
+            self.wait_until(due).await;
             match self.renew().await {
                 Ok(()) => {
                     failures = 0;
@@ -141,6 +144,17 @@ impl Renewal {
         }
     }
 
+    /// The clock may be set, and a device may sleep, while this waits; so it looks again and again.
+    async fn wait_until(&self, due: Timestamp) {
+        loop {
+            let left = due.since(self.clock.now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(LOOK_AGAIN)).await;
+        }
+    }
+
     async fn renew(&mut self) -> anyhow::Result<()> {
         let key = KeyPair::generate().context("cannot make a TLS key")?;
         let request = RenewRequest {
@@ -149,7 +163,7 @@ impl Renewal {
             csr_pem: signing_request(&key, Some(&self.device))?,
         };
         let signed = Signed::sign(&request, &[&*self.report_signer])?;
-        let tls = tls::renewal_config(&self.ca_pem, self.clock)?;
+        let tls = tls::renewal_config(&self.ca_pem, self.clock.clone())?;
         let response = api::post(tls, &self.url, RENEW_PATH, &signed).await?;
         self.accept(&key, &response)
     }
@@ -158,7 +172,7 @@ impl Renewal {
     fn accept(&mut self, key: &KeyPair, response: &RenewResponse) -> anyhow::Result<()> {
         let tls_pem = tls_pem(key, &response.certificate_pem);
         let life = Life::of_pem(&tls_pem).context("the server's answer is of no use")?;
-        let config = tls::link_config(&self.ca_pem, &tls_pem, self.clock)?;
+        let config = tls::link_config(&self.ca_pem, &tls_pem, self.clock.clone())?;
         self.follow_broker(&response.mqtt)?;
         Identity::replace_tls(&self.data_dir, &tls_pem)?;
         self.tls.store(Arc::new(config));
@@ -255,7 +269,7 @@ mod tests {
             Identity::create(dir.path(), &keys, "https://localhost:8443", &response).unwrap();
             let identity = Identity::load(dir.path()).unwrap();
             let clock = Clock::start(MADE);
-            let config = tls::link_config(&identity.ca_pem, &identity.tls_pem, clock).unwrap();
+            let config = tls::link_config(&identity.ca_pem, &identity.tls_pem, clock.clone()).unwrap();
             let tls = Arc::new(ArcSwap::from_pointee(config));
             let renewal = Renewal::new(&identity, dir.path(), tls, clock).unwrap();
             Self { dir, issuer, renewal }

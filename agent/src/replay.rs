@@ -18,12 +18,12 @@ use crate::recording::Reader;
 /// and when `out` does not take it.
 pub fn replay(path: &Path, out: &mut impl Write) -> anyhow::Result<()> {
     let mut reader = Reader::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let Some(Entry::Start(start)) = reader.next()? else {
+    let Some(Entry::Start(start)) = reader.next_entry()? else {
         bail!("{} does not begin like a recording", path.display());
     };
     let mut transcript = Transcript::begin(*start, out)?;
     let ended = loop {
-        match reader.next() {
+        match reader.next_entry() {
             Ok(Some(Entry::Turn(turn))) => transcript.turn(*turn)?,
             Ok(Some(Entry::End(end))) => break Ok(end),
             Ok(Some(Entry::Start(_)) | None) => bail!("a second start after turn {}", transcript.turns),

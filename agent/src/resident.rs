@@ -78,6 +78,8 @@ mod code {
 mod tests {
     use super::*;
 
+    const NONE: [Range<usize>; 0] = [];
+
     fn mapping(rights: &str, path: &str, anonymous_kib: u32) -> String {
         format!(
             "7f00-8f00 {rights} 0006c000 fe:00 1234      {path}\nSize: 4 kB\nAnonymous: {anonymous_kib} kB\nVmFlags: rd\n"
@@ -88,14 +90,18 @@ mod tests {
     fn only_what_the_file_can_give_back_is_released() {
         let program = "/usr/bin/muster-agent";
         for rights in ["r-xp", "r--p"] {
-            assert_eq!(unchanged_files(&mapping(rights, program, 0)), [0x7f00..0x8f00]);
-            assert_eq!(unchanged_files(&mapping(rights, program, 4)), [], "relocated, then protected");
+            assert_eq!(unchanged_files(&mapping(rights, program, 0)), vec![0x7f00..0x8f00; 1]);
+            assert_eq!(unchanged_files(&mapping(rights, program, 4)), NONE, "relocated, then protected");
         }
-        assert_eq!(unchanged_files(&mapping("rw-p", program, 0)), []);
-        assert_eq!(unchanged_files(&mapping("r-xp", "[vdso]", 0)), []);
-        assert_eq!(unchanged_files(&mapping("r-xp", "", 0)), [], "made by the process itself");
+        assert_eq!(unchanged_files(&mapping("rw-p", program, 0)), NONE);
+        assert_eq!(unchanged_files(&mapping("r-xp", "[vdso]", 0)), NONE);
+        assert_eq!(unchanged_files(&mapping("r-xp", "", 0)), NONE, "made by the process itself");
         let after_another = mapping("r-xp", program, 4) + &mapping("rw-p", program, 0);
-        assert_eq!(unchanged_files(&after_another), [], "the sizes of one mapping are not those of the next");
+        assert_eq!(
+            unchanged_files(&after_another),
+            NONE,
+            "the sizes of one mapping are not those of the next"
+        );
     }
 
     #[test]

@@ -39,7 +39,8 @@ use routes::Table;
 
 pub use audit::AuditView;
 pub use devices::{
-    DeviceList, DeviceView, LabelsView, ReleaseFigures, ReleaseOnDevice, SetLabels, SetQuarantine, WhyView,
+    DeliveryView, DeviceList, DeviceView, LabelsView, ReleaseFigures, ReleaseOnDevice, SetLabels, SetLimits,
+    SetQuarantine, WhyView,
 };
 pub use enroll_tokens::{CreateEnrollToken, CreatedEnrollToken};
 pub use models::{Figures, ModelSummary, Published, ReleaseView};
@@ -77,6 +78,7 @@ pub fn table(upload_mib: u32) -> Table {
         .needs(Permission::Read, routes!(devices::list))
         .needs(Permission::Read, routes!(devices::show))
         .needs(Permission::Operate, routes!(devices::set_labels))
+        .needs(Permission::Operate, routes!(devices::limits::set_limits))
         .needs(Permission::Operate, routes!(devices::set_quarantine))
         .needs(Permission::Operate, routes!(devices::revoke))
         .needs(Permission::Read, routes!(devices::why::why))

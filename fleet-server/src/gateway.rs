@@ -28,6 +28,7 @@ use crate::{
     app::App,
     broker::{Admission, BoxError, Delivery, Peer, PublishError, Sink, SinkError, Verdict},
     rollouts::Greeting,
+    store::StoreError,
 };
 
 pub use blocks::BlockServer;
@@ -116,17 +117,18 @@ impl Gateway {
                 return Ok(());
             }
         };
-        if let Err(why) = telemetry::check(&report) {
-            self.refused(device, "telemetry", why);
-            return Ok(());
-        }
         let acknowledgement = Acknowledgement {
             stream: Stream::Telemetry,
             boot: report.boot.clone(),
             sequence: report.sequence,
         };
-        self.telemetry.store(device.clone(), report).await?;
-        self.app.metrics.message("telemetry", "stored");
+        if let Err(why) = telemetry::check(&report) {
+            // It will make no more sense when it comes again, and must not stand before those that do.
+            self.refused(device, "telemetry", why);
+        } else {
+            self.telemetry.store(device.clone(), report).await?;
+            self.app.metrics.message("telemetry", "stored");
+        }
         self.acknowledge(device, &acknowledgement).await;
         Ok(())
     }
@@ -213,12 +215,14 @@ impl Admission for Gateway {
 
 /// Sends a device its desired state, signed now. A device that does not listen is told when it says hello.
 pub async fn send_desired(app: &App, device: &DeviceId) {
-    match app.store.desired(device).await {
-        Ok(desired) => {
-            let message = app.signing.desired_message(device, &desired, app.clock.now());
+    let read = async { Ok((app.store.desired(device).await?, app.store.device(device).await?)) };
+    match read.await {
+        Ok((desired, row)) => {
+            let limits = row.and_then(|row| row.limits);
+            let message = app.signing.desired_message(device, &desired, limits, app.clock.now());
             send(app, device, Down::Desired, Delivery::AtLeastOnce, &message).await;
         }
-        Err(error) => {
+        Err::<_, StoreError>(error) => {
             tracing::error!(device.id = %device, error = &error as &dyn std::error::Error, "a desired state cannot be read");
         }
     }

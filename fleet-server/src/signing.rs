@@ -15,7 +15,7 @@ use bytes::Bytes;
 use muster_repository::{Keys, MissingKey, Repository, RepositoryError, Role};
 use shared::{
     DeviceId, Digest, ReleaseId, Timestamp,
-    message::{Assignment, DesiredMessage},
+    message::{Assignment, DesiredMessage, Limits},
     trust::Envelope,
 };
 use thiserror::Error;
@@ -142,11 +142,18 @@ impl Signing {
 
     /// The desired state of a device, signed now.
     #[must_use]
-    pub fn desired_message(&self, device: &DeviceId, desired: &Desired, now: Timestamp) -> DesiredMessage {
+    pub fn desired_message(
+        &self,
+        device: &DeviceId,
+        desired: &Desired,
+        limits: Option<Limits>,
+        now: Timestamp,
+    ) -> DesiredMessage {
         let assignments: Vec<Assignment> = desired.assignments.clone();
         let generation = desired.generation;
         let director = muster_repository::director(&self.keys, device.clone(), generation, assignments, now);
-        DesiredMessage { generation, director }
+        let limits = limits.map(|limits| muster_repository::limits(&self.keys, device.clone(), limits));
+        DesiredMessage { generation, director, limits }
     }
 
     /// Changes a copy, stores it, and only then lets anyone see it.

@@ -19,7 +19,7 @@ use shared::{
     manifest::Manifest,
     message::{MetadataPart, Request, StateMessage},
     report::{DeploymentEvent, Evidence, ModelState, RejectReason, RollbackReason},
-    telemetry::{DeviceHealth, Telemetry, VersionFigures},
+    telemetry::{Delivery, DeviceHealth, Telemetry, VersionFigures},
     topic::{Down, Up},
     trust::{Signed, Signer},
 };
@@ -189,7 +189,15 @@ async fn a_report_signed_by_another_key_is_neither_believed_nor_acknowledged() {
 
 fn telemetry(sequence: u64, versions: Vec<VersionFigures>) -> Telemetry {
     let health = DeviceHealth { cpu_percent: 12.5, uptime_secs: 90, ..DeviceHealth::default() };
-    Telemetry { boot: boot(), sequence, from: Timestamp(0), to: Timestamp(u64::MAX), health, versions }
+    Telemetry {
+        boot: boot(),
+        sequence,
+        from: Timestamp(0),
+        to: Timestamp(u64::MAX),
+        health,
+        delivery: Delivery::default(),
+        versions,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

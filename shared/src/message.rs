@@ -54,6 +54,9 @@ pub struct Hello {
     pub inventory: Inventory,
     /// What it runs.
     pub models: Vec<ModelState>,
+    /// The newest limits that were verified here; zero before the first.
+    #[serde(default)]
+    pub limits_revision: u64,
 }
 
 /// What a device asks for. The server keeps no state between requests.
@@ -85,6 +88,44 @@ pub struct DesiredMessage {
     pub generation: Generation,
     /// The director document.
     pub director: Signed<DirectorDocument>,
+    /// What the device may spend, where somebody has set a bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Signed<LimitsDocument>>,
+}
+
+/// The director's word for one device: what its words may cost. It is a document of its own, because it has nothing to do
+/// with what the device runs, and has no expiry, because a bound that is forgotten is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsDocument {
+    /// Always `limits`, so that no other signed document passes for one.
+    #[serde(rename = "_type")]
+    pub kind: LimitsKind,
+    /// For whom.
+    pub device: DeviceId,
+    /// The limits.
+    pub limits: Limits,
+}
+
+/// The type tag of a limits document.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LimitsKind {
+    /// The only value.
+    #[default]
+    Limits,
+}
+
+/// What a device may spend on its link. Days are those of UTC.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Grows with every change; a device never goes back to a lower one.
+    pub revision: u64,
+    /// Bytes of telemetry in a day; no bound when absent.
+    pub telemetry_bytes_per_day: Option<u64>,
+    /// Bytes of blocks in a day; no bound when absent.
+    pub transfer_bytes_per_day: Option<u64>,
 }
 
 /// The director's word for one device: which releases it shall run. The device follows only where the image

@@ -27,8 +27,30 @@ pub struct Telemetry {
     pub to: Timestamp,
     /// How the device is.
     pub health: DeviceHealth,
+    /// How its telemetry gets here.
+    #[serde(default)]
+    pub delivery: Delivery,
     /// What each model version did in the window.
     pub versions: Vec<VersionFigures>,
+}
+
+/// How the telemetry of a device gets to the server: what waits, what was lost, what it may cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Windows that were dropped on the device for want of room, ever.
+    pub windows_lost: u64,
+    /// Windows that wait for the server's acknowledgement.
+    pub windows_waiting: u64,
+    /// Bytes that they take on the device's disk.
+    pub waiting_bytes: u64,
+    /// Whether the disk refuses them, so that they wait in memory.
+    pub in_memory: bool,
+    /// Bytes that telemetry cost since midnight UTC.
+    pub telemetry_bytes_today: u64,
+    /// Bytes of blocks that came since midnight UTC.
+    pub transfer_bytes_today: u64,
+    /// The newest limits that the device has verified; zero before the first.
+    pub limits_revision: u64,
 }
 
 /// How a device is.

@@ -29,6 +29,8 @@ pub struct DeviceOptions {
     pub store_mib: u64,
     /// Telemetry window.
     pub interval_secs: u32,
+    /// Bound of the spool.
+    pub spool_kib: u64,
     /// A wrong clock.
     pub clock: Option<ClockShift>,
     /// Another program than the one beside the tests.
@@ -37,7 +39,7 @@ pub struct DeviceOptions {
 
 impl Default for DeviceOptions {
     fn default() -> Self {
-        Self { store_mib: 256, interval_secs: 1, clock: None, program: None }
+        Self { store_mib: 256, interval_secs: 1, spool_kib: 16 * 1_024, clock: None, program: None }
     }
 }
 
@@ -198,9 +200,9 @@ impl Device {
     }
 
     fn write_config(&self) {
-        let DeviceOptions { store_mib, interval_secs, .. } = self.options;
+        let DeviceOptions { store_mib, interval_secs, spool_kib, .. } = self.options;
         let text = format!(
-            "data_dir = \"{}\"\n\n[serving]\nhttp = \"127.0.0.1:0\"\n\n[telemetry]\ninterval_secs = {interval_secs}\n\n\
+            "data_dir = \"{}\"\n\n[serving]\nhttp = \"127.0.0.1:0\"\n\n[telemetry]\ninterval_secs = {interval_secs}\nspool_kib = {spool_kib}\n\n\
              [limits]\nstore_mib = {store_mib}\nspare_mib = 1\n",
             self.data_dir().display()
         );

@@ -30,7 +30,7 @@ use shared::{
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -51,6 +51,12 @@ use pump::{Pump, Wanted};
 
 /// A runner that was asked to end gets this long to answer what it accepted.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Attempts to open a model: a failure that lasts longer than they do is damage.
+const OPEN_ATTEMPTS: u32 = 5;
+
+/// Between them; the shell waits as long.
+const OPEN_WAIT: Duration = Duration::from_millis(50);
 
 /// Runner and trials.
 pub(super) struct DataPlane {
@@ -188,12 +194,12 @@ impl DataPlane {
 
     /// Loads a version beside those that are there.
     pub(super) async fn load(&mut self, release: ReleaseId, manifest: &Manifest) {
-        let file = match self.artifacts.open(&manifest.model.digest) {
+        let file = match self.open_patiently(&manifest.model.digest).await {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return self.tell(Input::ArtifactDamaged { release, detail: "its file is gone".into() });
+            Err(error) => {
+                let detail = format!("its file cannot be opened: {error}");
+                return self.tell(Input::ArtifactDamaged { release, detail });
             }
-            Err(error) => return self.tell(Input::LoadFailed { release, detail: error.to_string() }),
         };
         let request = Box::new(LoadRequest::from_manifest(manifest));
         // Noted first: the answer of a quick load must find that it is waited for.
@@ -204,6 +210,17 @@ impl DataPlane {
             runner.loads.watch(release, deadline, runner.process.pid(), self.inputs.clone());
         }
         self.command(Command::Load(request), vec![file.into()]).await;
+    }
+
+    /// A disk that fails for a moment says nothing about a version. A file that is gone is not waited for.
+    async fn open_patiently(&self, digest: &Digest) -> std::io::Result<File> {
+        for _ in 1..OPEN_ATTEMPTS {
+            match self.artifacts.open(digest) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => sleep(OPEN_WAIT).await,
+                done => return done,
+            }
+        }
+        self.artifacts.open(digest)
     }
 
     /// Lets requests reach a version that is loaded.

@@ -27,10 +27,11 @@ const MAX_MANIFESTS: usize = 64;
 /// The receiving half, fed by whoever reads the link.
 pub(super) type Parts = mpsc::Sender<MetadataPart>;
 
-/// Fetches metadata files from the server by name.
+/// Fetches metadata files from the server by name. Clones share the one question.
+#[derive(Clone)]
 pub(super) struct Fetcher {
     outgoing: Outgoing,
-    parts: tokio::sync::Mutex<mpsc::Receiver<MetadataPart>>,
+    parts: Arc<tokio::sync::Mutex<mpsc::Receiver<MetadataPart>>>,
     manifests: ManifestBytes,
 }
 
@@ -56,7 +57,7 @@ impl Fetcher {
     pub(super) fn new(outgoing: Outgoing, manifests: ManifestBytes) -> (Self, Parts) {
         // One question is open at a time; late answers to earlier ones are what else may lie here.
         let (sender, receiver) = mpsc::channel(8);
-        (Self { outgoing, parts: tokio::sync::Mutex::new(receiver), manifests }, sender)
+        (Self { outgoing, parts: Arc::new(tokio::sync::Mutex::new(receiver)), manifests }, sender)
     }
 
     async fn part(

@@ -5,13 +5,17 @@
 
 mod wind_down;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use agent_core::{Agent, Effect, Event, Input, Intake, Level, RecordedInput, Refusal};
 use muster_link::Link;
 use muster_trust::Floors;
 use shared::{
-    BootId, DeviceId, Generation,
+    BootId, DeviceId, Digest, Generation,
+    block::Run,
     device::Hardening,
     message::{Hello, Request, StateMessage},
     report::Report,
@@ -24,12 +28,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    again::Again,
     control::{Answer, Asked, Facts, Question},
     data_plane::DataPlane,
     outgoing::Outgoing,
     stager::Stager,
     state::Saved,
-    telemetry::Windows,
+    telemetry::{Windows, courier::Courier},
     uplink::LinkNews,
 };
 use crate::{
@@ -43,6 +48,12 @@ use crate::{
 
 /// Inputs handled in one turn before the ledger is written and effects are performed.
 const MAX_INPUTS_PER_TURN: usize = 64;
+
+/// How long a transfer waits before it asks whether there is another budget.
+const BUDGET_AGAIN: Duration = Duration::from_secs(600);
+
+/// Reports said again at once; the others follow when these are acknowledged.
+const REPORTS_AGAIN: usize = 16;
 
 /// The daemon's one task that decides, with everything it acts through.
 pub(super) struct Shell {
@@ -62,12 +73,17 @@ pub(super) struct Shell {
     pub(super) windows: Windows,
     /// What is known of the sandboxes, for the inventory.
     pub(super) hardening: watch::Receiver<Option<Hardening>>,
+    pub(super) courier: Courier,
     /// The generation of the last hello of this connection; `None` without a connection.
     pub(super) announced: Option<Generation>,
+    /// The limits of that hello.
+    pub(super) announced_limits: u64,
     /// What the core knows of local time.
     pub(super) utc_offset_secs: i32,
     /// Where the inputs of the core are written down, if somebody asked for it.
     pub(super) recorder: Option<Recorder>,
+    /// When reports that the server has not acknowledged are said again.
+    pub(super) again: Again,
 }
 
 /// Where the shell's inputs come from.
@@ -96,7 +112,8 @@ impl Shell {
                 Some(question) = sources.questions.recv() => answer = Some(self.take_question(question)),
                 Ok(()) = sources.hardening.changed() => self.announce_inventory(),
                 _ = window.tick() => {
-                    self.close_window();
+                    let bytes = self.link_bytes();
+                    self.windows.close_if_due(self.clock.now(), bytes, &self.courier);
                     resident::release_idle_code();
                     self.tell_local_time();
                 }
@@ -104,6 +121,7 @@ impl Shell {
                     self.tell_local_time();
                     self.handle(Input::Tick);
                 }
+                () = sleep_until(self.again.at()) => self.report_again(),
             }
             self.finish_turn(&cancel).await;
             // A turn that was cut short has made nothing durable: whoever asked hears that the agent is ending.
@@ -132,7 +150,7 @@ impl Shell {
 
     /// The one way into the core: what it is told is recorded, if anything is.
     fn tell_core(&mut self, input: Input) -> Result<(), Refusal> {
-        let at = self.clock.now();
+        let at = self.clock.steady();
         let recorded = self.recorder.as_ref().map(|_| RecordedInput::from(&input));
         let taken = self.core.handle(input, at);
         if let (Some(recorder), Some(recorded)) = (&mut self.recorder, recorded) {
@@ -146,20 +164,21 @@ impl Shell {
             LinkNews::Connected => {
                 self.say_hello();
                 resident::release_idle_code();
-                self.windows.resend(&self.outgoing);
+                self.courier.connected(true);
                 self.handle(Input::Connected);
             }
             LinkNews::Disconnected => {
                 self.announced = None;
+                self.courier.connected(false);
+                self.again.stop();
                 self.handle(Input::Disconnected);
             }
-            LinkNews::TelemetryStored { boot, sequence } => self.windows.acknowledge(&boot, sequence),
         }
     }
 
     /// Summer time begins and ends, and devices travel.
     fn tell_local_time(&mut self) {
-        let utc_offset_secs = local_time::utc_offset_secs(self.clock.now());
+        let utc_offset_secs = local_time::of_core(&self.clock);
         if utc_offset_secs != self.utc_offset_secs {
             self.utc_offset_secs = utc_offset_secs;
             self.handle(Input::LocalTime { utc_offset_secs });
@@ -180,7 +199,8 @@ impl Shell {
 
     fn facts(&self) -> Facts {
         let ledger = self.core.ledger();
-        let (telemetry, telemetry_lost) = self.windows.waiting();
+        let delivery = self.courier.delivery();
+        let (telemetry, telemetry_lost) = (delivery.windows_waiting, delivery.windows_lost);
         let runner = RunnerView { state: self.core.runner_state().into(), pid: self.data_plane.runner_pid() };
         let reports = ledger.outbox.waiting().count() as u64;
         Facts {
@@ -197,7 +217,9 @@ impl Shell {
     /// Once the newer desired state is in the ledger the server may know that it was taken in, also when nothing
     /// follows from it that would be reported.
     fn announce_generation(&mut self) {
-        if self.announced.is_some_and(|announced| announced != self.core.ledger().generation) {
+        let Some(announced) = self.announced else { return };
+        let limits = self.courier.delivery().limits_revision;
+        if announced != self.core.ledger().generation || limits != self.announced_limits {
             self.say_hello();
         }
     }
@@ -216,13 +238,20 @@ impl Shell {
             generation: self.core.ledger().generation,
             inventory: health::inventory(&self.config.data_dir, self.hardening.borrow().clone()),
             models: self.core.model_states(),
+            limits_revision: self.courier.delivery().limits_revision,
         };
+        self.announced_limits = hello.limits_revision;
         self.outgoing.state(&StateMessage::Hello(Box::new(hello)));
     }
 
     fn close_window(&mut self) {
+        let bytes = self.link_bytes();
+        self.windows.close(self.clock.now(), bytes, &self.courier);
+    }
+
+    fn link_bytes(&self) -> (u64, u64) {
         let bytes = self.link.bytes().read();
-        self.windows.close(self.clock.now(), (bytes.up_bytes, bytes.down_bytes), &self.outgoing);
+        (bytes.up_bytes, bytes.down_bytes)
     }
 
     /// The ledger is durable before anyone can notice the consequence. While it cannot be written nothing is done and
@@ -245,12 +274,10 @@ impl Shell {
                 // A full queue means that a check is under way and another waits: both see the newest document.
                 let _ = self.verify.try_send(generation);
             }
-            Effect::OpenStaging { artifact } => self.stager.open(artifact).await,
-            Effect::Request { packed, block_bytes, runs } => {
-                self.outgoing.request(&Request::Blocks { artifact: packed, block_bytes, runs });
-            }
-            Effect::Unpack { artifact } => self.stager.unpack(artifact).await,
-            Effect::CollectGarbage { keep } => self.stager.collect(keep).await,
+            Effect::OpenStaging { artifact } => self.stager.open(artifact),
+            Effect::Request { packed, block_bytes, runs } => self.request(packed, block_bytes, runs),
+            Effect::Unpack { artifact } => self.stager.unpack(artifact),
+            Effect::CollectGarbage { keep } => self.stager.collect(keep),
             Effect::RunTrial { release, manifest } => self.data_plane.trial(release, &manifest),
             Effect::CancelTrial { release } => self.data_plane.cancel_trial(&release),
             Effect::EnsureRunner => self.data_plane.ensure_runner(),
@@ -258,13 +285,39 @@ impl Shell {
             Effect::Load { release, manifest } => self.data_plane.load(release, &manifest).await,
             Effect::Switch { release } => self.data_plane.switch(release).await,
             Effect::Unload { release } => self.data_plane.unload(release).await,
-            Effect::Send { report } => self.send(&report),
+            Effect::Send { report } => {
+                self.send(&report);
+                self.again.start(Instant::now());
+            }
             Effect::Note(event) => note(&self.device, &event),
         }
     }
 
+    /// A transfer that has used up the day's budget waits like one that the server has no time for. The core asks again
+    /// and again, so it goes on soon after midnight.
+    fn request(&mut self, packed: Digest, block_bytes: u32, runs: Vec<Run>) {
+        if self.courier.transfer_bytes_left() == Some(0) {
+            return self.handle(Input::RetryAfter { packed, delay: BUDGET_AGAIN });
+        }
+        self.outgoing.request(&Request::Blocks { artifact: packed, block_bytes, runs });
+    }
+
+    /// A message may be lost between the server's broker and its database, without a trace on the link.
+    fn report_again(&mut self) {
+        if self.announced.is_none() || self.core.ledger().outbox.waiting().next().is_none() {
+            return self.again.stop();
+        }
+        self.core.ledger().outbox.waiting().take(REPORTS_AGAIN).for_each(|report| self.send(report));
+        self.again.back_off(Instant::now());
+    }
+
     fn send(&self, report: &Report) {
-        match Signed::sign(report, &[&self.report_signer]) {
+        let mut report = report.clone();
+        if report.boot == self.boot {
+            // The core's time does not follow a clock that was set meanwhile.
+            report.at = report.at + self.clock.ahead();
+        }
+        match Signed::sign(&report, &[&self.report_signer]) {
             Ok(signed) => self.outgoing.state(&StateMessage::Report(signed)),
             Err(error) => tracing::error!(%error, "a report cannot be signed"),
         }
@@ -272,13 +325,13 @@ impl Shell {
 }
 
 fn interval(secs: u32) -> Interval {
-    let period = std::time::Duration::from_secs(secs.into());
+    let period = Duration::from_secs(secs.into());
     let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
 }
 
-async fn sleep_until(at: Option<std::time::Instant>) {
+async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,

@@ -1,6 +1,15 @@
 //! The thread that owns the store. File work never runs on the runtime, and blocks are written in order.
+//!
+//! What the core orders goes before the frames that the link brings, in a lane of its own, and giving an order never
+//! waits. So a broker that floods frames delays no order, and the shell, which takes the stager's answers, can never
+//! wait for a stager that waits for it.
 
-use std::collections::BTreeSet;
+mod lanes;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use agent_core::Input;
 use agent_store::{BlockFate, Opened, Store, StoreError};
@@ -13,100 +22,131 @@ use shared::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-/// Frames that may wait for the disk: the core never asks for more blocks at once than a quarter of this.
-const QUEUE: usize = 64;
-
-enum Job {
-    KeepManifest(Digest, Vec<u8>, oneshot::Sender<Result<(), StoreError>>),
-    Open(Artifact),
-    Frame(Bytes),
-    Unpack(Artifact),
-    Collect(BTreeSet<Digest>),
-}
+use lanes::{Job, Lanes, Order};
 
 /// The sending half; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Stager {
-    jobs: mpsc::Sender<Job>,
+    lanes: Arc<Sending>,
+}
+
+/// Closes the lanes when the last handle is gone.
+struct Sending(Arc<Lanes>);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Stager {
     /// Starts the thread. It ends when every handle is gone.
     pub(super) fn start(store: Store, inputs: mpsc::Sender<Input>) -> std::io::Result<Self> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let worker = Worker { store, inputs };
-        std::thread::Builder::new().name("stager".into()).spawn(move || worker.run(receiver))?;
-        Ok(Self { jobs: sender })
+        let lanes = Arc::new(Lanes::default());
+        let worker = Worker { store, fresh: VecDeque::new(), inputs, lanes: Arc::clone(&lanes) };
+        std::thread::Builder::new().name("stager".into()).spawn(move || worker.run())?;
+        Ok(Self { lanes: Arc::new(Sending(lanes)) })
     }
 
     pub(super) async fn keep_manifest(&self, digest: Digest, bytes: Vec<u8>) -> Result<(), StoreError> {
         let (sender, receiver) = oneshot::channel();
-        self.send(Job::KeepManifest(digest, bytes, sender)).await;
+        self.order(Order::KeepManifest(digest, bytes, sender));
         receiver.await.unwrap_or(Err(StoreError::NotStaging))
     }
 
-    pub(super) async fn open(&self, artifact: Artifact) {
-        self.send(Job::Open(artifact)).await;
+    pub(super) fn open(&self, artifact: Artifact) {
+        self.order(Order::Open(artifact));
     }
 
-    pub(super) async fn unpack(&self, artifact: Artifact) {
-        self.send(Job::Unpack(artifact)).await;
+    pub(super) fn unpack(&self, artifact: Artifact) {
+        self.order(Order::Unpack(artifact));
     }
 
-    pub(super) async fn collect(&self, keep: BTreeSet<Digest>) {
-        self.send(Job::Collect(keep)).await;
+    pub(super) fn collect(&self, keep: BTreeSet<Digest>) {
+        self.order(Order::Collect(keep));
     }
 
     /// Hands a block frame over; when the disk does not keep up the frame is dropped and will be asked for again.
     pub(super) fn frame(&self, frame: Bytes) {
-        if self.jobs.try_send(Job::Frame(frame)).is_err() {
+        if !self.lanes.0.put_frame(frame) {
             tracing::debug!("the disk is behind; a block frame was dropped");
         }
     }
 
-    async fn send(&self, job: Job) {
-        if self.jobs.send(job).await.is_err() {
-            tracing::error!("the store's thread has ended");
+    fn order(&self, order: Order) {
+        if !self.lanes.0.put_order(order) {
+            tracing::error!("the store's thread has ended or is far behind; an order was dropped");
         }
     }
 }
 
+/// More manifests than one desired state names on a device, twice.
+const MAX_FRESH: usize = 128;
+
 struct Worker {
     store: Store,
+    /// Manifests that were kept for the core and that it has not asked to keep yet.
+    fresh: VecDeque<Digest>,
     inputs: mpsc::Sender<Input>,
+    lanes: Arc<Lanes>,
+}
+
+/// However the thread ends, nobody goes on handing it work.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.lanes.close();
+    }
 }
 
 impl Worker {
-    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(job) = jobs.blocking_recv() {
-            let Some(input) = self.perform(job) else { continue };
+    fn run(mut self) {
+        while let Some(job) = self.lanes.next() {
+            let input = match job {
+                Job::Order(order) => self.perform(order),
+                Job::Frame(frame) => self.frame(&frame),
+            };
+            let Some(input) = input else { continue };
             if self.inputs.blocking_send(input).is_err() {
                 return;
             }
         }
     }
 
-    fn perform(&mut self, job: Job) -> Option<Input> {
-        match job {
-            Job::KeepManifest(digest, bytes, answer) => {
-                let _ = answer.send(self.store.keep_manifest(&digest, &bytes));
-                None
-            }
-            Job::Open(artifact) => Some(self.open(&artifact)),
-            Job::Frame(frame) => self.frame(&frame),
-            Job::Unpack(artifact) => Some(self.unpack(&artifact)),
-            Job::Collect(keep) => {
-                match self.store.collect(&keep) {
-                    Ok(0) => {}
-                    Ok(freed_bytes) => {
-                        tracing::info!(freed_bytes, "removed artifacts that are no longer needed")
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot collect artifacts that are no longer needed")
-                    }
+    fn perform(&mut self, order: Order) -> Option<Input> {
+        match order {
+            Order::KeepManifest(digest, bytes, answer) => {
+                let kept = self.store.keep_manifest(&digest, &bytes);
+                if kept.is_ok() {
+                    self.note_fresh(digest);
                 }
+                let _ = answer.send(kept);
                 None
             }
+            Order::Open(artifact) => Some(self.open(&artifact)),
+            Order::Unpack(artifact) => Some(self.unpack(&artifact)),
+            Order::Collect(keep) => {
+                self.collect(keep);
+                None
+            }
+        }
+    }
+
+    /// The core may order a collection before it has heard of a manifest that was kept for it meanwhile; such a one
+    /// stays until the core knows it.
+    fn note_fresh(&mut self, manifest: Digest) {
+        if self.fresh.len() == MAX_FRESH {
+            self.fresh.pop_front();
+        }
+        self.fresh.push_back(manifest);
+    }
+
+    fn collect(&mut self, mut keep: BTreeSet<Digest>) {
+        self.fresh.retain(|manifest| !keep.contains(manifest));
+        keep.extend(self.fresh.iter().copied());
+        match self.store.collect(&keep) {
+            Ok(0) => {}
+            Ok(freed_bytes) => tracing::info!(freed_bytes, "removed artifacts that are no longer needed"),
+            Err(error) => tracing::warn!(%error, "cannot collect artifacts that are no longer needed"),
         }
     }
 

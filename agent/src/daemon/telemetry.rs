@@ -1,22 +1,19 @@
-//! Windows of figures: filled by the runner, closed by time, kept until the server has stored them.
+//! Windows of figures: filled by the runner, closed by time, then the courier's until the server has stored them.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    path::PathBuf,
-};
+pub(super) mod budget;
+pub(super) mod courier;
+
+use std::{collections::BTreeMap, path::PathBuf};
 
 use shared::{
     BootId, ReleaseId, Timestamp,
     telemetry::{MAX_VERSIONS, Telemetry, VersionFigures},
 };
 
-use super::outgoing::Outgoing;
 use crate::health::Monitor;
+use courier::Courier;
 
-/// Windows kept while the server does not answer: two hours of the default interval. Older ones go first.
-const MAX_WAITING: usize = 240;
-
-/// The open window and those that wait for their acknowledgement.
+/// The open window.
 pub(super) struct Windows {
     boot: BootId,
     data_dir: PathBuf,
@@ -24,9 +21,6 @@ pub(super) struct Windows {
     next_sequence: u64,
     opened_at: Timestamp,
     versions: BTreeMap<ReleaseId, VersionFigures>,
-    waiting: VecDeque<Telemetry>,
-    /// Windows that were dropped unsent.
-    lost: u64,
 }
 
 impl Windows {
@@ -38,8 +32,6 @@ impl Windows {
             next_sequence: 1,
             opened_at: now,
             versions: BTreeMap::new(),
-            waiting: VecDeque::new(),
-            lost: 0,
         }
     }
 
@@ -52,48 +44,29 @@ impl Windows {
         }
     }
 
-    /// Closes the window and sends it.
-    pub(super) fn close(&mut self, now: Timestamp, link_bytes: (u64, u64), outgoing: &Outgoing) {
+    /// Closes the window if it is long enough for what telemetry may cost; otherwise it goes on.
+    pub(super) fn close_if_due(&mut self, now: Timestamp, link_bytes: (u64, u64), courier: &Courier) {
+        if now.since(self.opened_at) >= courier.window() {
+            self.close(now, link_bytes, courier);
+        }
+    }
+
+    /// Closes the window and gives it away. When the courier is far behind the window stays open: what it holds is
+    /// told later, in sum.
+    pub(super) fn close(&mut self, now: Timestamp, link_bytes: (u64, u64), courier: &Courier) {
         let window = Telemetry {
             boot: self.boot.clone(),
             sequence: self.next_sequence,
             from: self.opened_at,
             to: now,
             health: self.monitor.read(&self.data_dir, link_bytes),
-            versions: std::mem::take(&mut self.versions).into_values().collect(),
+            delivery: courier.delivery(),
+            versions: self.versions.values().cloned().collect(),
         };
-        self.next_sequence += 1;
-        self.opened_at = now;
-        outgoing.telemetry(&window);
-        self.keep(window);
-    }
-
-    fn keep(&mut self, window: Telemetry) {
-        if self.waiting.len() == MAX_WAITING {
-            self.waiting.pop_front();
-            self.lost += 1;
-            tracing::warn!(
-                lost = self.lost,
-                "the server has been away for long; the oldest telemetry is dropped"
-            );
-        }
-        self.waiting.push_back(window);
-    }
-
-    /// Sends everything again that the server has not acknowledged.
-    pub(super) fn resend(&self, outgoing: &Outgoing) {
-        self.waiting.iter().for_each(|window| outgoing.telemetry(window));
-    }
-
-    /// Windows that wait, and windows that were dropped.
-    pub(super) fn waiting(&self) -> (u64, u64) {
-        (self.waiting.len() as u64, self.lost)
-    }
-
-    /// The server has stored a window.
-    pub(super) fn acknowledge(&mut self, boot: &BootId, sequence: u64) {
-        if *boot == self.boot {
-            self.waiting.retain(|window| window.sequence != sequence);
+        if courier.take(window) {
+            self.next_sequence += 1;
+            self.opened_at = now;
+            self.versions.clear();
         }
     }
 }
@@ -101,45 +74,43 @@ impl Windows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::DeviceId;
 
-    fn windows() -> (Windows, Outgoing, tempfile::TempDir) {
+    fn windows() -> (Windows, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let boot = BootId::new("boot").unwrap();
-        let windows = Windows::new(boot, dir.path().to_path_buf(), Timestamp(0));
-        (windows, Outgoing::new(DeviceId::new("d").unwrap()).0, dir)
+        (Windows::new(boot, dir.path().to_path_buf(), Timestamp(0)), dir)
     }
 
-    #[test]
-    fn only_an_acknowledged_window_is_forgotten() {
-        let (mut windows, outgoing, _dir) = windows();
-        windows.close(Timestamp(1), (0, 0), &outgoing);
-        windows.close(Timestamp(2), (0, 0), &outgoing);
-        windows.acknowledge(&BootId::new("other").unwrap(), 1);
-        assert_eq!(windows.waiting.len(), 2);
-        windows.acknowledge(&BootId::new("boot").unwrap(), 1);
-        assert_eq!(windows.waiting.iter().map(|w| w.sequence).collect::<Vec<_>>(), [2]);
-    }
-
-    #[test]
-    fn the_oldest_window_goes_first_and_the_loss_is_counted() {
-        let (mut windows, outgoing, _dir) = windows();
-        for i in 0..=MAX_WAITING as u64 {
-            windows.close(Timestamp(i), (0, 0), &outgoing);
-        }
-        assert_eq!((windows.waiting.len(), windows.waiting[0].sequence, windows.lost), (MAX_WAITING, 2, 1));
+    fn figures() -> VersionFigures {
+        let mut figures = VersionFigures::new("digits@1".parse().unwrap());
+        figures.counts.ok = 3;
+        figures
     }
 
     #[test]
     fn figures_of_one_version_add_up_within_a_window() {
-        let (mut windows, outgoing, _dir) = windows();
-        let mut figures = VersionFigures::new("digits@1".parse().unwrap());
-        figures.counts.ok = 3;
-        windows.add(&figures);
-        windows.add(&figures);
-        windows.close(Timestamp(1), (0, 0), &outgoing);
-        assert_eq!(windows.waiting[0].versions[0].counts.ok, 6);
-        windows.close(Timestamp(2), (0, 0), &outgoing);
-        assert!(windows.waiting[1].versions.is_empty());
+        let (mut windows, _dir) = windows();
+        let (courier, letters) = Courier::detached(4);
+        windows.add(&figures());
+        windows.add(&figures());
+        windows.close(Timestamp(1), (0, 0), &courier);
+        windows.close(Timestamp(2), (0, 0), &courier);
+        let told: Vec<_> = courier::windows_in(&letters).collect();
+        assert_eq!(told[0].versions[0].counts.ok, 6);
+        assert!(told[1].versions.is_empty() && told[1].sequence == 2);
+    }
+
+    #[test]
+    fn a_window_that_the_courier_cannot_take_goes_on_and_loses_nothing() {
+        let (mut windows, _dir) = windows();
+        let (courier, letters) = Courier::detached(1);
+        windows.close(Timestamp(1), (0, 0), &courier);
+        windows.add(&figures());
+        windows.close(Timestamp(2), (0, 0), &courier);
+        assert_eq!(courier::windows_in(&letters).count(), 1);
+        windows.add(&figures());
+        windows.close(Timestamp(3), (0, 0), &courier);
+        let told: Vec<_> = courier::windows_in(&letters).collect();
+        assert_eq!((told[0].versions[0].counts.ok, told[0].sequence, told[0].from), (6, 2, Timestamp(1)));
     }
 }

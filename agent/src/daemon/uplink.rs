@@ -11,14 +11,22 @@ use bytes::Bytes;
 use muster_link::{BoxError, Event, Link, LinkOptions, Message, Qos, Refused};
 use rustls::pki_types::ServerName;
 use shared::{
-    BootId, Timestamp,
-    message::{Acknowledgement, DesiredMessage, MAX_PACKET_BYTES, MetadataPart, StateMessage, Stream},
+    Timestamp,
+    message::{
+        Acknowledgement, DesiredMessage, LimitsDocument, MAX_PACKET_BYTES, MetadataPart, StateMessage, Stream,
+    },
     topic::{Channel, Down, Topic, Up},
+    trust::Signed,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{fetch::Parts, stager::Stager, verify::Newest};
+use super::{
+    fetch::Parts,
+    stager::Stager,
+    telemetry::courier::{Courier, Letter},
+    verify::Newest,
+};
 use crate::{
     clock::{self, Clock},
     control::{ErrorView, LinkView},
@@ -34,7 +42,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub(super) enum LinkNews {
     Connected,
     Disconnected,
-    TelemetryStored { boot: BootId, sequence: u64 },
 }
 
 /// Starts the link of an enrolled device.
@@ -75,6 +82,8 @@ pub(super) struct Router {
     pub(super) news: mpsc::Sender<LinkNews>,
     pub(super) newest: Newest,
     pub(super) parts: Parts,
+    pub(super) limits: mpsc::Sender<Signed<LimitsDocument>>,
+    pub(super) courier: Courier,
     pub(super) stager: Stager,
     pub(super) clock: Clock,
     /// How the link stands, for the operator of the device.
@@ -132,6 +141,7 @@ impl Router {
         };
         let read = match down {
             Down::Blocks => {
+                self.courier.tell(Letter::Transferred(payload.len() as u64));
                 self.stager.frame(payload);
                 Ok(())
             }
@@ -148,7 +158,11 @@ impl Router {
     }
 
     async fn desired(&self, payload: &[u8]) -> Result<(), serde_json::Error> {
-        let message: DesiredMessage = serde_json::from_slice(payload)?;
+        let mut message: DesiredMessage = serde_json::from_slice(payload)?;
+        if let Some(limits) = message.limits.take() {
+            // A full queue holds some that wait; these come again with the next desired state.
+            let _ = self.limits.try_send(limits);
+        }
         let generation = message.generation;
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
         let _ = self.inputs.send(Input::DesiredArrived { generation }).await;
@@ -161,7 +175,7 @@ impl Router {
             Stream::Report => {
                 let _ = self.inputs.send(Input::ReportAcknowledged { boot, sequence }).await;
             }
-            Stream::Telemetry => self.tell(LinkNews::TelemetryStored { boot, sequence }).await,
+            Stream::Telemetry => self.courier.tell(Letter::Stored { boot, sequence }),
         }
         Ok(())
     }

@@ -1,7 +1,11 @@
 //! The task that owns the verifier: takes signed desired states, answers with verified ones.
+//!
+//! A verifier that could not keep its metadata refuses everything from then on, because what it holds in memory may
+//! be more than a power cut would leave. So it is thrown away and made anew from what the disk holds; a disk that was
+//! full for a while costs one check and no restart.
 
 use std::{
-    path::Path,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -9,11 +13,11 @@ use agent_core::Input;
 use agent_store::StoreError;
 use muster_trust::{DiskStore, Floors, VerifiedDesired, Verifier, VerifyError};
 use shared::{
-    Generation,
+    DeviceId, Generation,
     manifest::Manifest,
-    message::{Assignment, DesiredMessage},
+    message::{Assignment, DesiredMessage, LimitsDocument},
     report::DeploymentEvent,
-    trust::Verified,
+    trust::{Signed, Verified},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -21,6 +25,7 @@ use super::{
     fetch::{Fetcher, ManifestBytes, Parts},
     outgoing::Outgoing,
     stager::Stager,
+    telemetry::courier::{Courier, Letter},
 };
 use crate::{clock::Clock, identity::Identity};
 
@@ -38,26 +43,43 @@ pub(super) struct Verification {
     pub(super) newest: Newest,
     /// Where the router puts parts of metadata.
     pub(super) parts: Parts,
+    /// Where the router puts limits.
+    pub(super) limits: mpsc::Sender<Signed<LimitsDocument>>,
     /// The floors, as they rise.
     pub(super) floors: watch::Receiver<Floors>,
 }
 
+/// What a verifier is made from.
+struct Origin {
+    device: DeviceId,
+    folder: PathBuf,
+    /// The root that the device was enrolled with; used when the folder holds none.
+    enrolled_root: Vec<u8>,
+    fetcher: Fetcher,
+}
+
 /// Verifies when asked to, one desired state at a time.
 struct VerifyTask {
+    origin: Origin,
     verifier: Verifier<Fetcher>,
     newest: Newest,
     manifests: ManifestBytes,
     stager: Stager,
+    courier: Courier,
+    /// Limits whose signature did not hold when they came: a newer root may have its key.
+    doubtful: Option<Signed<LimitsDocument>>,
     inputs: mpsc::Sender<Input>,
     floors: watch::Sender<Floors>,
     clock: Clock,
 }
 
 /// A verifier over what the device knows, and the future that is its task.
+#[allow(clippy::too_many_arguments)] // one end of every part that it talks to
 pub(super) fn prepare(
     identity: &Identity,
-    data_dir: &Path,
+    data_dir: &std::path::Path,
     outgoing: Outgoing,
+    courier: Courier,
     stager: Stager,
     inputs: mpsc::Sender<Input>,
     floors: Floors,
@@ -67,39 +89,57 @@ pub(super) fn prepare(
     let (fetcher, parts) = Fetcher::new(outgoing, manifests.clone());
     let (floor_sender, floor_receiver) = watch::channel(floors.clone());
     let newest = Newest::default();
-    let verifier = open_verifier(identity, data_dir, fetcher, floors)?;
+    let origin = Origin {
+        device: identity.device.clone(),
+        folder: data_dir.join("metadata"),
+        enrolled_root: serde_json::to_vec(&identity.root)?,
+        fetcher,
+    };
+    let verifier = origin.verifier(floors)?;
     // One check runs and one may wait: both see the newest document.
     let (requests, asked) = mpsc::channel(1);
+    let (limits, told) = mpsc::channel(1);
     let task = VerifyTask {
+        origin,
         verifier,
         newest: Arc::clone(&newest),
         manifests,
         stager,
+        courier,
+        doubtful: None,
         inputs,
         floors: floor_sender,
         clock,
     };
-    Ok((Verification { requests, newest, parts, floors: floor_receiver }, task.run(asked)))
+    Ok((Verification { requests, newest, parts, limits, floors: floor_receiver }, task.run(asked, told)))
 }
 
-/// Opens the verifier on the metadata folder; a fresh enrolment replaces what is there.
-fn open_verifier(
-    identity: &Identity,
-    data_dir: &Path,
-    source: Fetcher,
-    floors: Floors,
-) -> anyhow::Result<Verifier<Fetcher>> {
-    let dir = data_dir.join("metadata");
-    let fresh = !dir.join("root.json").exists();
-    let store = DiskStore::open(&dir)?;
-    let root = serde_json::to_vec(&identity.root)?;
-    Ok(Verifier::new(identity.device.clone(), source, store, floors, fresh.then_some(root.as_slice()))?)
+impl Origin {
+    /// A verifier over what the metadata folder holds; a fresh enrolment begins with its own root.
+    fn verifier(&self, floors: Floors) -> anyhow::Result<Verifier<Fetcher>> {
+        let fresh = !self.folder.join("root.json").exists();
+        let store = DiskStore::open(&self.folder)?;
+        let root = fresh.then_some(self.enrolled_root.as_slice());
+        Ok(Verifier::new(self.device.clone(), self.fetcher.clone(), store, floors, root)?)
+    }
 }
 
 impl VerifyTask {
     /// Runs until nobody asks any more.
-    async fn run(mut self, mut requests: mpsc::Receiver<Generation>) {
-        while let Some(asked) = requests.recv().await {
+    async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Generation>,
+        mut limits: mpsc::Receiver<Signed<LimitsDocument>>,
+    ) {
+        loop {
+            let asked = tokio::select! {
+                Some(limits) = limits.recv() => {
+                    self.limit(limits);
+                    continue;
+                }
+                asked = requests.recv() => asked,
+            };
+            let Some(asked) = asked else { return };
             let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let input = match newest {
                 Some(message) => self.check(message).await,
@@ -107,8 +147,22 @@ impl VerifyTask {
             };
             // The floors may have moved even where the document was refused; they go to the ledger first.
             self.floors.send_replace(self.verifier.floors().clone());
+            if let Some(limits) = self.doubtful.take() {
+                self.limit(limits);
+            }
             if self.inputs.send(input).await.is_err() {
                 return;
+            }
+        }
+    }
+
+    /// Limits need no fresh metadata: a broker that holds back the newest can hold back limits as well.
+    fn limit(&mut self, signed: Signed<LimitsDocument>) {
+        match self.verifier.verify_limits(signed.clone()) {
+            Ok(document) => self.courier.tell(Letter::Limits(document.limits.clone())),
+            Err(error) => {
+                tracing::info!(error = chain_of(&error), "limits that cannot be believed yet");
+                self.doubtful = Some(signed);
             }
         }
     }
@@ -117,7 +171,26 @@ impl VerifyTask {
     async fn check(&mut self, message: DesiredMessage) -> Input {
         match self.verifier.verify_desired(message.director, self.clock.now()).await {
             Ok(verified) => self.accept(verified).await,
-            Err(error) => refused(message.generation, &error),
+            Err(error) => {
+                if let VerifyError::Store(_) = error {
+                    self.rebuild();
+                }
+                refused(message.generation, &error)
+            }
+        }
+    }
+
+    /// What the old verifier knew and could not keep is learnt again; the floors stay.
+    fn rebuild(&mut self) {
+        match self.origin.verifier(self.verifier.floors().clone()) {
+            Ok(verifier) => self.verifier = verifier,
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(
+                    error,
+                    "the metadata on the disk cannot be read; trying again at the next check"
+                );
+            }
         }
     }
 
@@ -159,8 +232,8 @@ impl VerifyTask {
 
 fn refused(generation: Generation, error: &VerifyError) -> Input {
     let retry = match error {
-        VerifyError::Retryable(_) => true,
-        VerifyError::Final(_) | VerifyError::Store(_) => false,
+        VerifyError::Retryable(_) | VerifyError::Store(_) => true,
+        VerifyError::Final(_) => false,
     };
     Input::DesiredRefused { generation, detail: chain_of(error), retry }
 }

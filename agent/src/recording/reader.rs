@@ -79,7 +79,7 @@ impl Reader {
     ///
     /// # Errors
     /// At the first entry that is not whole; nothing after it can be believed.
-    pub fn next(&mut self) -> Result<Option<Entry>, RecordingError> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, RecordingError> {
         if self.closed {
             return Ok(None);
         }

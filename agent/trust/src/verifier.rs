@@ -12,7 +12,7 @@ use std::{
 use shared::{
     DeviceId, Digest, Generation, ReleaseId, Timestamp,
     manifest::{MAX_MANIFEST_BYTES, Manifest},
-    message::{Assignment, DirectorDocument},
+    message::{Assignment, DirectorDocument, LimitsDocument},
     trust::{KeySet, Listing, Signed, TrustError, Verified, target_path},
 };
 use sigstore_tuf::{TargetFile, Updater, UpdaterConfig};
@@ -145,6 +145,23 @@ impl<S: MetadataSource + 'static> Verifier<S> {
             manifests.iter().map(|(a, manifest)| (a.manifest_digest, manifest.clone())).collect();
         self.floors.generation = director.generation;
         Ok(VerifiedDesired { director, manifests, refused, floors: self.floors.clone() })
+    }
+
+    /// Opens a limits document with the director's keys of the newest root that is here; nothing is fetched.
+    ///
+    /// # Errors
+    /// When it is not signed by them, or is for another device.
+    pub fn verify_limits(
+        &self,
+        signed: Signed<LimitsDocument>,
+    ) -> Result<Verified<LimitsDocument>, VerifyError> {
+        let keys = Seen::of(self.updater.trusted())?.director;
+        let document = signed.verify(&keys).map_err(Untrusted::Director)?;
+        if document.device != self.device {
+            let found = document.device.clone();
+            return Err(Untrusted::WrongDevice { expected: self.device.clone(), found }.into());
+        }
+        Ok(document)
     }
 
     /// Brings the image metadata up to date.

@@ -16,5 +16,6 @@ mod repository;
 pub use keys::{Keys, MissingKey, Role};
 pub use metadata::{
     DIRECTOR_LIFETIME, ROOT_LIFETIME, SNAPSHOT_LIFETIME, TARGETS_LIFETIME, TIMESTAMP_LIFETIME, director,
+    limits,
 };
 pub use repository::{MAX_RELEASES, Repository, RepositoryError};

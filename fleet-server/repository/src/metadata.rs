@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use shared::{
     DeviceId, Digest, Generation, Timestamp,
-    message::{Assignment, DirectorDocument, DirectorKind},
+    message::{Assignment, DirectorDocument, DirectorKind, Limits, LimitsDocument, LimitsKind},
     trust::{DIRECTOR_MEMBER, KeySet, Listing, SIGNED_AT_MEMBER, SPEC_VERSION, Signed, Signer},
 };
 
@@ -129,6 +129,16 @@ pub fn director(
         maintenance: None,
         quarantine: None,
     };
+    sign(&document, &[keys.signer(Role::Director)])
+}
+
+/// Tells `device` what it may spend.
+///
+/// # Panics
+/// Never: a limits document holds text and integers, which always have a canonical form.
+#[must_use]
+pub fn limits(keys: &Keys, device: DeviceId, limits: Limits) -> Signed<LimitsDocument> {
+    let document = LimitsDocument { kind: LimitsKind::Limits, device, limits };
     sign(&document, &[keys.signer(Role::Director)])
 }
 

@@ -1,6 +1,7 @@
 //! Devices.
 
 mod figures;
+pub(super) mod limits;
 pub(super) mod why;
 
 use axum::{
@@ -26,6 +27,7 @@ use super::{
 use crate::store::{Desired, DeviceRow, Store, StoreError};
 
 pub use figures::{LabelsView, ReleaseFigures};
+pub use limits::{DeliveryView, SetLimits};
 pub use why::WhyView;
 
 /// Which devices.
@@ -94,6 +96,9 @@ pub struct DeviceView {
     pub health: Option<DeviceHealth>,
     /// Its clock less the server's when it last connected; negative when it is behind.
     pub clock_skew_ms: Option<i64>,
+    /// What it may spend on its link, and how its telemetry gets here.
+    #[serde(default)]
+    pub delivery: DeliveryView,
     /// What it did with the versions that it ran last, newest first. Only where one device is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub figures: Option<Vec<ReleaseFigures>>,
@@ -139,6 +144,7 @@ impl DeviceView {
             inventory: row.inventory,
             health: row.health,
             clock_skew_ms: row.clock_skew_ms,
+            delivery: DeliveryView::of(row.limits, row.seen_limits_revision, row.delivery),
             figures: None,
         }
     }

@@ -56,6 +56,7 @@ pub async fn openapi() -> Json<OpenApi> {
 )]
 pub async fn metrics(State(app): State<Shared>) -> Answer<impl IntoResponse> {
     let fleet = FleetFigures {
+        delivery: app.store.delivery_sums().await?,
         releases: app.store.figures_of_releases(MAX_RELEASES).await?,
         devices: app.store.devices_by_status().await?,
     };

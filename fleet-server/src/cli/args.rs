@@ -245,6 +245,8 @@ pub enum DeviceCommand {
         #[arg(required = true)]
         changes: Vec<String>,
     },
+    /// Bound what devices spend on their links; what is not named has no bound then.
+    Limits(LimitsArgs),
     /// Explain why it runs what it runs.
     Why {
         /// Its name.
@@ -255,6 +257,23 @@ pub enum DeviceCommand {
         /// Its name.
         id: String,
     },
+}
+
+/// Whose link, and how much of it.
+#[derive(Debug, Args)]
+pub struct LimitsArgs {
+    /// Name of one device.
+    #[arg(required_unless_present = "selector", conflicts_with = "selector")]
+    pub id: Option<String>,
+    /// Several devices: `site=berlin,env!=lab`.
+    #[arg(long, short = 'l')]
+    pub selector: Option<String>,
+    /// Telemetry in a day: 500kB, 2MB, 1GB.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub telemetry_bytes_per_day: Option<u64>,
+    /// Blocks of models in a day.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub transfer_bytes_per_day: Option<u64>,
 }
 
 /// Verbs of `token`.
@@ -278,6 +297,21 @@ pub enum TokenCommand {
         /// Its id.
         id: String,
     },
+}
+
+/// Reads `500`, `500kB`, `2MB`, `1GB`, in thousands as bills count.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is not a number of bytes: write for example 500kB or 2MB");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit {
+        "" | "B" => 1,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
 }
 
 /// Reads `90s`, `30m`, `1h`, `7d`.
@@ -304,6 +338,15 @@ mod tests {
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bytes_are_counted_in_thousands() {
+        assert_eq!(parse_bytes("2MB"), Ok(2_000_000));
+        assert_eq!(parse_bytes("500"), Ok(500));
+        for wrong in ["", "MB", "2MiB", "-1", "2 MB", "99999999999999999999", "9999999999999GB", "2ü"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

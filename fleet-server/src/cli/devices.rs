@@ -7,12 +7,12 @@ use shared::device::parse_label;
 
 use super::{
     Client, Failure,
-    args::DeviceCommand,
+    args::{DeviceCommand, LimitsArgs},
     output::{Output, labels, moment, say},
 };
 use view::{lines, link, runs};
 
-use crate::api::{DeviceList, DeviceView, SetLabels, WhyView};
+use crate::api::{DeviceList, DeviceView, SetLabels, SetLimits, WhyView};
 
 pub(super) async fn run(client: &Client, command: DeviceCommand, output: &Output) -> Result<(), Failure> {
     match command {
@@ -23,6 +23,7 @@ pub(super) async fn run(client: &Client, command: DeviceCommand, output: &Output
             Ok(())
         }
         DeviceCommand::Label { id, changes } => label(client, &id, &changes, output).await,
+        DeviceCommand::Limits(args) => limit(client, args, output).await,
         DeviceCommand::Why { id } => {
             let why: WhyView = client.get(&format!("/devices/{id}/why"), &[]).await?;
             output.one(&why, &why.device.id, || {
@@ -39,7 +40,23 @@ pub(super) async fn run(client: &Client, command: DeviceCommand, output: &Output
     }
 }
 
-async fn list(client: &Client, selector: Option<String>, output: &Output) -> Result<(), Failure> {
+async fn limit(client: &Client, args: LimitsArgs, output: &Output) -> Result<(), Failure> {
+    let body = SetLimits {
+        telemetry_bytes_per_day: args.telemetry_bytes_per_day,
+        transfer_bytes_per_day: args.transfer_bytes_per_day,
+    };
+    let ids = match args.id {
+        Some(id) => vec![id],
+        None => select(client, args.selector).await?.into_iter().map(|view| view.id).collect(),
+    };
+    for id in ids {
+        let view: DeviceView = client.send_json(Method::PUT, &format!("/devices/{id}/limits"), &body).await?;
+        output.one(&view, &view.id, || lines(&view));
+    }
+    Ok(())
+}
+
+async fn select(client: &Client, selector: Option<String>) -> Result<Vec<DeviceView>, Failure> {
     let mut query: Vec<(&str, String)> = selector.map(|text| ("selector", text)).into_iter().collect();
     let mut devices = Vec::new();
     loop {
@@ -49,6 +66,11 @@ async fn list(client: &Client, selector: Option<String>, output: &Output) -> Res
         query.retain(|(name, _)| *name != "after");
         query.push(("after", next));
     }
+    Ok(devices)
+}
+
+async fn list(client: &Client, selector: Option<String>, output: &Output) -> Result<(), Failure> {
+    let devices = select(client, selector).await?;
     output.list(["device", "link", "runs", "shall run", "labels", "last seen"], &devices, |view| {
         [
             view.id.clone(),

@@ -15,7 +15,7 @@ use prometheus_client::{
 };
 use shared::telemetry::VersionFigures;
 
-use crate::store::DevicesByStatus;
+use crate::store::{DeliverySums, DevicesByStatus};
 
 /// Versions that are shown: the newest. A monitoring pays for every series, and a fleet runs few versions at once.
 pub const MAX_RELEASES: u32 = 50;
@@ -34,11 +34,14 @@ pub struct FleetFigures {
     pub releases: Vec<VersionFigures>,
     /// Devices by status.
     pub devices: DevicesByStatus,
+    /// How telemetry gets here.
+    pub delivery: DeliverySums,
 }
 
 impl Collector for FleetFigures {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         self.devices(&mut encoder)?;
+        self.delivery(&mut encoder)?;
         self.inferences(&mut encoder)?;
         self.slow(&mut encoder)?;
         self.labels(&mut encoder)?;
@@ -60,6 +63,24 @@ impl FleetFigures {
         for (status, count) in statuses {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             family.encode_family(&[("status", status)])?.encode_gauge(&count)?;
+        }
+        Ok(())
+    }
+
+    fn delivery(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let DeliverySums { windows_lost, windows_waiting, telemetry_bytes_today } = self.delivery;
+        let gauges = [
+            ("telemetry_windows_lost", "Windows that devices dropped for want of room", windows_lost),
+            ("telemetry_windows_waiting", "Windows that wait on devices, as they last said", windows_waiting),
+            (
+                "telemetry_bytes_today",
+                "Bytes that telemetry cost on the devices' days",
+                telemetry_bytes_today,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
         }
         Ok(())
     }

@@ -94,14 +94,15 @@ impl Store {
         Ok(desired)
     }
 
-    /// Connected devices that have not yet confirmed their desired state.
+    /// Connected devices that have not yet confirmed their desired state or their limits.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn lagging_devices(&self) -> Result<Vec<DeviceId>, StoreError> {
         let rows = sqlx::query(
-            "SELECT devices.id FROM devices JOIN desired ON desired.device = devices.id \
-             WHERE devices.connected = 1 AND devices.revoked = 0 AND desired.generation > devices.seen_generation \
+            "SELECT devices.id FROM devices LEFT JOIN desired ON desired.device = devices.id \
+             WHERE devices.connected = 1 AND devices.revoked = 0 AND (desired.generation > devices.seen_generation \
+             OR (devices.limits IS NOT NULL AND devices.limits_revision > devices.seen_limits_revision)) \
              ORDER BY devices.id",
         )
         .fetch_all(&self.reader)

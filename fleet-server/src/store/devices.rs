@@ -4,9 +4,9 @@ use serde::Serialize;
 use shared::{
     BootId, DeviceId, Generation, Timestamp,
     device::{Inventory, Labels},
-    message::Hello,
+    message::{Hello, Limits},
     report::ModelState,
-    telemetry::DeviceHealth,
+    telemetry::{Delivery, DeviceHealth},
     trust::PublicKey,
 };
 use sqlx::any::AnyRow;
@@ -51,6 +51,12 @@ pub struct DeviceRow {
     pub health: Option<DeviceHealth>,
     /// Its clock less ours when it last said hello.
     pub clock_skew_ms: Option<i64>,
+    /// What it may spend, where somebody has set a bound.
+    pub limits: Option<Limits>,
+    /// The newest limits that it follows.
+    pub seen_limits_revision: u64,
+    /// How its telemetry gets here, as it last said.
+    pub delivery: Option<Delivery>,
 }
 
 /// A device that joins.
@@ -70,6 +76,8 @@ pub struct NewDevice {
 
 impl DeviceRow {
     fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
+        let limits = row.optional_text("limits")?.map(|text| from_json("limits", &text)).transpose()?;
+        let delivery = row.optional_text("delivery")?.map(|text| from_json("delivery", &text)).transpose()?;
         let health = row.optional_text("health")?.map(|text| from_json("health", &text)).transpose()?;
         Ok(Self {
             id: parsed("device id", &row.text("id")?)?,
@@ -88,6 +96,9 @@ impl DeviceRow {
             revoked: row.flag("revoked")?,
             health,
             clock_skew_ms: row.optional_number("clock_skew_ms")?,
+            limits,
+            seen_limits_revision: row.unsigned("seen_limits_revision")?,
+            delivery,
         })
     }
 }
@@ -108,7 +119,9 @@ impl Store {
              ON CONFLICT (id) DO UPDATE SET certificate_serial = excluded.certificate_serial, \
              previous_serial = NULL, report_key = excluded.report_key, labels = excluded.labels, \
              inventory = excluded.inventory, models = '[]', boot = NULL, seen_generation = 0, \
-             enrolled_at = excluded.enrolled_at, revoked = 0, health = NULL, clock_skew_ms = NULL WHERE devices.revoked = 1",
+             enrolled_at = excluded.enrolled_at, revoked = 0, health = NULL, clock_skew_ms = NULL, \
+             limits = NULL, delivery = NULL, seen_limits_revision = 0, windows_lost = 0, windows_waiting = 0, \
+             telemetry_bytes_today = 0 WHERE devices.revoked = 1",
         )
         .bind(device.id.as_str())
         .bind(&device.certificate_serial)
@@ -176,7 +189,7 @@ impl Store {
     pub async fn save_hello(&self, id: &DeviceId, hello: &Hello, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE devices SET inventory = $1, models = $2, boot = $3, seen_generation = $4, last_seen = $5, \
-             clock_skew_ms = $6, connected = 1 WHERE id = $7",
+             clock_skew_ms = $6, seen_limits_revision = $7, connected = 1 WHERE id = $8",
         )
         .bind(to_json(&hello.inventory))
         .bind(to_json(&hello.models))
@@ -184,6 +197,7 @@ impl Store {
         .bind(signed(hello.generation.0))
         .bind(millis(now))
         .bind(skew_ms(hello.at, now))
+        .bind(signed(hello.limits_revision))
         .bind(id.as_str())
         .execute(&self.writer)
         .await?;

@@ -13,12 +13,13 @@ use shared::{
     telemetry::{Telemetry, VersionFigures},
 };
 
-use super::{Columns, MAX_ROWS, Store, StoreError, Tx, figures, from_json, millis, signed, to_json};
+use super::{Columns, MAX_ROWS, Store, StoreError, Tx, figures, from_json, limits, millis, signed, to_json};
 
 /// Milliseconds of one row.
 const MINUTE_MS: u64 = 60_000;
 
-/// A report that comes later than this is counted again if it was counted before; spools of devices are shorter.
+/// A report that comes later than this is counted again if it was counted before. That can only happen to the few that
+/// were under way when a device lost its connection for longer.
 const REMEMBER_SEEN: Duration = Duration::from_secs(7 * 86_400);
 
 /// A report and who sent it.
@@ -55,6 +56,7 @@ impl Store {
         for row in batch {
             if note_seen(&mut tx, row, now).await? {
                 save_health(&mut tx, row, now).await?;
+                limits::save_delivery(&mut tx, &row.device, &row.telemetry.delivery, now).await?;
                 let moment = row.telemetry.to.clamp(oldest, now);
                 sums.add(row, moment.as_millis() / MINUTE_MS);
             }

@@ -3,9 +3,9 @@ use std::{collections::BTreeMap, time::Duration};
 use shared::{
     BootId, DeviceId, Digest, Generation, ModelName, ReleaseId, RolloutId, Timestamp,
     device::Inventory,
-    message::Assignment,
+    message::{Assignment, Hello, Limits},
     report::{DeploymentEvent, Report},
-    telemetry::{DeviceHealth, Telemetry, VersionFigures},
+    telemetry::{Delivery, DeviceHealth, Telemetry, VersionFigures},
     trust::Signer,
 };
 
@@ -209,6 +209,7 @@ async fn telemetry_counts_once_and_only_for_published_versions() {
             from: NOW,
             to: NOW,
             health: DeviceHealth { cpu_percent: 12.5, ..DeviceHealth::default() },
+            delivery: Delivery { windows_lost: 2, ..Delivery::default() },
             versions: vec![figures(release()), figures("ghost@9".parse().unwrap())],
         },
     };
@@ -220,6 +221,7 @@ async fn telemetry_counts_once_and_only_for_published_versions() {
     assert_eq!((minutes[0].figures.counts.ok, minutes[0].figures.latency_ms.count()), (15, 3));
     assert!(store.minutes(&"ghost@9".parse().unwrap(), oldest).await.unwrap().is_empty());
     assert_eq!(store.device(&device_id()).await.unwrap().unwrap().health.unwrap().cpu_percent, 12.5);
+    assert_eq!(store.delivery_sums().await.unwrap().windows_lost, 2);
     let of_device = store.figures_of(&device_id()).await.unwrap();
     assert_eq!(of_device.iter().map(|row| row.figures.counts.ok).collect::<Vec<_>>(), [15]);
     store.trim_telemetry(NOW + HOUR, NOW).await.unwrap();
@@ -241,6 +243,7 @@ async fn a_device_of_an_old_name_starts_anew_and_the_sum_of_all_keeps_what_was_d
         from: NOW,
         to: NOW,
         health: DeviceHealth::default(),
+        delivery: Delivery::default(),
         versions: releases.iter().cloned().map(VersionFigures::new).collect(),
     };
     let row = TelemetryRow { device: device_id(), telemetry };
@@ -342,4 +345,32 @@ async fn the_certificate_in_use_is_dropped_only_when_the_newest_was_used() {
     Store::revoke_device(&mut tx, &device_id()).await.unwrap();
     tx.commit().await.unwrap();
     assert!(!renew(&store, "40dd").await, "a device that is locked out gets nothing");
+}
+
+#[tokio::test]
+async fn newer_limits_have_a_higher_revision_and_a_device_that_lacks_them_is_told_again() {
+    let (_folder, store) = store().await;
+    add_device(&store).await;
+    store.set_connected(&device_id(), true, NOW).await.unwrap();
+    assert!(store.lagging_devices().await.unwrap().is_empty());
+    let mut revisions = Vec::new();
+    for _ in 0..2 {
+        let limits = Limits { telemetry_bytes_per_day: Some(9), ..Limits::default() };
+        let mut tx = store.begin().await.unwrap();
+        revisions
+            .push(Store::set_limits(&mut tx, &device_id(), limits, NOW).await.unwrap().unwrap().revision);
+        tx.commit().await.unwrap();
+    }
+    assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
+    assert_eq!(store.lagging_devices().await.unwrap(), [device_id()]);
+    let hello = Hello {
+        boot: BootId::new("b1").unwrap(),
+        at: NOW,
+        generation: Generation(0),
+        inventory: Inventory::default(),
+        models: Vec::new(),
+        limits_revision: revisions[1],
+    };
+    store.save_hello(&device_id(), &hello, NOW).await.unwrap();
+    assert!(store.lagging_devices().await.unwrap().is_empty());
 }

@@ -117,7 +117,7 @@ impl Device {
         models: Vec<ModelState>,
     ) -> DirectorDocument {
         let inventory = Inventory { engines: vec!["tract-onnx 0.23.9".into()], ..Inventory::default() };
-        let hello = Hello { boot: boot(), at, generation, inventory, models };
+        let hello = Hello { boot: boot(), at, generation, inventory, models, limits_revision: 0 };
         self.send(Up::State, &StateMessage::Hello(Box::new(hello))).await;
         self.desired().await
     }

@@ -8,7 +8,8 @@
 //! What a user may rely on:
 //! - [`Event::Connected`] comes only after every subscription was granted, and again after every reconnect.
 //! - A QoS 1 publish waits in memory until it is acknowledged, across reconnects; the waiting queue is bounded
-//!   and [`Link::publish`] waits for room. It does not survive the process: keep a spool for that.
+//!   and [`Link::publish`] waits for room. It does not survive the process: keep a spool for that, and
+//!   [`Link::offer`] what is in it, which is not repeated here.
 //! - A QoS 0 publish is refused while there is no connection.
 //! - A QoS 1 message from the server is acknowledged only after it was put into the event channel. When the
 //!   reader is slow, the server waits; QoS 0 messages are then dropped and counted ([`Link::dropped`]).

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::outbox::{Outbound, Outbox};
+use crate::outbox::{Outbound, Outbox, Until};
 use crate::session::{self, End, HELD, PACKET_OVERHEAD_BYTES};
 use crate::{Event, LinkBytes, LinkError, LinkOptions, Message, Qos};
 
@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) bytes: LinkBytes,
     pub(crate) dropped: AtomicU64,
     pub(crate) online: AtomicBool,
+    /// Number of the newest connection.
+    pub(crate) connection: AtomicU64,
     pub(crate) server_max_packet_bytes: AtomicU32,
     tasks: TaskTracker,
 }
@@ -76,6 +78,7 @@ impl Link {
             bytes: LinkBytes::default(),
             dropped: AtomicU64::new(0),
             online: AtomicBool::new(false),
+            connection: AtomicU64::new(0),
             server_max_packet_bytes: AtomicU32::new(u32::MAX),
             tasks: TaskTracker::new(),
         });
@@ -103,7 +106,28 @@ impl Link {
         if qos == Qos::AtMostOnce && !self.is_connected() {
             return Err(LinkError::Offline);
         }
-        self.leave(Message { topic: topic.into(), qos, payload }, None).await
+        let until = match qos {
+            Qos::AtMostOnce => self.end_of_this_connection(),
+            Qos::AtLeastOnce => Until::Acknowledged,
+        };
+        self.leave(Message { topic: topic.into(), qos, payload }, until, None).await
+    }
+
+    /// Sends a QoS 1 message that is forgotten when this connection ends first: for a user who keeps it, repeats it,
+    /// and pays for every byte.
+    ///
+    /// # Errors
+    /// When it is too large, the link is stopped, or there is no connection.
+    pub async fn offer(&self, topic: impl Into<String>, payload: Bytes) -> Result<(), LinkError> {
+        if !self.is_connected() {
+            return Err(LinkError::Offline);
+        }
+        let message = Message { topic: topic.into(), qos: Qos::AtLeastOnce, payload };
+        self.leave(message, self.end_of_this_connection(), None).await
+    }
+
+    fn end_of_this_connection(&self) -> Until {
+        Until::EndOf(self.shared.connection.load(Ordering::Acquire))
     }
 
     /// Sends a QoS 1 message and waits for its acknowledgement, over reconnects if need be.
@@ -112,20 +136,22 @@ impl Link {
     /// When it is too large, the server refused it, or the link was stopped first.
     pub async fn publish_acked(&self, topic: impl Into<String>, payload: Bytes) -> Result<(), LinkError> {
         let (done, answer) = oneshot::channel();
-        self.leave(Message { topic: topic.into(), qos: Qos::AtLeastOnce, payload }, Some(done)).await?;
+        let message = Message { topic: topic.into(), qos: Qos::AtLeastOnce, payload };
+        self.leave(message, Until::Acknowledged, Some(done)).await?;
         answer.await.unwrap_or(Err(LinkError::Stopped))
     }
 
     async fn leave(
         &self,
         message: Message,
+        until: Until,
         done: Option<oneshot::Sender<Result<(), LinkError>>>,
     ) -> Result<(), LinkError> {
         if self.shared.drain.is_cancelled() {
             return Err(LinkError::Stopped);
         }
         self.shared.fits(&message)?;
-        self.outbox.send(Outbound { message, done }).await.map_err(|_| LinkError::Stopped)
+        self.outbox.send(Outbound { message, until, done }).await.map_err(|_| LinkError::Stopped)
     }
 
     /// Whether there is a connection with all its subscriptions just now.

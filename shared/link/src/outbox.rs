@@ -2,7 +2,7 @@
 //!
 //! `rumqttc` numbers packets itself and tells the number only when it sends, in order; hence two queues:
 //! *submitted* (handed over, number unknown) and *in flight* (number known, not acknowledged). When a connection
-//! ends, both go back to *waiting* in the order of their first submission, QoS 0 left out.
+//! ends, both go back to *waiting* in the order of their first submission; QoS 0 and what was only offered are left out.
 
 use std::collections::VecDeque;
 
@@ -13,10 +13,20 @@ use crate::{LinkError, Message, Qos};
 /// Handed to `rumqttc` and not yet sent: small, so that a goodbye or an acknowledgement never queues far behind.
 pub(crate) const MAX_SUBMITTED: usize = 4;
 
+/// How long a message is worth sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// Over every reconnect, until it is acknowledged.
+    Acknowledged,
+    /// No longer than the connection of this number lasts.
+    EndOf(u64),
+}
+
 /// A message with someone who may be waiting for its acknowledgement.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     pub(crate) message: Message,
+    pub(crate) until: Until,
     pub(crate) done: Option<oneshot::Sender<Result<(), LinkError>>>,
 }
 
@@ -82,7 +92,7 @@ impl Outbox {
     pub(crate) fn connection_lost(&mut self) {
         let in_flight = self.in_flight.drain(..).map(|(_, outbound)| outbound);
         let (repeat, lost): (Vec<_>, Vec<_>) =
-            in_flight.chain(self.submitted.drain(..)).partition(|out| out.message.qos == Qos::AtLeastOnce);
+            in_flight.chain(self.submitted.drain(..)).partition(|out| out.until == Until::Acknowledged);
         for outbound in repeat.into_iter().rev() {
             self.waiting.push_front(outbound);
         }
@@ -105,7 +115,8 @@ mod tests {
     use super::*;
 
     fn outbound(topic: &str, qos: Qos) -> Outbound {
-        Outbound { message: Message { topic: topic.into(), qos, payload: "x".into() }, done: None }
+        let until = if qos == Qos::AtLeastOnce { Until::Acknowledged } else { Until::EndOf(1) };
+        Outbound { message: Message { topic: topic.into(), qos, payload: "x".into() }, until, done: None }
     }
 
     fn drain(outbox: &mut Outbox) -> Vec<String> {
@@ -131,6 +142,16 @@ mod tests {
         outbox.submitted(outbound("report", Qos::AtLeastOnce));
         outbox.connection_lost();
         assert_eq!(drain(&mut outbox), ["report"]);
+    }
+
+    #[test]
+    fn a_lost_connection_forgets_what_its_user_repeats() {
+        let mut outbox = Outbox::default();
+        outbox.submitted(Outbound { until: Until::EndOf(1), ..outbound("window", Qos::AtLeastOnce) });
+        outbox.submitted(Outbound { until: Until::EndOf(1), ..outbound("window", Qos::AtLeastOnce) });
+        outbox.sent(1);
+        outbox.connection_lost();
+        assert!(outbox.is_empty());
     }
 
     #[test]

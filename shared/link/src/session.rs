@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::bridge::{Bridge, BridgeLimits};
 use crate::dial::dial;
 use crate::link::Shared;
-use crate::outbox::{MAX_SUBMITTED, Outbound, Outbox};
+use crate::outbox::{MAX_SUBMITTED, Outbound, Outbox, Until};
 use crate::{Event, LinkError, LinkOptions, Message, Qos, Refused};
 
 /// Unacknowledged publishes to the server: enough to fill a slow link, few enough to repeat without harm.
@@ -215,6 +215,11 @@ impl Session<'_> {
     }
 
     fn submit(&mut self, outbound: Outbound) -> Result<(), End> {
+        let connection = self.shared.connection.load(Ordering::Acquire);
+        if matches!(outbound.until, Until::EndOf(of) if of != connection) {
+            outbound.finish(Err(LinkError::Offline));
+            return Ok(());
+        }
         if let Err(error) = self.shared.fits(&outbound.message) {
             self.refuse(outbound, error);
             return Ok(());
@@ -276,6 +281,7 @@ impl Session<'_> {
 
     fn on_connected(&mut self) {
         self.connected = true;
+        self.shared.connection.fetch_add(1, Ordering::AcqRel);
         self.shared.online.store(true, Ordering::Release);
         self.hold(Event::Connected);
     }

@@ -19,6 +19,7 @@ mod operator;
 mod power_cuts;
 mod renewal;
 mod rollback;
+mod spool;
 mod swaps;
 mod telemetry;
 mod treachery;

@@ -191,7 +191,7 @@ fn kill_until_rolled_back(fleet: &mut Fleet, random: &mut Random, bad: &str) -> 
     let mut starts = 1;
     loop {
         let traffic = Traffic::start(device.http(), "digits", images_with_empty_margin());
-        let patience = Duration::from_millis(random.next() % 400);
+        let patience = Duration::from_millis(random.next_number() % 400);
         let over = try_until(patience, || is_over(&device.log_text()).then_some(()));
         drop(traffic);
         if over.is_some() {

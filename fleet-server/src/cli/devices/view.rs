@@ -3,7 +3,7 @@
 use shared::telemetry::{Counts, DeviceHealth};
 
 use crate::{
-    api::{DeviceView, LabelsView, ReleaseFigures},
+    api::{DeliveryView, DeviceView, LabelsView, ReleaseFigures},
     cli::output::{labels, moment, table},
 };
 
@@ -25,6 +25,7 @@ pub(super) fn lines(view: &DeviceView) -> Vec<String> {
     lines.extend(inventory.hardening.iter().map(|hardening| format!("  hardening   {hardening}")));
     lines.extend(view.clock_skew_ms.and_then(clock_line));
     lines.extend(view.health.iter().flat_map(health_lines));
+    lines.extend(delivery_lines(&view.delivery));
     lines.extend(view.figures.iter().flat_map(|figures| figures_lines(figures)));
     lines
 }
@@ -57,6 +58,21 @@ fn health_lines(health: &DeviceHealth) -> Vec<String> {
             health.link_sent_bytes, health.link_received_bytes
         ),
     ]
+}
+
+/// What was lost is told always, what is bounded only where there is a bound.
+fn delivery_lines(delivery: &DeliveryView) -> Vec<String> {
+    let place = if delivery.in_memory { " in memory, since the disk refuses them" } else { "" };
+    let mut lines = vec![format!(
+        "  telemetry   {} bytes today, {} windows waiting{place}, {} lost windows",
+        delivery.telemetry_bytes_today, delivery.waiting_windows, delivery.lost_windows
+    )];
+    let limits =
+        [("telemetry", delivery.telemetry_bytes_per_day), ("transfers", delivery.transfer_bytes_per_day)];
+    let known = if delivery.confirmed { "" } else { ", not confirmed yet" };
+    let limits = limits.iter().filter_map(|(what, bytes)| Some((what, (*bytes)?)));
+    lines.extend(limits.map(|(what, bytes)| format!("  limit       {bytes} bytes of {what} a day{known}")));
+    lines
 }
 
 /// The two largest units.
@@ -161,6 +177,16 @@ mod tests {
         health.temperature_celsius = Some(61.4);
         let lines = health_lines(&health);
         assert!(lines[0].ends_with("61 °C") && lines[1].contains("1 d 1 h"), "{lines:?}");
+    }
+
+    #[test]
+    fn lost_windows_are_told_and_limits_where_there_are_some() {
+        let mut delivery = DeliveryView { lost_windows: 3, confirmed: true, ..DeliveryView::default() };
+        assert!(delivery_lines(&delivery)[0].ends_with("3 lost windows"));
+        assert_eq!(delivery_lines(&delivery).len(), 1);
+        (delivery.telemetry_bytes_per_day, delivery.confirmed) = (Some(2_000_000), false);
+        let line = "  limit       2000000 bytes of telemetry a day, not confirmed yet";
+        assert_eq!(delivery_lines(&delivery)[1], line);
     }
 
     #[test]

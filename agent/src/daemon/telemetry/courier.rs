@@ -1,0 +1,397 @@
+//! The thread that owns the spool and brings windows to the server.
+//!
+//! A window goes to the disk first. From there a few are under way at a time; the next one leaves when one was
+//! acknowledged, so a backlog flows as fast as the server commits, and not all at once when it is back. A window that is
+//! not acknowledged in time is sent again, ever more rarely. Each sending is paid from the day's budget; when that is
+//! used up, windows wait. To make it last, windows get longer while the budget is scarce.
+//!
+//! It is a thread and no task because a flush may take as long as the flash likes.
+
+mod under_way;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use agent_store::{
+    disk::Disk,
+    spool::{Bounds, Record, Spool},
+};
+use shared::{
+    BootId,
+    message::Limits,
+    telemetry::{Delivery, Telemetry},
+};
+use tokio::sync::oneshot;
+
+use super::budget::{Budget, Purpose};
+use crate::{clock::Clock, daemon::outgoing::Outgoing};
+use under_way::UnderWay;
+
+/// Letters that may wait while the disk is busy: windows of a minute at the shortest interval.
+const LETTERS: usize = 64;
+
+/// What waits this long without acknowledgement is flushed: a power cut then costs the windows of these seconds, and
+/// a device that is connected never flushes.
+const FLUSH_AFTER: Duration = Duration::from_secs(10);
+
+/// What a window costs beside its payload: topic, packet and record headers, and the two acknowledgements.
+const OVERHEAD_BYTES: u64 = 320;
+
+/// Windows do not get longer than this, however scarce the budget: it is what a power cut may cost.
+const LONGEST_WINDOW: Duration = Duration::from_secs(600);
+
+/// How often a used up budget is looked at: the day ends at a moment that a clock which is set may change.
+const BUDGET_AGAIN: Duration = Duration::from_secs(600);
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What the courier is told.
+pub(in crate::daemon) enum Letter {
+    Window(Box<Telemetry>),
+    /// The connection has changed.
+    Look,
+    Stored {
+        boot: BootId,
+        sequence: u64,
+    },
+    Limits(Limits),
+    /// Blocks came.
+    Transferred(u64),
+    Finish(oneshot::Sender<()>),
+}
+
+/// The way to the courier; cheap to clone.
+#[derive(Clone)]
+pub(in crate::daemon) struct Courier {
+    letters: SyncSender<Letter>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// What the courier lets others see.
+#[derive(Debug, Default)]
+struct Shared {
+    delivery: Delivery,
+    window: Duration,
+    transfer_bytes_left: Option<u64>,
+    /// Number of the connection; `None` without one.
+    connection: Option<u64>,
+    connections: u64,
+}
+
+impl Courier {
+    /// Starts the thread over the spool in `dir`. It ends with [`Courier::finish`], or when every handle is gone.
+    pub(in crate::daemon) fn start<D: Disk>(
+        disk: D,
+        dir: PathBuf,
+        bounds: Bounds,
+        interval: Duration,
+        outgoing: Outgoing,
+        clock: Clock,
+    ) -> std::io::Result<Self> {
+        let (courier, letters) = Self::detached(LETTERS);
+        let shared = Arc::clone(&courier.shared);
+        let run = move || match Spool::open(disk.clone(), dir.clone(), bounds) {
+            Ok(spool) => {
+                let budget = Budget::open(disk, dir.join("budget.json"));
+                Round::new(spool, budget, shared, interval, outgoing, clock).run(&letters);
+            }
+            Err(error) => {
+                tracing::error!(%error, dir = %dir.display(), "the spool cannot be opened; there is no telemetry");
+            }
+        };
+        std::thread::Builder::new().name("courier".into()).spawn(run)?;
+        Ok(courier)
+    }
+
+    /// The two ends of the way, without a thread.
+    pub(in crate::daemon) fn detached(letters: usize) -> (Self, Receiver<Letter>) {
+        let (sender, receiver) = sync_channel(letters);
+        (Self { letters: sender, shared: Arc::default() }, receiver)
+    }
+
+    /// Gives a window away; false when the courier is far behind or gone.
+    pub(in crate::daemon) fn take(&self, window: Telemetry) -> bool {
+        self.letters.try_send(Letter::Window(Box::new(window))).is_ok()
+    }
+
+    /// Tells something. What does not fit is told again by a time-out or by the next connection.
+    pub(in crate::daemon) fn tell(&self, letter: Letter) {
+        if self.letters.try_send(letter).is_err() {
+            tracing::debug!("the courier is far behind and misses a letter");
+        }
+    }
+
+    /// There is a new connection, or none any more. No letter is needed for it to be noticed.
+    pub(in crate::daemon) fn connected(&self, connected: bool) {
+        let mut shared = lock(&self.shared);
+        shared.connections += u64::from(connected);
+        shared.connection = connected.then_some(shared.connections);
+        drop(shared);
+        self.tell(Letter::Look);
+    }
+
+    /// Waits until everything that was given away is on the disk, and has left if it may.
+    pub(in crate::daemon) async fn finish(&self) {
+        let (done, finished) = oneshot::channel();
+        if self.letters.try_send(Letter::Finish(done)).is_ok() {
+            let _ = finished.await;
+        }
+    }
+
+    /// How telemetry gets to the server, for the next window.
+    pub(in crate::daemon) fn delivery(&self) -> Delivery {
+        lock(&self.shared).delivery.clone()
+    }
+
+    /// How long a window shall be.
+    pub(in crate::daemon) fn window(&self) -> Duration {
+        lock(&self.shared).window
+    }
+
+    /// Bytes of blocks that may still come today; `None` without a bound.
+    pub(in crate::daemon) fn transfer_bytes_left(&self) -> Option<u64> {
+        lock(&self.shared).transfer_bytes_left
+    }
+}
+
+/// The windows among the letters that wait.
+#[cfg(test)]
+pub(super) fn windows_in(letters: &Receiver<Letter>) -> impl Iterator<Item = Telemetry> + '_ {
+    letters.try_iter().filter_map(|letter| match letter {
+        Letter::Window(window) => Some(*window),
+        _ => None,
+    })
+}
+
+fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the thread owns.
+struct Round<D: Disk> {
+    spool: Spool<D>,
+    budget: Budget<D>,
+    shared: Arc<Mutex<Shared>>,
+    interval: Duration,
+    outgoing: Outgoing,
+    clock: Clock,
+    connection: Option<u64>,
+    under_way: UnderWay,
+    /// Read from the spool, and not paid for yet.
+    next: Option<Record>,
+    /// When what lies in the spool is to be flushed.
+    flush_at: Option<Instant>,
+    /// What windows cost of late.
+    cost_bytes: u64,
+    in_memory: bool,
+    /// Something was not sent because the budget did not have it.
+    used_up: bool,
+}
+
+impl<D: Disk> Round<D> {
+    fn new(
+        spool: Spool<D>,
+        budget: Budget<D>,
+        shared: Arc<Mutex<Shared>>,
+        interval: Duration,
+        outgoing: Outgoing,
+        clock: Clock,
+    ) -> Self {
+        let mut round = Self {
+            spool,
+            budget,
+            shared,
+            interval,
+            outgoing,
+            clock,
+            connection: None,
+            under_way: UnderWay::default(),
+            next: None,
+            flush_at: None,
+            cost_bytes: 0,
+            in_memory: false,
+            used_up: false,
+        };
+        round.show();
+        round
+    }
+
+    fn run(mut self, letters: &Receiver<Letter>) {
+        loop {
+            let wait = self.next_look().map_or(DAY, |at| at.saturating_duration_since(Instant::now()));
+            match letters.recv_timeout(wait) {
+                Ok(Letter::Finish(done)) => return self.finish(done),
+                Ok(letter) => self.read(letter, Instant::now()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.turn(Instant::now());
+        }
+    }
+
+    fn read(&mut self, letter: Letter, now: Instant) {
+        match letter {
+            Letter::Window(window) => self.keep(&window, now),
+            Letter::Stored { boot, sequence } => {
+                if let Some(number) = self.under_way.stored(&boot, sequence) {
+                    self.spool.acknowledge(number);
+                }
+            }
+            Letter::Limits(limits) => {
+                if self.budget.adopt(limits) {
+                    tracing::info!(limits = ?self.budget.limits(), "the server has set other limits");
+                }
+            }
+            Letter::Transferred(bytes) => {
+                self.budget.add(Purpose::Transfers, bytes);
+            }
+            Letter::Look | Letter::Finish(_) => {}
+        }
+    }
+
+    fn keep(&mut self, window: &Telemetry, now: Instant) {
+        let bytes = match serde_json::to_vec(window) {
+            Ok(bytes) => bytes,
+            Err(error) => return tracing::error!(%error, "a window has no JSON form"),
+        };
+        let kept = self.spool.append(bytes);
+        self.flush_at.get_or_insert(now + FLUSH_AFTER);
+        let refused = kept.is_err();
+        if refused && !self.in_memory {
+            let error = kept.err().map(|error| error.to_string()).unwrap_or_default();
+            tracing::warn!(error, "the disk takes no telemetry; it waits in memory");
+        } else if !refused && self.in_memory {
+            tracing::info!("the disk takes telemetry again");
+        }
+        self.in_memory = refused;
+    }
+
+    /// Flushes, sends and shows what there is.
+    fn turn(&mut self, now: Instant) {
+        self.budget.begin_day(self.clock.now());
+        if self.flush_at.is_some_and(|at| at <= now) {
+            self.flush();
+        }
+        self.follow_connection(now);
+        self.used_up = false;
+        if self.connection.is_some() {
+            self.send_again(now);
+            self.send_more(now);
+        }
+        self.show();
+    }
+
+    fn follow_connection(&mut self, now: Instant) {
+        let connection = lock(&self.shared).connection;
+        if connection != self.connection && connection.is_some() {
+            self.under_way.drop_before(self.spool.first_waiting());
+            self.under_way.again_at_once(now);
+        }
+        self.connection = connection;
+    }
+
+    fn flush(&mut self) {
+        self.flush_at = None;
+        if self.spool.is_at_risk()
+            && let Err(error) = self.spool.sync()
+        {
+            tracing::warn!(%error, "telemetry was not flushed to the disk");
+        }
+    }
+
+    fn send_again(&mut self, now: Instant) {
+        while let Some(payload) = self.under_way.due(now) {
+            if !self.pay(payload.len() as u64) {
+                break;
+            }
+            self.outgoing.telemetry(payload);
+            self.under_way.sent_again(now);
+        }
+    }
+
+    fn send_more(&mut self, now: Instant) {
+        while self.under_way.has_room() {
+            let Some(record) = self.next.take().or_else(|| self.spool.next_record()) else { break };
+            if record.number < self.spool.first_waiting() {
+                continue;
+            }
+            let Some(name) = under_way::name_of(&record.bytes) else {
+                tracing::warn!(number = record.number, "a window of the spool cannot be read and is dropped");
+                self.spool.acknowledge(record.number);
+                continue;
+            };
+            if !self.pay(record.bytes.len() as u64) {
+                self.next = Some(record);
+                break;
+            }
+            let payload = bytes::Bytes::from(record.bytes);
+            self.outgoing.telemetry(payload.clone());
+            self.under_way.add(record.number, name, payload, now);
+        }
+    }
+
+    fn pay(&mut self, payload_bytes: u64) -> bool {
+        let cost = payload_bytes + OVERHEAD_BYTES;
+        let paid = self.budget.spend(Purpose::Telemetry, cost);
+        self.used_up |= !paid;
+        if paid {
+            self.cost_bytes = if self.cost_bytes == 0 { cost } else { (7 * self.cost_bytes + cost) / 8 };
+        }
+        paid
+    }
+
+    fn show(&mut self) {
+        let waiting = self.spool.waiting();
+        let window = self.window();
+        let mut shared = lock(&self.shared);
+        shared.window = window;
+        shared.transfer_bytes_left = self.budget.left(Purpose::Transfers);
+        shared.delivery = Delivery {
+            windows_lost: waiting.lost,
+            windows_waiting: waiting.records,
+            waiting_bytes: waiting.size_bytes,
+            in_memory: waiting.in_memory,
+            telemetry_bytes_today: self.budget.spent(Purpose::Telemetry),
+            transfer_bytes_today: self.budget.spent(Purpose::Transfers),
+            limits_revision: self.budget.limits().revision,
+        };
+    }
+
+    /// How long windows are to be so that what is left of the budget lasts until midnight.
+    fn window(&self) -> Duration {
+        let Some(left) = self.budget.left(Purpose::Telemetry) else { return Duration::ZERO };
+        let cost = self.cost_bytes.max(OVERHEAD_BYTES);
+        let windows = u32::try_from(left / cost).unwrap_or(u32::MAX);
+        let since_midnight =
+            self.clock.now().as_millis() % u64::try_from(DAY.as_millis()).unwrap_or(u64::MAX);
+        let rest = DAY.saturating_sub(Duration::from_millis(since_midnight));
+        let lasting = rest.checked_div(windows).unwrap_or(LONGEST_WINDOW).min(LONGEST_WINDOW);
+        if lasting > self.interval { lasting } else { Duration::ZERO }
+    }
+
+    /// When there is something to do without a letter.
+    fn next_look(&self) -> Option<Instant> {
+        let send = match (self.connection, self.used_up) {
+            (None, _) => None,
+            (Some(_), true) => Some(Instant::now() + BUDGET_AGAIN),
+            (Some(_), false) => self.under_way.next_due(),
+        };
+        self.flush_at.into_iter().chain(send).min()
+    }
+
+    fn finish(mut self, done: oneshot::Sender<()>) {
+        self.turn(Instant::now());
+        self.flush();
+        // Whoever waits may have given up.
+        let _ = done.send(());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,406 @@
+//! What waits for the server while it is away, on the disk.
+//!
+//! Records lie in segments, files that are only ever appended to. Each record has its length and a checksum. A record
+//! that was cut off ends its segment, and the next start begins another one, so nothing is ever written behind
+//! something torn.
+//!
+//! A record leaves the spool in one of two ways: the server has acknowledged it, or it was the oldest when the bound in
+//! bytes was reached; then it is counted as lost. Which records were acknowledged is noted in the segment that is
+//! written just then. A note that a power cut takes away costs a record that is sent twice, which the server can tell.
+//!
+//! Nothing is flushed to the device at an append: while the server answers, a record is acknowledged before that would
+//! be worth its wear. Whoever owns the spool calls [`Spool::sync`] when records have waited for a while; a closed
+//! segment is flushed in any case. A process that is killed loses nothing, since the system has what was written.
+//!
+//! A disk that refuses is not the end: records then wait in memory, within a bound of their own, until it takes them.
+
+mod reader;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    path::PathBuf,
+};
+
+use crate::disk::{Disk, DiskFile as _, OpenAs};
+use reader::Loaded;
+use segment::{FRAME_BYTES, Mark, STATE_BYTES, Segment, file_name, mark_frame, record_frame};
+
+/// Records wait in this much memory while the disk refuses: an hour of windows, and little beside a model.
+const MEMORY_BYTES: usize = 128 * 1_024;
+
+/// A segment is this part of the bound, since the oldest goes whole.
+const SEGMENTS: u64 = 64;
+
+/// Segments are read whole, so they stay small enough for a small device.
+const LARGEST_SEGMENT: u64 = 256 * 1_024;
+
+/// Smaller ones would be more names than content.
+const SMALLEST_SEGMENT: u64 = 4 * 1_024;
+
+/// How much a spool may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// All segments together.
+    pub max_bytes: u64,
+    /// This much of the file system stays free.
+    pub spare_bytes: u64,
+}
+
+/// A record with its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Grows with every record, also over restarts.
+    pub number: u64,
+    /// What was appended.
+    pub bytes: Vec<u8>,
+}
+
+/// What waits, for people.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Records without acknowledgement.
+    pub records: u64,
+    /// What all segments take.
+    pub size_bytes: u64,
+    /// Records that were dropped for want of room, ever.
+    pub lost: u64,
+    /// Whether the disk refuses, so that records wait in memory.
+    pub in_memory: bool,
+}
+
+/// A bounded queue of records that survives power cuts.
+#[derive(Debug)]
+pub struct Spool<D: Disk> {
+    disk: D,
+    dir: PathBuf,
+    bounds: Bounds,
+    /// Oldest first; the last one is written when there is an active file.
+    segments: VecDeque<Segment>,
+    active: Option<Active<D::File>>,
+    next_segment: u64,
+    next_number: u64,
+    /// The oldest record without acknowledgement.
+    first_waiting: u64,
+    /// Those after it that have one.
+    acknowledged: BTreeSet<u64>,
+    /// What the disk refused.
+    memory: VecDeque<Record>,
+    lost: u64,
+    /// The next record to be read.
+    cursor: u64,
+    loaded: Option<Loaded>,
+    /// The newest record, which is mostly the next to be read.
+    newest: Option<Record>,
+}
+
+/// The file of the segment that is written.
+#[derive(Debug)]
+struct Active<F> {
+    file: F,
+    /// Something was written since the last flush.
+    dirty: bool,
+    /// Its name is not flushed yet.
+    unnamed: bool,
+}
+
+impl<D: Disk> Spool<D> {
+    /// Opens the spool in `dir` with everything that was not acknowledged.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or read. A file in it that cannot be read is passed over.
+    pub fn open(disk: D, dir: PathBuf, bounds: Bounds) -> io::Result<Self> {
+        disk.private_dir(&dir)?;
+        let mut spool = Self {
+            disk,
+            dir,
+            bounds,
+            segments: VecDeque::new(),
+            active: None,
+            next_segment: 1,
+            next_number: 1,
+            first_waiting: 1,
+            acknowledged: BTreeSet::new(),
+            memory: VecDeque::new(),
+            lost: 0,
+            cursor: 0,
+            loaded: None,
+            newest: None,
+        };
+        spool.recover()?;
+        Ok(spool)
+    }
+
+    /// Keeps a record. When the disk refuses it waits in memory, and the error says why.
+    ///
+    /// # Errors
+    /// What the disk said; the record is kept all the same, as long as the memory has room.
+    pub fn append(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        let record = Record { number: self.next_number, bytes };
+        self.next_number += 1;
+        self.newest = Some(record.clone());
+        self.memory.push_back(record);
+        let written = self.write_memory();
+        if written.is_err() {
+            self.bound_memory();
+        }
+        written
+    }
+
+    /// The server has stored a record for good.
+    pub fn acknowledge(&mut self, number: u64) {
+        if number < self.first_waiting || number >= self.next_number {
+            return;
+        }
+        self.acknowledged.insert(number);
+        self.memory.retain(|record| record.number != number);
+        self.settle();
+        // A note that is not written costs a record that is sent twice.
+        let _ = self.note();
+    }
+
+    /// The number of the oldest record that waits; everything before is acknowledged or lost.
+    #[must_use]
+    pub fn first_waiting(&self) -> u64 {
+        self.first_waiting
+    }
+
+    /// What waits.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        let on_disk = self.segments.iter().map(|segment| self.waiting_in(segment)).sum::<u64>();
+        Waiting {
+            records: on_disk + self.memory.len() as u64,
+            size_bytes: self.size_bytes(),
+            lost: self.lost,
+            in_memory: !self.memory.is_empty(),
+        }
+    }
+
+    /// Whether a power cut would take records that the server does not have.
+    #[must_use]
+    pub fn is_at_risk(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.dirty) && self.waiting().records > 0
+    }
+
+    /// Makes everything durable that is on the disk.
+    ///
+    /// # Errors
+    /// When that cannot be promised. The segment is then closed, because a flush that failed is never tried again.
+    pub fn sync(&mut self) -> io::Result<()> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        let mut synced = if active.dirty { active.file.sync() } else { Ok(()) };
+        if synced.is_ok() && active.unnamed {
+            synced = self.disk.sync_dir(&self.dir);
+        }
+        if synced.is_ok() {
+            (active.dirty, active.unnamed) = (false, false);
+        } else {
+            self.active = None;
+        }
+        synced
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.size_bytes).sum()
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        (self.bounds.max_bytes / SEGMENTS).clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT)
+    }
+
+    /// Brings to the disk what waits in memory, oldest first.
+    fn write_memory(&mut self) -> io::Result<()> {
+        while let Some(record) = self.memory.pop_front() {
+            let frame = record_frame(&record);
+            if (frame.len() + 2 * STATE_BYTES) as u64 > self.bounds.max_bytes {
+                self.lost += 1;
+                continue;
+            }
+            if let Err(error) = self.write(record.number, &frame) {
+                self.memory.push_front(record);
+                return Err(error);
+            }
+        }
+        self.settle();
+        Ok(())
+    }
+
+    fn write(&mut self, number: u64, frame: &[u8]) -> io::Result<()> {
+        let room = self.segment_bytes();
+        let fits =
+            |segment: &Segment| segment.next() == number && segment.size_bytes + frame.len() as u64 <= room;
+        if self.active.is_none() || !self.segments.back().is_some_and(fits) {
+            self.begin_segment(number, frame.len() as u64)?;
+        }
+        // A mark must fit behind it, or a loss would be forgotten.
+        let dropped = self.make_room((frame.len() + STATE_BYTES) as u64);
+        self.write_frame(frame)?;
+        if let Some(segment) = self.segments.back_mut() {
+            segment.records += 1;
+        }
+        if dropped { self.note() } else { Ok(()) }
+    }
+
+    /// Writes at the end of the active segment; after an error nothing is written behind it.
+    fn write_frame(&mut self, frame: &[u8]) -> io::Result<()> {
+        let (Some(active), Some(segment)) = (&mut self.active, self.segments.back_mut()) else {
+            return Ok(());
+        };
+        active.dirty = true;
+        match active.file.write_all_at(frame, segment.size_bytes) {
+            Ok(()) => {
+                segment.size_bytes += frame.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                self.active = None;
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes how far the server has acknowledged, and what was lost.
+    fn note(&mut self) -> io::Result<()> {
+        // A note is not worth a record.
+        let marks = if self.active.is_some() { 1 } else { 2 };
+        if self.size_bytes() + marks * STATE_BYTES as u64 > self.bounds.max_bytes {
+            return Ok(());
+        }
+        if self.active.is_none() {
+            return self.begin_segment(self.next_number, 0);
+        }
+        self.write_frame(&mark_frame(self.mark()))
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { next_number: self.next_number, first_waiting: self.first_waiting, lost: self.lost }
+    }
+
+    fn begin_segment(&mut self, first: u64, extra: u64) -> io::Result<()> {
+        let synced = self.sync();
+        self.active = None;
+        synced?;
+        self.drop_empty();
+        let head = mark_frame(self.mark());
+        self.make_room((head.len() + STATE_BYTES) as u64 + extra);
+        if self.disk.free_bytes(&self.dir)? < self.bounds.spare_bytes + self.segment_bytes() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let id = self.next_segment;
+        self.next_segment += 1;
+        let path = self.dir.join(file_name(id));
+        let file = self.disk.open(&path, OpenAs::Empty)?;
+        if let Err(error) = file.write_all_at(&mark_frame(self.mark()), 0) {
+            let _ = self.disk.remove(&path);
+            return Err(error);
+        }
+        self.active = Some(Active { file, dirty: true, unnamed: true });
+        self.segments.push_back(Segment { id, first, records: 0, size_bytes: head.len() as u64 });
+        Ok(())
+    }
+
+    /// Drops the oldest segments until `extra` bytes fit the bound; true when one was dropped.
+    fn make_room(&mut self, extra: u64) -> bool {
+        let mut dropped = false;
+        while self.size_bytes() + extra > self.bounds.max_bytes && self.has_closed() {
+            self.drop_oldest();
+            dropped = true;
+        }
+        dropped
+    }
+
+    fn has_closed(&self) -> bool {
+        self.segments.len() > usize::from(self.active.is_some())
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(segment) = self.segments.pop_front() else { return };
+        self.lost += self.waiting_in(&segment);
+        self.remove(&segment);
+        self.settle();
+    }
+
+    fn waiting_in(&self, segment: &Segment) -> u64 {
+        let acknowledged = self.acknowledged.iter().filter(|number| segment.holds(**number)).count();
+        segment.from(self.first_waiting).saturating_sub(acknowledged as u64)
+    }
+
+    /// The file may come back when the power is cut now; a later note says that it is not needed.
+    fn remove(&mut self, segment: &Segment) {
+        if let Err(error) = self.disk.remove(&self.dir.join(file_name(segment.id))) {
+            tracing::debug!(%error, segment = segment.id, "a segment of the spool was not removed");
+        }
+        if self.loaded.as_ref().is_some_and(|loaded| loaded.id == segment.id) {
+            self.loaded = None;
+        }
+    }
+
+    /// A segment that only holds notes is of no use once another one follows, whose head repeats them.
+    fn drop_empty(&mut self) {
+        if self.segments.back().is_some_and(|segment| segment.records == 0)
+            && let Some(segment) = self.segments.pop_back()
+        {
+            self.remove(&segment);
+        }
+    }
+
+    fn bound_memory(&mut self) {
+        let used = |memory: &VecDeque<Record>| {
+            memory.iter().map(|record| record.bytes.len() + FRAME_BYTES).sum::<usize>()
+        };
+        if used(&self.memory) > MEMORY_BYTES && self.oldest_makes_room() {
+            self.drop_oldest();
+            // What it says now, it says again at the next append.
+            let _ = self.write_memory();
+        }
+        while used(&self.memory) > MEMORY_BYTES && self.memory.pop_front().is_some() {
+            self.lost += 1;
+        }
+        self.settle();
+    }
+
+    /// Whether the oldest segment takes just the room that a new one lacks. A disk that refuses for another reason
+    /// keeps what it has.
+    fn oldest_makes_room(&self) -> bool {
+        let free = self.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
+        let needed = self.bounds.spare_bytes + self.segment_bytes();
+        let oldest =
+            self.segments.front().filter(|_| self.has_closed()).map_or(0, |oldest| oldest.size_bytes);
+        free < needed && free.saturating_add(oldest) >= needed
+    }
+
+    /// Moves the first waiting record on, and removes segments that nobody waits for.
+    fn settle(&mut self) {
+        loop {
+            if self.acknowledged.remove(&self.first_waiting) {
+                self.first_waiting += 1;
+            } else if let Some(next) = self.next_held(self.first_waiting) {
+                self.first_waiting = next;
+                self.acknowledged.retain(|number| *number >= next);
+            } else {
+                break;
+            }
+        }
+        self.cursor = self.cursor.max(self.first_waiting);
+        // The last one stays, with its mark, until another follows.
+        while self.segments.len() > 1
+            && let Some(oldest) = self.segments.front()
+            && oldest.next() <= self.first_waiting
+            && let Some(oldest) = self.segments.pop_front()
+        {
+            self.remove(&oldest);
+        }
+    }
+
+    /// The first number after `number` that is held, if `number` itself is not.
+    fn next_held(&self, number: u64) -> Option<u64> {
+        let on_disk = self.segments.iter().filter_map(|segment| segment.first_from(number));
+        let in_memory = self.memory.iter().map(|record| record.number).filter(|held| *held >= number);
+        let next = on_disk.chain(in_memory).min().unwrap_or(self.next_number);
+        (next != number).then_some(next)
+    }
+}

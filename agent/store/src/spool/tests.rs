@@ -1,0 +1,333 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::disk::OsDisk;
+
+const BOUNDS: Bounds = Bounds { max_bytes: 64 * 1_024, spare_bytes: 0 };
+
+fn open(dir: &Path, max_bytes: u64) -> Spool<OsDisk> {
+    Spool::open(OsDisk, dir.join("spool"), Bounds { max_bytes, ..BOUNDS }).unwrap()
+}
+
+fn read_all(spool: &mut Spool<OsDisk>) -> Vec<Record> {
+    std::iter::from_fn(|| spool.next_record()).collect()
+}
+
+fn numbers(records: &[Record]) -> Vec<u64> {
+    records.iter().map(|record| record.number).collect()
+}
+
+fn newest_segment(dir: &Path) -> PathBuf {
+    let files = fs::read_dir(dir.join("spool")).unwrap().map(|entry| entry.unwrap().path());
+    files.max().unwrap()
+}
+
+#[test]
+fn a_killed_process_loses_nothing_and_is_not_given_what_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    for i in 0..5_u8 {
+        spool.append(vec![i; 100]).unwrap();
+    }
+    spool.acknowledge(1);
+    spool.acknowledge(3);
+    drop(spool);
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    // The note of an acknowledgement says how far all are acknowledged, so the third comes again.
+    assert_eq!(numbers(&read_all(&mut spool)), [2, 3, 4, 5]);
+    assert_eq!(spool.waiting().records, 4);
+}
+
+#[test]
+fn numbers_go_on_after_a_restart_even_when_nothing_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    spool.append(b"one".to_vec()).unwrap();
+    spool.acknowledge(1);
+    drop(spool);
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    assert!(read_all(&mut spool).is_empty());
+    spool.append(b"two".to_vec()).unwrap();
+    assert_eq!(read_all(&mut spool), [Record { number: 2, bytes: b"two".to_vec() }]);
+}
+
+#[test]
+fn a_record_that_was_cut_off_ends_its_segment_and_costs_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    (1..=3_u8).for_each(|i| spool.append(vec![i; 100]).unwrap());
+    drop(spool);
+    let file = newest_segment(dir.path());
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    spool.append(vec![4; 100]).unwrap();
+    assert_eq!(numbers(&read_all(&mut spool)), [1, 2, 3]);
+    drop(spool);
+    let records = read_all(&mut open(dir.path(), BOUNDS.max_bytes));
+    assert_eq!(records.last().unwrap().bytes, [4; 100]);
+}
+
+#[test]
+fn the_bound_holds_the_oldest_go_and_each_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    for i in 0..500_u16 {
+        spool.append(i.to_le_bytes().repeat(200)).unwrap();
+        assert!(spool.waiting().size_bytes <= BOUNDS.max_bytes);
+    }
+    let waiting = spool.waiting();
+    assert!(waiting.lost > 300 && waiting.records > 100, "{waiting:?}");
+    assert_eq!(waiting.records + waiting.lost, 500);
+    drop(spool);
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    assert_eq!(spool.waiting().lost, waiting.lost, "the count is durable");
+    let left = numbers(&read_all(&mut spool));
+    assert_eq!(left, (waiting.lost + 1..=500).collect::<Vec<_>>(), "the oldest went first");
+}
+
+#[test]
+fn a_smaller_bound_after_a_restart_drops_what_no_longer_fits() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    (0..100_u8).for_each(|i| spool.append(vec![i; 500]).unwrap());
+    drop(spool);
+    let spool = open(dir.path(), 16 * 1_024);
+    assert!(spool.waiting().size_bytes <= 16 * 1_024);
+    assert_eq!(spool.waiting().records + spool.waiting().lost, 100);
+}
+
+#[test]
+fn segments_that_nobody_waits_for_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    (0..60_u8).for_each(|i| spool.append(vec![i; 500]).unwrap());
+    (1..=60).for_each(|number| spool.acknowledge(number));
+    assert_eq!(spool.waiting().records, 0);
+    assert_eq!(fs::read_dir(dir.path().join("spool")).unwrap().count(), 1, "the one that is written stays");
+}
+
+#[test]
+fn a_full_disk_leaves_new_records_in_memory_until_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = Bounds { spare_bytes: u64::MAX / 2, ..BOUNDS };
+    let mut spool = Spool::open(OsDisk, dir.path().join("spool"), full).unwrap();
+    assert_eq!(spool.append(vec![1; 100]).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert!(spool.append(vec![2; 100]).is_err() && spool.waiting().in_memory);
+    assert_eq!(numbers(&read_all(&mut spool)), [1, 2], "they can be sent all the same");
+    spool.acknowledge(1);
+
+    spool.bounds = BOUNDS;
+    spool.append(vec![3; 100]).unwrap();
+    assert!(!spool.waiting().in_memory);
+    drop(spool);
+    assert_eq!(numbers(&read_all(&mut open(dir.path(), BOUNDS.max_bytes))), [2, 3]);
+}
+
+#[test]
+fn the_memory_of_a_full_disk_is_bounded_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = Bounds { spare_bytes: u64::MAX / 2, ..BOUNDS };
+    let mut spool = Spool::open(OsDisk, dir.path().join("spool"), full).unwrap();
+    for _ in 0..1_000 {
+        assert!(spool.append(vec![0; 1_024]).is_err());
+    }
+    let waiting = spool.waiting();
+    assert!(waiting.records < MEMORY_BYTES as u64 / 1_024 && waiting.records + waiting.lost == 1_000);
+}
+
+#[test]
+fn foreign_files_and_garbage_do_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("spool");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("notes.txt"), b"not ours").unwrap();
+    fs::write(folder.join(file_name(7)), [0xff; 4_096]).unwrap();
+    fs::write(folder.join(file_name(8)), [0; 4_096]).unwrap();
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    assert!(read_all(&mut spool).is_empty());
+    spool.append(b"one".to_vec()).unwrap();
+    assert_eq!(numbers(&read_all(&mut spool)), [1]);
+    assert!(folder.join("notes.txt").exists());
+}
+
+#[test]
+fn only_what_the_server_does_not_have_is_worth_a_flush() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    assert!(!spool.is_at_risk());
+    spool.append(b"one".to_vec()).unwrap();
+    assert!(spool.is_at_risk());
+    spool.acknowledge(1);
+    assert!(!spool.is_at_risk());
+    spool.append(b"two".to_vec()).unwrap();
+    spool.sync().unwrap();
+    assert!(!spool.is_at_risk());
+}
+
+/// What may happen to a spool.
+#[derive(Debug, Clone)]
+enum Step {
+    Append(usize),
+    /// The record at this place among those that wait.
+    Acknowledge(usize),
+    Read,
+    Sync,
+    Kill,
+    /// Every file loses a part of what was not flushed.
+    PowerCut(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (1_usize..2_000).prop_map(Step::Append),
+        6 => (0_usize..6).prop_map(Step::Acknowledge),
+        3 => Just(Step::Read),
+        2 => Just(Step::Sync),
+        1 => Just(Step::Kill),
+        1 => any::<u8>().prop_map(Step::PowerCut),
+    ]
+}
+
+/// What a spool should hold, the simple way.
+#[derive(Default)]
+struct Model {
+    appended: BTreeMap<u64, Vec<u8>>,
+    /// What can still be read.
+    stored: BTreeSet<u64>,
+    waiting: Vec<u64>,
+    lost: u64,
+    /// Records and file sizes at the last flush.
+    safe: BTreeSet<u64>,
+    sizes: BTreeMap<PathBuf, u64>,
+}
+
+impl Model {
+    /// The oldest go first.
+    fn lose_oldest(&mut self, spool: &Spool<OsDisk>) {
+        let lost = spool.waiting().lost;
+        let more = lost.checked_sub(self.lost).expect("the count is durable");
+        self.waiting.drain(..usize::try_from(more).unwrap().min(self.waiting.len()));
+        self.lost = lost;
+    }
+
+    fn follow_losses(&mut self, spool: &Spool<OsDisk>) {
+        self.lose_oldest(spool);
+        assert_eq!(spool.waiting().records, self.waiting.len() as u64);
+        assert!(spool.waiting().size_bytes <= SMALL);
+    }
+
+    /// What was flushed is there, and nothing that was never said.
+    fn check_after_power_cut(&mut self, spool: &mut Spool<OsDisk>) {
+        let found = read_all(spool);
+        for record in &found {
+            assert_eq!(Some(&record.bytes), self.appended.get(&record.number), "what was never said");
+        }
+        let found = numbers(&found);
+        assert!(found.is_sorted(), "{found:?}");
+        for number in self.waiting.iter().filter(|number| self.safe.contains(number)) {
+            assert!(found.contains(number), "{number} was flushed and is gone: {found:?}");
+        }
+        self.stored = found.iter().copied().collect();
+        self.lost = spool.waiting().lost;
+        self.waiting = found;
+    }
+
+    fn flushed(&mut self, dir: &Path) {
+        self.safe = self.waiting.iter().copied().collect();
+        self.sizes = sizes(dir);
+    }
+}
+
+/// Small enough that the bound is reached.
+const SMALL: u64 = 24 * 1_024;
+
+fn sizes(dir: &Path) -> BTreeMap<PathBuf, u64> {
+    let files = fs::read_dir(dir.join("spool")).unwrap().map(|entry| entry.unwrap());
+    files.map(|file| (file.path(), file.metadata().unwrap().len())).collect()
+}
+
+fn cut(dir: &Path, safe: &BTreeMap<PathBuf, u64>, part: u8) {
+    for (file, size) in sizes(dir) {
+        let flushed = safe.get(&file).copied().unwrap_or(0).min(size);
+        let left = flushed + (size - flushed) * u64::from(part) / 255;
+        fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(left).unwrap();
+    }
+}
+
+fn run(steps: Vec<Step>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), SMALL);
+    let mut model = Model::default();
+    for step in steps {
+        match step {
+            Step::Append(length) => {
+                let number = spool.next_number;
+                let bytes = vec![u8::try_from(number % 251).unwrap(); length];
+                let segments = spool.next_segment;
+                spool.append(bytes.clone()).unwrap();
+                model.appended.insert(number, bytes);
+                model.stored.insert(number);
+                model.waiting.push(number);
+                model.follow_losses(&spool);
+                if spool.next_segment > segments {
+                    // What lay in closed segments was flushed.
+                    let safe: Vec<_> = model.waiting.iter().copied().filter(|n| *n < number).collect();
+                    model.safe.extend(safe);
+                    let newest = newest_segment(dir.path());
+                    model.sizes.extend(sizes(dir.path()).into_iter().filter(|(file, _)| *file != newest));
+                }
+            }
+            Step::Acknowledge(place) => {
+                if let Some(number) = model.waiting.get(place).copied() {
+                    spool.acknowledge(number);
+                    model.waiting.remove(place);
+                    model.follow_losses(&spool);
+                }
+            }
+            Step::Read => {
+                if let Some(record) = spool.next_record() {
+                    assert_eq!(Some(&record.bytes), model.appended.get(&record.number));
+                }
+            }
+            Step::Sync => {
+                spool.sync().unwrap();
+                model.flushed(dir.path());
+            }
+            Step::Kill => {
+                drop(spool);
+                spool = open(dir.path(), SMALL);
+                let found = numbers(&read_all(&mut spool));
+                model.lose_oldest(&spool);
+                for number in &model.waiting {
+                    assert!(found.contains(number), "{number} is gone: {found:?}");
+                }
+                assert!(found.is_sorted() && found.iter().all(|number| model.stored.contains(number)));
+                model.waiting = found;
+            }
+            Step::PowerCut(part) => {
+                drop(spool);
+                cut(dir.path(), &model.sizes, part);
+                spool = open(dir.path(), SMALL);
+                model.check_after_power_cut(&mut spool);
+                model.flushed(dir.path());
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn a_spool_does_what_its_model_does(steps in prop::collection::vec(step(), 1..150)) {
+        run(steps);
+    }
+}
