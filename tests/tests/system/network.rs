@@ -11,7 +11,7 @@ use shared::{
     BootId, Generation, Timestamp,
     message::Stream,
     report::{DeploymentEvent, Report},
-    telemetry::{DeviceHealth, Telemetry, VersionFigures},
+    telemetry::{Delivery, DeviceHealth, Telemetry, VersionFigures},
 };
 use system_tests::{
     bare_device::BareDevice,
@@ -216,7 +216,15 @@ fn window(sequence: u64) -> Telemetry {
     figures.counts.ok = 1;
     let at = now();
     let (boot, health) = (BootId::new("net").unwrap(), DeviceHealth::default());
-    Telemetry { boot, sequence, from: at, to: at, health, versions: vec![figures] }
+    Telemetry {
+        boot,
+        sequence,
+        from: at,
+        to: at,
+        health,
+        versions: vec![figures],
+        delivery: Delivery::default(),
+    }
 }
 
 fn now() -> Timestamp {
