@@ -67,13 +67,12 @@ fn refusal(fleet: &Fleet, release: &str, options: &[&str]) -> String {
     let rollout = views::text(&started, "id");
     let _ = fleet.watch(&rollout).exits(Exit::RolloutFailed);
     let told = format!("reported {release}: rejected: ");
-    let why = system_tests::wait::until("the server knows why", PATIENCE, || {
+    system_tests::wait::until("the server knows why", PATIENCE, || {
         let why = fleet.cli().json(&["device", "why", "cam-1"]);
         let sentences = why["reasons"].as_array().cloned().unwrap_or_default();
         let mut sentences = sentences.iter().filter_map(Value::as_str);
         sentences.find_map(|text| Some(text.split_once(&told)?.1.to_owned()))
-    });
-    why
+    })
 }
 
 /// One of each kind is tried a second time; what is remembered does not depend on more.

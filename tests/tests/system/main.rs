@@ -1,6 +1,8 @@
 //! The whole system, from outside: what a user, an operator and an attacker see.
 // A panic is how a test fails, in its helpers too.
 #![allow(clippy::unwrap_used)]
+// What was measured and the seed of a failure are read in its output.
+#![allow(clippy::print_stderr)]
 
 mod aarch64;
 mod bad_config;

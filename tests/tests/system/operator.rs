@@ -158,7 +158,7 @@ fn nobody_but_the_owner_may_ask() {
     assert_eq!((mode(&socket), mode(&device.data_dir())), (0o600, 0o700));
     if !rustix::process::geteuid().is_root() {
         // Without root there is no other user to be: the owner takes the right away from itself.
-        fs::set_permissions(&socket, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o0)).unwrap();
         let _ = ask(device, &["status"]).exits(Exit::NotAuthorised).says(&["root"]).is_clear();
         return;
     }

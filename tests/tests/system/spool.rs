@@ -2,21 +2,16 @@
 
 use serde_json::Value;
 use system_tests::{
-    device::{Device, DeviceOptions},
+    device::Device,
     digits::test_images,
     fleet::Fleet,
     models::Publication,
-    proxy::Proxy,
-    server::Server,
     views,
-    wait::{PATIENCE, never, until, until_true},
+    wait::{PATIENCE, never, until_true},
 };
 
 const ROUNDS: usize = 4;
 const INFERENCES: usize = 15;
-
-/// Smaller than the windows of a minute.
-const SMALL_SPOOL_KIB: u64 = 16;
 
 fn work(device: &Device) {
     for digit in &test_images()[..INFERENCES] {
@@ -71,28 +66,6 @@ fn every_window_of_a_time_without_server_arrives_exactly_once_also_when_the_agen
 }
 
 #[test]
-fn what_does_not_fit_the_spool_is_lost_oldest_first_and_shows() {
-    let mut fleet = Fleet::start_on(Server::start(), 0);
-    let options = DeviceOptions { spool_kib: SMALL_SPOOL_KIB, ..DeviceOptions::default() };
-    fleet.add("cam-1", options);
-    fleet.wait_until_online();
-    fleet.server.kill();
-    let full = SMALL_SPOOL_KIB * 1_024 * 3 / 4;
-    until_true("the spool is full", 2 * PATIENCE, || spooled_bytes(&fleet.devices[0]) > full);
-    let dropped = until("the oldest are dropped", 2 * PATIENCE, || {
-        let bytes = spooled_bytes(&fleet.devices[0]);
-        assert!(bytes <= SMALL_SPOOL_KIB * 1_024, "{bytes} bytes");
-        (bytes < full).then_some(bytes)
-    });
-    assert!(dropped > 0, "the newest stay");
-    fleet.server.run();
-    fleet.wait_until_online();
-    until_true("the loss shows", PATIENCE, || delivery(&fleet, "lost_windows") > 0);
-    until_true("the rest arrives", PATIENCE, || delivery(&fleet, "waiting_windows") <= 1);
-    let _ = fleet.cli().run(["device", "show", "cam-1"]).ok().says(&["lost windows"]);
-}
-
-#[test]
 fn a_used_up_budget_stops_telemetry_and_no_report() {
     let fleet = Fleet::start(1);
     fleet.bring(&Publication::digits(1));
@@ -105,21 +78,4 @@ fn a_used_up_budget_stops_telemetry_and_no_report() {
     let last = spent();
     fleet.bring(&Publication::digits(2));
     never("telemetry goes on", std::time::Duration::from_secs(3), || spent() != last);
-}
-
-#[test]
-fn the_agent_counts_every_byte_of_its_link() {
-    let proxy = Proxy::start();
-    let mut fleet = Fleet::start_behind(&proxy, 1);
-    fleet.bring(&Publication::digits(1));
-    assert!(fleet.devices[0].stop().success());
-    let log = fleet.devices[0].log_text();
-    let said = |name: &str| {
-        let line = log.lines().rfind(|line| line.contains("the link has ended")).expect("the last line");
-        let value = line.split(name).nth(1).expect("the count").trim_start_matches('=');
-        value.split(' ').next().unwrap().parse::<u64>().unwrap()
-    };
-    let (sent, received) = (said("sent_bytes"), said("received_bytes"));
-    until_true("the proxy has carried the rest", PATIENCE, || proxy.up_bytes() >= sent);
-    assert_eq!((proxy.up_bytes(), proxy.down_bytes()), (sent, received));
 }

@@ -204,6 +204,7 @@ struct Model {
     stored: BTreeSet<u64>,
     waiting: Vec<u64>,
     lost: u64,
+    lost_when_flushed: u64,
     /// Records and file sizes at the last flush.
     safe: BTreeSet<u64>,
     sizes: BTreeMap<PathBuf, u64>,
@@ -232,9 +233,12 @@ impl Model {
         }
         let found = numbers(&found);
         assert!(found.is_sorted(), "{found:?}");
-        for number in self.waiting.iter().filter(|number| self.safe.contains(number)) {
-            assert!(found.contains(number), "{number} was flushed and is gone: {found:?}");
-        }
+        // An acknowledgement that the cut took back takes room again, and the oldest go for it, counted.
+        let dropped = spool.waiting().lost.saturating_sub(self.lost_when_flushed);
+        let safe = self.waiting.iter().filter(|number| self.safe.contains(number));
+        let gone: Vec<_> = safe.filter(|number| !found.contains(number)).collect();
+        assert!(gone.len() as u64 <= dropped, "{gone:?} were flushed and are gone: {found:?}");
+        assert!(gone.iter().all(|number| found.iter().all(|kept| *number < kept)), "the oldest go: {gone:?}");
         self.stored = found.iter().copied().collect();
         self.lost = spool.waiting().lost;
         self.waiting = found;
@@ -242,6 +246,7 @@ impl Model {
 
     fn flushed(&mut self, dir: &Path) {
         self.safe = self.waiting.iter().copied().collect();
+        self.lost_when_flushed = self.lost;
         self.sizes = sizes(dir);
     }
 }
