@@ -7,7 +7,8 @@
 //! the kernel that it does without its code for now; what it does need comes back from the page cache, a microsecond
 //! for each page.
 //!
-//! Measured on x86-64 in the `release` profile: 16.2 MiB resident before, 3.3 MiB after.
+//! What it is worth was tried once from outside, on an optimised build before this module was written: 16.2 MiB resident
+//! before, 3.3 MiB after.
 
 use std::{fs, ops::Range};
 
