@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use agent_core::{ModelStatus, Outcome};
 use serde::{Deserialize, Serialize};
 use shared::{
-    BootId, DeviceId, Digest, Generation, ModelName, ReleaseId, Timestamp, report::DeploymentEvent,
+    BootId, DeviceId, Digest, Generation, ModelName, ReleaseId, Timestamp, device::Hardening,
+    report::DeploymentEvent,
 };
 
 pub use why::{reasons, reasons_of};
@@ -60,10 +61,14 @@ pub struct StatusView {
     pub taken_in: bool,
     /// The session with the server.
     pub link: LinkView,
+    /// What passed the link since the daemon was started.
+    pub traffic: TrafficView,
     /// What time it is, and who says so.
     pub clock: ClockView,
     /// The process that runs models.
     pub runner: RunnerView,
+    /// How far models are locked in; absent until a process that touches them has told.
+    pub hardening: Option<Hardening>,
     /// Free space of the file system of the data directory.
     pub disk_free_mib: u64,
     /// What waits for the server.
@@ -89,6 +94,16 @@ pub struct LinkView {
     pub since: Timestamp,
     /// The last failure of a connection or of an attempt at one, and when it was.
     pub last_error: Option<ErrorView>,
+}
+
+/// Bytes over all connections to the broker, counted below TLS: what a metered network bills, short of the headers of TCP and
+/// IP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficView {
+    /// To the server.
+    pub sent_bytes: u64,
+    /// From the server.
+    pub received_bytes: u64,
 }
 
 /// Something that failed.
@@ -254,6 +269,8 @@ pub fn unknown_model(name: &str, known: &[ModelView]) -> ProblemView {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use shared::device::HardeningLevel;
+
     use super::*;
 
     pub(crate) fn status() -> StatusView {
@@ -272,8 +289,10 @@ pub(crate) mod tests {
                 since: Timestamp(1_800_000_001_000),
                 last_error: None,
             },
+            traffic: TrafficView { sent_bytes: 4_096, received_bytes: 2_097_152 },
             clock: ClockView::of(Timestamp(1_800_000_090_000), Timestamp(1_800_000_090_001)),
             runner: RunnerView { state: "ready".into(), pid: Some(8) },
+            hardening: Some(Hardening { level: HardeningLevel::Partial, missing: vec!["network".into()] }),
             disk_free_mib: 512,
             waiting: WaitingView::default(),
             certificate_until: Some(Timestamp(1_802_592_000_000)),
@@ -317,9 +336,14 @@ pub(crate) mod tests {
         let json = serde_json::to_value(status()).unwrap();
         let names: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
         let documented = include_str!("../../docs/device-commands.md");
-        for name in
-            names.iter().chain(&["held_bytes", "last_error", "reports_lost", "telemetry_lost", "trust"])
-        {
+        for name in names.iter().chain(&[
+            "held_bytes",
+            "last_error",
+            "reports_lost",
+            "telemetry_lost",
+            "trust",
+            "sent_bytes",
+        ]) {
             assert!(documented.contains(&format!("`{name}`")), "`{name}` is not in the documentation");
         }
         assert_eq!(json["clock"]["trust"], "system");

@@ -16,6 +16,7 @@ mod control;
 pub(crate) mod figures;
 pub(crate) mod file;
 mod handle;
+mod hangs;
 mod load;
 mod log;
 pub(crate) mod memory;
@@ -31,5 +32,6 @@ pub use control::main;
 pub use handle::{RunnerCommands, RunnerProcess};
 pub use protocol::{Command, Event, Exit, LoadRequest};
 
-/// Exit status of a runner whose workers all hang: an inference cannot be cancelled, only its process.
+/// Exit status of a runner with threads that nothing else brings back: an inference cannot be cancelled, only its
+/// process.
 pub const EXIT_STUCK: u8 = 86;

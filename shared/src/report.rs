@@ -223,13 +223,13 @@ pub enum RollbackReason {
         /// Time from activation to the measurement.
         after_ms: u64,
     },
-    /// Every thread that the runner has for its model hung in it.
+    /// Threads of the runner hung in it.
     Hung {
         /// How many.
         threads: u32,
         /// Inferences watched until then, the hung ones among them.
         inferences: u64,
-        /// Time from activation to the end of the last thread's patience.
+        /// Time from activation until that was certain.
         after_ms: u64,
     },
     /// A person on the device asked for it.
@@ -356,7 +356,7 @@ impl fmt::Display for RollbackReason {
             ),
             Self::Hung { threads, inferences, after_ms } => write!(
                 f,
-                "it hung in all {threads} threads of its runner, after {inferences} inferences and {after_ms} ms"
+                "it hung in {threads} threads of its runner, after {inferences} inferences and {after_ms} ms"
             ),
             Self::Operator => f.write_str("sent back by a person on the device"),
             Self::Ordered => f.write_str("ordered by the server"),

@@ -31,9 +31,10 @@ install_python() {
     echo "Python peers: $venv"
 }
 
-# A target directory that the caller chose is for the workspace, not for a tool.
+# A target directory that the caller chose is for the workspace, not for a tool. Optimising it would take longer than it
+# ever runs.
 install_cargo_deny() {
-    [ -x "$cargo_deny" ] || env -u CARGO_TARGET_DIR cargo install --locked --quiet cargo-deny \
+    [ -x "$cargo_deny" ] || env -u CARGO_TARGET_DIR cargo install --locked --quiet --debug cargo-deny \
         --version "=$cargo_deny_version" --root "${cargo_deny%/bin/*}"
     "$cargo_deny" --version
 }

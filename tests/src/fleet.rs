@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{Answer, Cli},
     device::{Device, DeviceOptions},
-    models::Publication,
+    models::{Policy, Publication},
     proxy::Proxy,
     server::Server,
     views,
@@ -80,14 +80,21 @@ impl Fleet {
     /// Publishes as the next version of `digits`.
     #[must_use]
     pub fn try_publish(&self, publication: &Publication) -> Answer {
-        self.cli().run(self.publish_arguments(publication))
+        self.cli().run(self.publish_arguments("digits", publication))
     }
 
     /// Publishes as the next version of `digits`, and gives its name, for example `digits@2`.
     #[track_caller]
     #[must_use]
     pub fn publish(&self, publication: &Publication) -> String {
-        let arguments = self.publish_arguments(publication).into_iter();
+        self.publish_as("digits", publication)
+    }
+
+    /// The same as the next version of another model.
+    #[track_caller]
+    #[must_use]
+    pub fn publish_as(&self, model: &str, publication: &Publication) -> String {
+        let arguments = self.publish_arguments(model, publication).into_iter();
         let answer = self.cli().run(arguments.chain(["-o".into(), "json".into()])).ok();
         views::text(&answer.json(), "release")
     }
@@ -113,6 +120,23 @@ impl Fleet {
         let rollout = self.start_rollout(&release);
         let _ = self.watch(&rollout).ok();
         release
+    }
+
+    /// Brings digits version 1 under several names, all at once: each name is another artifact.
+    #[track_caller]
+    pub fn bring_models(&self, names: &[String]) {
+        let rollouts: Vec<String> = names
+            .iter()
+            .zip(1..)
+            .map(|(name, seed)| {
+                let small = Policy { memory_mib: 64, ..Policy::QUICK };
+                let digits = Publication::digits(1).marked(self.server.scratch(), seed).with_policy(small);
+                self.start_rollout(&self.publish_as(name, &digits))
+            })
+            .collect();
+        for rollout in rollouts {
+            let _ = self.watch(&rollout).ok();
+        }
     }
 
     /// How a rollout stands.
@@ -153,12 +177,11 @@ impl Fleet {
         }
     }
 
-    fn publish_arguments(&self, publication: &Publication) -> Vec<OsString> {
+    fn publish_arguments(&self, model: &str, publication: &Publication) -> Vec<OsString> {
         let Publication { onnx, golden, lineage, policy } = publication;
         let policy = self.file("policy", &policy.toml());
         let lineage = lineage.clone().unwrap_or_else(|| self.file("lineage", LINEAGE));
-        let mut arguments: Vec<OsString> =
-            ["model", "publish", "--name", "digits"].map(OsString::from).into();
+        let mut arguments: Vec<OsString> = ["model", "publish", "--name", model].map(OsString::from).into();
         let files = [("--golden", golden), ("--policy", &policy), ("--lineage", &lineage)];
         arguments.extend(files.into_iter().flat_map(|(option, file)| [option.into(), file.into()]));
         arguments.push(onnx.into());

@@ -191,12 +191,12 @@ pub enum Input {
         /// What it may take.
         budget_kib: u64,
     },
-    /// Every thread of a model hangs, the last of them in this version; its runner ends for it. What was counted comes
-    /// before.
+    /// Threads of the runner are long past their deadline in this version, or past it in every thread that its model
+    /// has; then the runner ends. What was counted comes before.
     Hung {
         /// Which.
         release: ReleaseId,
-        /// How many threads the model had.
+        /// How many threads.
         threads: u32,
     },
     /// A person on the device sends the candidate of a model back to the committed version.

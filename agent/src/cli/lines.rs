@@ -1,15 +1,17 @@
 //! Views as lines for people.
 
-use shared::Timestamp;
+use shared::{Timestamp, device::Hardening};
 
 use super::output::table;
 use crate::{
     clock::in_words,
-    control::{ClockTrust, LinkView, ModelView, RunnerView, StatusView},
+    control::{ClockTrust, LinkView, ModelView, RunnerView, StatusView, TrafficView},
     doctor::Check,
 };
 
-const MIB: f64 = 1_024.0 * 1_024.0;
+const KIB: f64 = 1_024.0;
+
+const MIB: f64 = 1_024.0 * KIB;
 
 pub(super) fn status(view: &StatusView) -> Vec<String> {
     let waiting = &view.waiting;
@@ -18,6 +20,7 @@ pub(super) fn status(view: &StatusView) -> Vec<String> {
         format!("  agent        {}, process {}, boot {}", view.agent_version, view.pid, view.boot),
         format!("  up           {} s, since {}", view.uptime_secs, in_words(view.started_at)),
         format!("  link         {}", link(&view.link)),
+        format!("  traffic      {}", traffic(view.traffic)),
         format!(
             "  generation   {}{}",
             view.generation,
@@ -25,6 +28,10 @@ pub(super) fn status(view: &StatusView) -> Vec<String> {
         ),
         format!("  clock        {}", clock(view)),
         format!("  runner       {}", runner(&view.runner)),
+        format!(
+            "  hardening    {}",
+            view.hardening.as_ref().map_or_else(|| "not known yet".into(), Hardening::to_string)
+        ),
         format!("  disk         {} MiB free", view.disk_free_mib),
         format!("  waiting      {} reports, {} windows of telemetry", waiting.reports, waiting.telemetry),
         format!("  certificate  {}", view.certificate_until.map_or_else(unreadable, valid_until)),
@@ -46,6 +53,14 @@ fn link(view: &LinkView) -> String {
         line.push_str(&format!("; last failure {}: {}", in_words(error.at), error.words));
     }
     line
+}
+
+fn traffic(view: TrafficView) -> String {
+    format!(
+        "{:.1} KiB sent, {:.1} KiB received since the start, TLS included",
+        view.sent_bytes as f64 / KIB,
+        view.received_bytes as f64 / KIB
+    )
 }
 
 fn clock(view: &StatusView) -> String {
@@ -127,8 +142,14 @@ mod tests {
         let error = ErrorView { at: Timestamp(1_800_000_002_000), words: "connection refused".into() };
         view.link.last_error = Some(error);
         let lines = status(&view).join("\n");
-        for words in ["down since 2027-01-15T08:00:01Z", "connection refused", "until 2027-02-14", "digits@1"]
-        {
+        for words in [
+            "partial; missing: network",
+            "4.0 KiB sent",
+            "down since 2027-01-15T08:00:01Z",
+            "connection refused",
+            "until 2027-02-14",
+            "digits@1",
+        ] {
             assert!(lines.contains(words), "'{words}' is missing in\n{lines}");
         }
     }

@@ -36,7 +36,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Inputs;
 use crate::{
-    config::Config,
     health,
     runner::{Command, LoadRequest, RunnerProcess},
     sandbox::Reports,
@@ -44,7 +43,7 @@ use crate::{
 };
 use handover::{Awaited, Handover, SharedIdle};
 use idle::Idle;
-use listeners::Listeners;
+pub(super) use listeners::Listeners;
 use loads::Loads;
 use memory::RunnerMemory;
 use pump::{Pump, Wanted};
@@ -87,15 +86,15 @@ struct Runner {
 }
 
 impl DataPlane {
-    /// Opens the listening sockets. Without a model to bring back, callers are told that there is none.
+    /// Takes the listening sockets. Without a model to bring back, callers are told that there is none.
     pub(super) fn open(
-        config: &Config,
+        listeners: Listeners,
         has_models: bool,
         artifacts: ArtifactReader,
         inputs: Inputs,
         figures: mpsc::Sender<VersionFigures>,
     ) -> anyhow::Result<Self> {
-        let listeners = Arc::new(Listeners::open(config)?);
+        let listeners = Arc::new(listeners);
         let idle = if has_models { None } else { Some(Idle::start(&listeners)?) };
         let exe = std::env::current_exe().context("cannot find this program's own file")?;
         let hardening = Reports::default();

@@ -31,11 +31,13 @@ use super::{
     again::Again,
     control::{Answer, Asked, Facts, Question},
     data_plane::DataPlane,
+    home::Home,
     outgoing::Outgoing,
     stager::Stager,
     state::Saved,
     telemetry::{Windows, courier::Courier},
     uplink::LinkNews,
+    voice::Voice,
 };
 use crate::{
     clock::Clock,
@@ -57,33 +59,40 @@ const REPORTS_AGAIN: usize = 16;
 
 /// The daemon's one task that decides, with everything it acts through.
 pub(super) struct Shell {
-    pub(super) core: Agent,
-    pub(super) saved: Saved,
-    pub(super) floors: watch::Receiver<Floors>,
-    pub(super) clock: Clock,
-    pub(super) config: Config,
-    pub(super) device: DeviceId,
-    pub(super) boot: BootId,
-    pub(super) report_signer: Arc<Signer>,
-    pub(super) outgoing: Outgoing,
-    pub(super) link: Link,
+    core: Agent,
+    saved: Saved,
+    floors: watch::Receiver<Floors>,
+    clock: Clock,
+    config: Config,
+    device: DeviceId,
+    boot: BootId,
+    report_signer: Arc<Signer>,
+    outgoing: Outgoing,
+    link: Link,
+    verify: mpsc::Sender<Generation>,
+    stager: Stager,
+    data_plane: DataPlane,
+    windows: Windows,
+    /// What is known of the sandboxes, for the inventory.
+    hardening: watch::Receiver<Option<Hardening>>,
+    courier: Courier,
+    /// The generation of the last hello of this connection; `None` without a connection.
+    announced: Option<Generation>,
+    /// The limits of that hello.
+    announced_limits: u64,
+    /// What the core knows of local time.
+    utc_offset_secs: i32,
+    /// Where the inputs of the core are written down, if somebody asked for it.
+    recorder: Option<Recorder>,
+    /// When reports that the server has not acknowledged are said again.
+    again: Again,
+}
+
+/// Those who do for the shell what takes time.
+pub(super) struct Hands {
     pub(super) verify: mpsc::Sender<Generation>,
     pub(super) stager: Stager,
     pub(super) data_plane: DataPlane,
-    pub(super) windows: Windows,
-    /// What is known of the sandboxes, for the inventory.
-    pub(super) hardening: watch::Receiver<Option<Hardening>>,
-    pub(super) courier: Courier,
-    /// The generation of the last hello of this connection; `None` without a connection.
-    pub(super) announced: Option<Generation>,
-    /// The limits of that hello.
-    pub(super) announced_limits: u64,
-    /// What the core knows of local time.
-    pub(super) utc_offset_secs: i32,
-    /// Where the inputs of the core are written down, if somebody asked for it.
-    pub(super) recorder: Option<Recorder>,
-    /// When reports that the server has not acknowledged are said again.
-    pub(super) again: Again,
 }
 
 /// Where the shell's inputs come from.
@@ -96,6 +105,42 @@ pub(super) struct Sources {
 }
 
 impl Shell {
+    /// Before its first turn.
+    pub(super) fn new(
+        home: Home,
+        core: Agent,
+        recorder: Option<Recorder>,
+        voice: &Voice,
+        hands: Hands,
+        floors: watch::Receiver<Floors>,
+    ) -> Self {
+        let Home { config, identity, saved, clock, boot } = home;
+        let Hands { verify, stager, data_plane } = hands;
+        Self {
+            core,
+            saved,
+            floors,
+            device: identity.device,
+            report_signer: identity.report_signer,
+            outgoing: voice.outgoing.clone(),
+            link: voice.link.clone(),
+            courier: voice.courier.clone(),
+            verify,
+            stager,
+            hardening: data_plane.hardening(),
+            data_plane,
+            windows: Windows::new(boot.clone(), config.data_dir.clone(), clock.now()),
+            announced: None,
+            announced_limits: 0,
+            utc_offset_secs: local_time::of_core(&clock),
+            recorder,
+            again: Again::default(),
+            clock,
+            config,
+            boot,
+        }
+    }
+
     /// Turns until it is told to stop.
     pub(super) async fn run(mut self, mut sources: Sources, cancel: CancellationToken) {
         let mut window = interval(self.config.telemetry.interval_secs);

@@ -34,7 +34,8 @@ use crate::{
     tls::CurrentTls,
 };
 
-/// A device that vanished without a word is noticed after one and a half of these.
+/// What the agent proposes. A broker may set another, as ours does with a minute, and that one counts for pings; the
+/// link's own patience with a silent server is measured by this one, and covers a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// News of the link that are not inputs of the core.

@@ -23,11 +23,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     fetch::{Fetcher, ManifestBytes, Parts},
-    outgoing::Outgoing,
+    home::Home,
     stager::Stager,
     telemetry::courier::{Courier, Letter},
+    voice::Voice,
 };
-use crate::{clock::Clock, identity::Identity};
+use crate::clock::Clock;
 
 /// The newest desired state as it came; the verifier always works on this one.
 pub(super) type Newest = Arc<Mutex<Option<DesiredMessage>>>;
@@ -74,24 +75,21 @@ struct VerifyTask {
 }
 
 /// A verifier over what the device knows, and the future that is its task.
-#[allow(clippy::too_many_arguments)] // one end of every part that it talks to
 pub(super) fn prepare(
-    identity: &Identity,
-    data_dir: &std::path::Path,
-    outgoing: Outgoing,
-    courier: Courier,
+    home: &Home,
+    voice: &Voice,
     stager: Stager,
     inputs: mpsc::Sender<Input>,
-    floors: Floors,
-    clock: Clock,
 ) -> anyhow::Result<(Verification, impl Future<Output = ()> + Send + use<>)> {
+    let identity = &home.identity;
+    let floors = home.saved.state().floors.clone();
     let manifests = ManifestBytes::default();
-    let (fetcher, parts) = Fetcher::new(outgoing, manifests.clone());
+    let (fetcher, parts) = Fetcher::new(voice.outgoing.clone(), manifests.clone());
     let (floor_sender, floor_receiver) = watch::channel(floors.clone());
     let newest = Newest::default();
     let origin = Origin {
         device: identity.device.clone(),
-        folder: data_dir.join("metadata"),
+        folder: home.config.data_dir.join("metadata"),
         enrolled_root: serde_json::to_vec(&identity.root)?,
         fetcher,
     };
@@ -105,11 +103,11 @@ pub(super) fn prepare(
         newest: Arc::clone(&newest),
         manifests,
         stager,
-        courier,
+        courier: voice.courier.clone(),
         doubtful: None,
         inputs,
         floors: floor_sender,
-        clock,
+        clock: home.clock.clone(),
     };
     Ok((Verification { requests, newest, parts, limits, floors: floor_receiver }, task.run(asked, told)))
 }

@@ -2,13 +2,14 @@
 
 use std::{fs::File, io, os::fd::OwnedFd, process::ExitCode, sync::Arc, time::Duration};
 
-use shared::{ReleaseId, device::Hardening};
+use shared::device::Hardening;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     EXIT_STUCK,
     channel::{self, Receiver, Sender},
+    hangs::{self, Hang},
     load, memory,
     models::Models,
     protocol::{Command, Event, LoadRequest},
@@ -68,18 +69,21 @@ impl Runner {
         let models = Arc::new(Models::new());
         tokio::spawn(reporter::report(Arc::clone(&models), events.clone()));
         tokio::spawn(memory::watch(Arc::clone(&models), events.clone()));
+        tokio::spawn(hangs::tell(Arc::clone(&models), events.clone()));
         let stop = CancellationToken::new();
         let mut runner = Self { models, events, stop, ending, servers: Vec::new() };
         runner.tell(Event::LockedIn(hardening)).await;
-        let all_stuck = Arc::clone(&runner.models.all_stuck);
-        let code = tokio::select! {
-            obeyed = runner.obey(&mut receiver) => obeyed.map(|()| ExitCode::SUCCESS)?,
-            hung = all_stuck.wait() => {
-                runner.tell_hung(hung.cloned()).await;
-                ExitCode::from(EXIT_STUCK)
+        let hangs = Arc::clone(&runner.models.hangs);
+        let (code, drain) = tokio::select! {
+            obeyed = runner.obey(&mut receiver) => (obeyed.map(|()| ExitCode::SUCCESS)?, true),
+            exhausted = hangs.exhausted() => {
+                runner.tell_hung(exhausted.cloned()).await;
+                (ExitCode::from(EXIT_STUCK), false)
             }
+            // Other models still answer.
+            () = hangs.abandoned() => (ExitCode::from(EXIT_STUCK), true),
         };
-        runner.end(writer, code == ExitCode::SUCCESS).await;
+        runner.end(writer, drain).await;
         Ok(code)
     }
 
@@ -99,7 +103,9 @@ impl Runner {
                 }
                 Command::Unload { release } => {
                     // Otherwise it is told when the last request is answered.
-                    if !self.models.remove(&release) {
+                    if self.models.remove(&release) {
+                        self.models.hangs.taken_out(&release);
+                    } else {
                         self.tell(Event::Unloaded { release }).await;
                     }
                 }
@@ -167,14 +173,9 @@ impl Runner {
         });
     }
 
-    /// What was counted comes first, so that it is judged before the version goes.
-    async fn tell_hung(&self, hung: Option<(ReleaseId, usize)>) {
-        let Some((release, threads)) = hung else { return };
-        let event = Event::Hung { release, threads: u32::try_from(threads).unwrap_or(u32::MAX) };
-        let told = async {
-            reporter::flush(&self.models, &self.events).await;
-            self.tell(event).await;
-        };
+    async fn tell_hung(&self, exhausted: Option<Hang>) {
+        let Some((release, threads)) = exhausted else { return };
+        let told = hangs::tell_one(&self.models, &self.events, release, threads);
         if timeout(FLUSH, told).await.is_err() {
             tracing::warn!("the daemon did not hear of the hang");
         }

@@ -16,8 +16,9 @@ use tokio::sync::oneshot;
 
 use super::{
     figures::{Figures, Wake},
+    hangs::Hangs,
     memory::Memory,
-    pool::{AllStuck, Pool},
+    pool::Pool,
     recent::Recent,
 };
 
@@ -72,7 +73,7 @@ pub(crate) struct Models {
     figures: Mutex<Vec<Arc<Figures>>>,
     pub(crate) wake: Arc<Wake>,
     pub(crate) memory: Arc<Memory>,
-    pub(crate) all_stuck: Arc<AllStuck>,
+    pub(crate) hangs: Arc<Hangs>,
 }
 
 impl Models {
@@ -82,7 +83,7 @@ impl Models {
             figures: Mutex::default(),
             wake: Arc::default(),
             memory: Arc::default(),
-            all_stuck: Arc::default(),
+            hangs: Arc::default(),
         }
     }
 
@@ -122,7 +123,7 @@ impl Models {
             Some(model) => Arc::clone(model),
             None => Arc::new(Model {
                 active: ArcSwapOption::empty(),
-                pool: Pool::start(Arc::clone(&self.all_stuck), Arc::clone(&self.memory))?,
+                pool: Pool::start(Arc::clone(&self.hangs), Arc::clone(&self.memory))?,
                 versions: RwLock::default(),
                 recent: Mutex::default(),
             }),

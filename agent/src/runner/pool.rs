@@ -2,9 +2,10 @@
 //!
 //! Each model has threads of its own, so one that hangs does not hold up the others. An inference cannot be
 //! cancelled: when its deadline passes, the caller is answered and the thread counted as stuck until it comes
-//! back. When every thread of a model is stuck the process has to end, and the daemon starts another.
+//! back ([`hangs`](super::hangs)).
 
 use std::{
+    mem,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -15,9 +16,14 @@ use std::{
 
 use muster_engine::{EngineError, Tensor};
 use shared::ReleaseId;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-use super::{figures::Times, memory::Memory, models::Loaded};
+use super::{
+    figures::Times,
+    hangs::{GRACE, Hangs},
+    memory::Memory,
+    models::Loaded,
+};
 
 /// Requests of one model that wait. More would only wait longer than their callers do.
 pub(crate) const QUEUE: usize = 64;
@@ -27,27 +33,6 @@ const MIN_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Times the latency budget after which an inference counts as hanging.
 const DEADLINE_FACTOR: u32 = 10;
-
-/// Where a runner learns that it has to end.
-#[derive(Debug, Default)]
-pub(crate) struct AllStuck {
-    /// In which version the last thread of its model hung, and how many there were. Only the first such model counts.
-    last: OnceLock<(ReleaseId, usize)>,
-    told: Notify,
-}
-
-impl AllStuck {
-    fn tell(&self, release: &ReleaseId, threads: usize) {
-        let _ = self.last.set((release.clone(), threads));
-        self.told.notify_one();
-    }
-
-    /// Waits until every thread of some model hangs.
-    pub(crate) async fn wait(&self) -> Option<&(ReleaseId, usize)> {
-        self.told.notified().await;
-        self.last.get()
-    }
-}
 
 /// What the engine made of a request.
 pub(crate) type Ran = (Result<Vec<Tensor>, EngineError>, Times);
@@ -66,7 +51,7 @@ pub(crate) struct Pool {
     jobs: mpsc::Sender<Job>,
     stuck: Arc<AtomicUsize>,
     workers: usize,
-    all_stuck: Arc<AllStuck>,
+    hangs: Arc<Hangs>,
 }
 
 struct Job {
@@ -84,20 +69,24 @@ enum Phase {
     Running,
     Finished,
     TimedOut,
+    /// The deadline passed long ago.
+    Hung,
 }
 
 impl Pool {
-    /// Starts one thread for each core. `all_stuck` is told when none of them comes back.
-    pub(crate) fn start(all_stuck: Arc<AllStuck>, memory: Arc<Memory>) -> std::io::Result<Self> {
+    /// Starts one thread for each core. `hangs` is told of those that do not come back.
+    pub(crate) fn start(hangs: Arc<Hangs>, memory: Arc<Memory>) -> std::io::Result<Self> {
         let workers = workers();
         let (jobs, queue) = mpsc::channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
         let stuck = Arc::new(AtomicUsize::new(0));
         for _ in 0..workers {
-            let (queue, stuck, memory) = (Arc::clone(&queue), Arc::clone(&stuck), Arc::clone(&memory));
-            thread::Builder::new().name("inference".into()).spawn(move || work(&queue, &stuck, &memory))?;
+            let worker =
+                Worker { stuck: Arc::clone(&stuck), hangs: Arc::clone(&hangs), memory: Arc::clone(&memory) };
+            let queue = Arc::clone(&queue);
+            thread::Builder::new().name("inference".into()).spawn(move || worker.work(&queue))?;
         }
-        Ok(Self { jobs, stuck, workers, all_stuck })
+        Ok(Self { jobs, stuck, workers, hangs })
     }
 
     /// Runs `version` on `inputs`. Must not be dropped half way, or what happened is not counted: the callers'
@@ -124,15 +113,31 @@ impl Pool {
     }
 
     /// A result that came in the same moment is dropped: the caller was promised an answer by now.
-    fn give_up(&self, phase: &Mutex<Phase>, release: &ReleaseId) {
-        let mut phase = phase.lock().unwrap_or_else(PoisonError::into_inner);
-        if *phase == Phase::Running {
-            *phase = Phase::TimedOut;
-            if self.stuck.fetch_add(1, Ordering::SeqCst) + 1 >= self.workers {
-                self.all_stuck.tell(release, self.workers);
-            }
+    fn give_up(&self, phase: &Arc<Mutex<Phase>>, release: &ReleaseId) {
+        if !step(phase, Phase::Running, Phase::TimedOut) {
+            return;
         }
+        if self.stuck.fetch_add(1, Ordering::SeqCst) + 1 >= self.workers {
+            self.hangs.exhaust(release, self.workers);
+        }
+        let (phase, release, hangs) = (Arc::clone(phase), release.clone(), Arc::clone(&self.hangs));
+        tokio::spawn(async move {
+            tokio::time::sleep(GRACE).await;
+            if step(&phase, Phase::TimedOut, Phase::Hung) {
+                hangs.begin(&release);
+            }
+        });
     }
+}
+
+/// False when the run is not in phase `from`.
+fn step(phase: &Mutex<Phase>, from: Phase, to: Phase) -> bool {
+    let mut phase = phase.lock().unwrap_or_else(PoisonError::into_inner);
+    let fits = *phase == from;
+    if fits {
+        *phase = to;
+    }
+    fits
 }
 
 /// Threads of a model. Asked once, since the answer is read from files, which a process that is locked in cannot.
@@ -146,31 +151,40 @@ fn deadline(version: &Loaded) -> Duration {
     (budget * DEADLINE_FACTOR).max(MIN_DEADLINE)
 }
 
-fn work(queue: &Mutex<mpsc::Receiver<Job>>, stuck: &AtomicUsize, memory: &Arc<Memory>) {
-    loop {
-        // The guard lives for the waiting only: one idle worker waits for a job, the others for the guard.
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-        let Some(job) = job else { return };
-        run(job, stuck, memory);
-    }
+/// What one thread needs beside its jobs.
+struct Worker {
+    stuck: Arc<AtomicUsize>,
+    hangs: Arc<Hangs>,
+    memory: Arc<Memory>,
 }
 
-fn run(job: Job, stuck: &AtomicUsize, memory: &Arc<Memory>) {
-    let began = Instant::now();
-    if job.started.send(began).is_err() {
-        return;
-    }
-    let running = memory.run(&job.version.release);
-    let result = job.version.session.run(&job.inputs);
-    drop(running);
-    let times = Times { queue: began - job.accepted, compute: began.elapsed() };
-    let mut phase = job.phase.lock().unwrap_or_else(PoisonError::into_inner);
-    match *phase {
-        Phase::TimedOut => {
-            stuck.fetch_sub(1, Ordering::SeqCst);
+impl Worker {
+    fn work(&self, queue: &Mutex<mpsc::Receiver<Job>>) {
+        loop {
+            // The guard lives for the waiting only: one idle worker waits for a job, the others for the guard.
+            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+            let Some(job) = job else { return };
+            self.run(job);
         }
-        Phase::Running | Phase::Finished => {
-            *phase = Phase::Finished;
+    }
+
+    fn run(&self, job: Job) {
+        let began = Instant::now();
+        if job.started.send(began).is_err() {
+            return;
+        }
+        let running = self.memory.run(&job.version.release);
+        let result = job.version.session.run(&job.inputs);
+        drop(running);
+        let times = Times { queue: began - job.accepted, compute: began.elapsed() };
+        let ended_in =
+            mem::replace(&mut *job.phase.lock().unwrap_or_else(PoisonError::into_inner), Phase::Finished);
+        if ended_in == Phase::Hung {
+            self.hangs.end(&job.version.release);
+        }
+        if matches!(ended_in, Phase::TimedOut | Phase::Hung) {
+            self.stuck.fetch_sub(1, Ordering::SeqCst);
+        } else {
             // A caller whose deadline passed just now has been answered.
             let _ = job.done.send((result, times));
         }
@@ -221,8 +235,8 @@ mod tests {
 
     #[tokio::test]
     async fn when_every_worker_hangs_the_callers_are_answered_and_the_process_is_told() {
-        let all_stuck = Arc::new(AllStuck::default());
-        let pool = Arc::new(Pool::start(Arc::clone(&all_stuck), Arc::default()).unwrap());
+        let hangs = Arc::new(Hangs::default());
+        let pool = Arc::new(Pool::start(Arc::clone(&hangs), Arc::default()).unwrap());
         let (loaded, release, runs) = hanging();
         let waiting = pool.workers + QUEUE;
         let calls: Vec<_> = (0..waiting + pool.workers + 1)
@@ -244,7 +258,7 @@ mod tests {
         }
         assert_eq!(timeouts, pool.workers);
         assert!(busy > QUEUE, "what waited until its deadline and what found the queue full");
-        let told = all_stuck.wait().await.map(|(release, threads)| (release.to_string(), *threads));
+        let told = hangs.exhausted().await.map(|(release, threads)| (release.to_string(), *threads));
         assert_eq!(told, Some(("m@1".to_owned(), pool.workers)));
 
         drop(release);

@@ -113,11 +113,12 @@ pub enum Event {
     },
     /// What a version did since it was last told: at the latest 20 ms after a failure, each second otherwise.
     Observed(Box<VersionFigures>),
-    /// Every thread of a model hangs, the last of them in this version; the process ends for it.
+    /// Threads are long past their deadline in this version, or past it in every thread of its model; then the process
+    /// ends.
     Hung {
         /// Which version.
         release: ReleaseId,
-        /// How many threads the model had.
+        /// How many threads.
         threads: u32,
     },
     /// A version takes more memory than its budget allows; told once until it takes less again.

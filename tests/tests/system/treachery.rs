@@ -128,6 +128,24 @@ fn a_version_that_hangs_is_gone_two_seconds_after_its_deadline() {
 }
 
 #[test]
+fn one_inference_that_hangs_is_enough() {
+    let alone = Alone::with(&treacherous("hang").with_policy(WATCHFUL));
+    let device = &alone.fleet.devices[0];
+    let runner = device.runner().expect("a model is served");
+    let since = Instant::now();
+    assert!(infer(&device.http(), "digits", &trouble()).is_err(), "it hangs");
+    until_true("it is rolled back", PATIENCE, || device.log_text().contains(ROLLED_BACK));
+    let gone = since.elapsed();
+    until_true("version 1 answers", PATIENCE, || alone.answers_with("1"));
+    eprintln!("one caller: rolled back after {gone:?}, version 1 answers after {:?}", since.elapsed());
+    assert!(gone < DEADLINE + HANG_BOUND, "{gone:?}");
+    until_true("the thread that hangs is gone with its runner", PATIENCE, || {
+        device.runner().is_some_and(|now| now != runner)
+    });
+    alone.tell_server(&["hung in 1 threads"]);
+}
+
+#[test]
 fn a_version_that_eats_memory_is_gone() {
     let alone = Alone::with(&treacherous("grow").with_policy(WATCHFUL));
     alone.provoke();

@@ -1,4 +1,4 @@
-//! What sends a candidate back beside the judge: its memory, a hang that takes the whole runner, and a person on the
+//! What sends a candidate back beside the judge: its memory, a hang, and a person on the
 //! device.
 
 use shared::{ModelName, ReleaseId, report::RollbackReason};
@@ -35,8 +35,8 @@ impl Agent {
         Ok(())
     }
 
-    /// A candidate in which every thread hung goes back at once: the next start would show the same, one deadline later. A
-    /// committed version has nothing behind it, and the end of the runner that follows starts it anew.
+    /// A candidate in which a thread hangs goes back at once: the next inference could take the next thread. A committed
+    /// version has nothing behind it: it goes on with the threads that are left, and its runner ends with the last one.
     pub(super) fn hung(&mut self, release: &ReleaseId, threads: u32) -> Result<(), Refusal> {
         let deployment = self.models.get(&release.model).map(|model| &model.deployment);
         let Some(Deployment::Probation(probation)) = deployment else {

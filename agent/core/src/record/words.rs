@@ -64,7 +64,7 @@ impl fmt::Display for Input {
             Self::MemoryExceeded { release, used_kib, budget_kib } => {
                 write!(f, "{release} takes {used_kib} KiB of {budget_kib} KiB")
             }
-            Self::Hung { release, threads } => write!(f, "all {threads} threads hang in {release}"),
+            Self::Hung { release, threads } => write!(f, "{threads} threads hang in {release}"),
             Self::OperatorRollback { model } => write!(f, "a person sends {model} back"),
             Self::ReportAcknowledged { boot, sequence } => write!(f, "report {boot}/{sequence} acknowledged"),
             Self::LocalTime { utc_offset_secs } => write!(f, "local time is UTC {utc_offset_secs:+} s"),

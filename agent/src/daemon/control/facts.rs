@@ -7,12 +7,13 @@ use std::{path::PathBuf, time::Instant};
 
 use agent_core::{ModelStatus, Refusal};
 use agent_store::ArtifactReader;
-use shared::{BootId, DeviceId, Digest, Generation, ModelName, Timestamp};
+use muster_link::{ByteCount, LinkBytes};
+use shared::{BootId, DeviceId, Digest, Generation, ModelName, Timestamp, device::Hardening};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     clock::{self, Clock},
-    control::{ClockView, LinkView, ModelView, RunnerView, StatusView, WaitingView},
+    control::{ClockView, LinkView, ModelView, RunnerView, StatusView, TrafficView, WaitingView},
     health, identity, renew,
 };
 
@@ -50,6 +51,8 @@ pub(crate) struct Facts {
 pub(crate) struct Operator {
     pub(crate) questions: mpsc::Sender<Question>,
     pub(crate) link: watch::Receiver<LinkView>,
+    pub(crate) link_bytes: LinkBytes,
+    pub(crate) hardening: watch::Receiver<Option<Hardening>>,
     pub(crate) artifacts: ArtifactReader,
     pub(crate) data_dir: PathBuf,
     pub(crate) device: DeviceId,
@@ -75,8 +78,10 @@ impl Operator {
             generation: facts.generation,
             taken_in: facts.taken_in,
             link: self.link.borrow().clone(),
+            traffic: self.traffic(),
             clock: ClockView::of(now, clock::system_now()),
             runner: facts.runner,
+            hardening: self.hardening.borrow().clone(),
             disk_free_mib: health::disk_free_mib(&self.data_dir),
             waiting: facts.waiting,
             certificate_until: self.certificate_until(),
@@ -84,6 +89,11 @@ impl Operator {
             refused_inputs: facts.refused_inputs,
             models: self.views(facts.models),
         })
+    }
+
+    fn traffic(&self) -> TrafficView {
+        let ByteCount { up_bytes, down_bytes } = self.link_bytes.read();
+        TrafficView { sent_bytes: up_bytes, received_bytes: down_bytes }
     }
 
     /// Every model that is assigned.

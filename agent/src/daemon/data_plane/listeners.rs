@@ -14,30 +14,31 @@ use std::{
 };
 
 use agent_store::disk;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    daemon::patience::{Obstacle, patiently},
+};
 
 /// Owner and group: applications that may ask are in the agent's group.
 const SOCKET_MODE: u32 = 0o660;
 
 /// Both listening sockets.
-pub(super) struct Listeners {
+pub(in crate::daemon) struct Listeners {
     tcp: TcpListener,
     unix: UnixListener,
     unix_path: PathBuf,
 }
 
 impl Listeners {
-    /// Opens both and tells other programs where they are, in `endpoints.json` of the data directory.
-    pub(super) fn open(config: &Config) -> anyhow::Result<Self> {
-        let http = config.serving.http;
-        let tcp = TcpListener::bind(http).with_context(|| {
-            format!("cannot listen on {http}; is another program using the port? set [serving] http to a free one, or to port 0")
-        })?;
+    /// Opens both and tells other programs where they are, in `endpoints.json` of the data directory. The runner of an
+    /// agent that was killed gets a moment to let go of them.
+    pub(in crate::daemon) async fn open(config: &Config) -> anyhow::Result<Self> {
+        let tcp = patiently(|| listen(config.serving.http)).await?;
         tcp.set_nonblocking(true)?;
         let unix_path = config.unix_socket();
-        remove_stale(&unix_path)?;
+        patiently(|| remove_stale(&unix_path)).await?;
         let unix = UnixListener::bind(&unix_path).with_context(|| {
             format!(
                 "cannot listen on {}; set [serving] unix_socket to a path of at most 107 bytes",
@@ -70,19 +71,31 @@ impl Drop for Listeners {
     }
 }
 
+fn listen(http: SocketAddr) -> Result<TcpListener, Obstacle> {
+    TcpListener::bind(http).map_err(|error| {
+        let in_use = error.kind() == io::ErrorKind::AddrInUse;
+        let error = anyhow::Error::new(error).context(format!(
+            "cannot listen on {http}; is another program using the port? set [serving] http to a free one, or to port 0"
+        ));
+        if in_use { Obstacle::InUse(error) } else { Obstacle::Lasting(error) }
+    })
+}
+
 /// A socket that nobody answers on was left by an agent that died. Anything else in its place is not ours.
-fn remove_stale(path: &Path) -> anyhow::Result<()> {
+fn remove_stale(path: &Path) -> Result<(), Obstacle> {
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    let place = path.display();
     if !metadata.file_type().is_socket() {
-        bail!("{} exists and is not a socket; set [serving] unix_socket to another path", path.display());
-    }
-    if UnixStream::connect(path).is_ok() {
-        bail!(
-            "another program listens on {}; stop it, or set [serving] unix_socket to another path",
-            path.display()
+        return Err(
+            anyhow!("{place} exists and is not a socket; set [serving] unix_socket to another path").into()
         );
     }
-    fs::remove_file(path).with_context(|| format!("cannot remove the old socket {}", path.display()))
+    if UnixStream::connect(path).is_ok() {
+        return Err(Obstacle::InUse(anyhow!(
+            "another program listens on {place}; stop it, or set [serving] unix_socket to another path"
+        )));
+    }
+    Ok(fs::remove_file(path).with_context(|| format!("cannot remove the old socket {place}"))?)
 }
 
 fn write_endpoints(data_dir: &Path, http: SocketAddr, unix_socket: &Path) -> anyhow::Result<()> {

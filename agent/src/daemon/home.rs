@@ -1,0 +1,89 @@
+//! What a device is before anything runs on it: who it is, what it keeps, what time it has.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use agent_core::{Agent, Ledger, RECORDING_FORMAT, Settings, Start};
+use agent_store::{Room, Store, disk::OsDisk};
+use anyhow::{Context, anyhow};
+use rustix::fs::FlockOperation;
+use shared::{BootId, Digest, manifest::Manifest};
+
+use super::{
+    MIB,
+    patience::{Obstacle, patiently},
+    state::Saved,
+};
+use crate::{clock::Clock, config::Config, identity::Identity, local_time, recording::Recorder};
+
+/// The data directory of an enrolled device, which this daemon alone uses.
+pub(super) struct Home {
+    pub(super) config: Config,
+    pub(super) identity: Identity,
+    pub(super) saved: Saved,
+    pub(super) clock: Clock,
+    pub(super) boot: BootId,
+}
+
+impl Home {
+    /// Takes the data directory, for as long as the other value lives.
+    pub(super) async fn open(config: Config) -> anyhow::Result<(Self, File)> {
+        let identity = Identity::load(&config.data_dir)?;
+        let lock = patiently(|| lock(&config.data_dir)).await?;
+        let saved = Saved::open(config.data_dir.clone())?;
+        let clock = Clock::start(saved.state().floors.time);
+        let boot = BootId::new(uuid::Uuid::now_v7().simple().to_string())?;
+        Ok((Self { config, identity, saved, clock, boot }, lock))
+    }
+
+    /// The store of models in it.
+    pub(super) fn store(&self) -> anyhow::Result<Store> {
+        let limits = &self.config.limits;
+        let room = Room {
+            quota_bytes: limits.store_mib.saturating_mul(MIB),
+            spare_bytes: limits.spare_mib.saturating_mul(MIB),
+        };
+        Store::open(OsDisk, &self.config.data_dir, room)
+            .with_context(|| format!("cannot open the store in {}", self.config.data_dir.display()))
+    }
+
+    /// True when there is a model to bring back.
+    pub(super) fn has_models(&self) -> bool {
+        self.saved.state().ledger.models.values().any(|record| record.committed.is_some())
+    }
+
+    /// Everything that the core is built from.
+    pub(super) fn start(&self, store: &Store) -> Start {
+        let device = self.identity.device.clone();
+        let settings = Settings {
+            jitter_seed: u64::from_le_bytes(Digest::of(device.as_str().as_bytes()).short()),
+            maintenance: self.config.maintenance(),
+            utc_offset_secs: local_time::of_core(&self.clock),
+        };
+        let (boot, at, ledger) = (self.boot.clone(), self.clock.steady(), self.saved.state().ledger.clone());
+        let manifests = manifests_of(store, &ledger);
+        Start { format: RECORDING_FORMAT, device, boot, at, settings, ledger, manifests }
+    }
+}
+
+/// The core, and the recorder of what it is told if `record` says where.
+pub(super) fn core(start: Start, record: Option<PathBuf>) -> anyhow::Result<(Agent, Option<Recorder>)> {
+    let recorder = record.map(|path| Recorder::begin(&path, start.clone())).transpose()?;
+    let core = Agent::new(start.device, start.boot, start.ledger, start.manifests, start.settings, start.at);
+    Ok((core, recorder))
+}
+
+fn manifests_of(store: &Store, ledger: &Ledger) -> Vec<(Digest, Manifest)> {
+    ledger.manifests().filter_map(|digest| Some((digest, store.manifest(&digest)?))).collect()
+}
+
+/// Held as long as the agent runs; the system releases it however the agent ends.
+fn lock(data_dir: &Path) -> Result<File, Obstacle> {
+    let path = data_dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| Obstacle::InUse(anyhow!("another agent uses {}; stop it first", data_dir.display())))?;
+    Ok(file)
+}
