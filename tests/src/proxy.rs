@@ -273,7 +273,10 @@ mod tests {
         let mut received = Vec::new();
         device.read_to_end(&mut received).unwrap();
         assert_eq!(received, b"down");
-        assert_eq!((proxy.up_bytes(), proxy.down_bytes(), proxy.connections()), (2, 4, 1));
+        // What has arrived is counted in the next moment.
+        until_true("all of it is counted once", PATIENCE, || {
+            (proxy.up_bytes(), proxy.down_bytes(), proxy.connections()) == (2, 4, 1)
+        });
     }
 
     fn connected(proxy: &Proxy) -> (TcpStream, TcpStream) {
