@@ -3,12 +3,9 @@
 //! Daemon, runner and trial are one program, and most of that program is an inference engine that the daemon never
 //! calls. Still, a start touches much of it: relocations are read once, and with each page of code that is needed the
 //! kernel maps its neighbours. Nearly all of it is never used again, but on a device that is not short of memory it
-//! stays counted as the daemon's for ever. So when the start is over, and after work that needed more, the daemon tells
-//! the kernel that it does without its code for now; what it does need comes back from the page cache, a microsecond
-//! for each page.
-//!
-//! What it is worth was tried once from outside, on an optimised build before this module was written: 16.2 MiB resident
-//! before, 3.3 MiB after.
+//! stays counted as the daemon's for ever. So when the start is over, and some time after each window of telemetry, the
+//! daemon tells the kernel that it does without its code for now; what it does need comes back from the page cache, a
+//! microsecond for each page. `docs/benchmarks.md` says what it is worth.
 
 use std::{fs, ops::Range};
 

@@ -54,6 +54,9 @@ const MAX_INPUTS_PER_TURN: usize = 64;
 /// How long a transfer waits before it asks whether there is another budget.
 const BUDGET_AGAIN: Duration = Duration::from_secs(600);
 
+/// A window is sent and acknowledged within this, on most networks.
+const QUIET_AFTER: Duration = Duration::from_secs(2);
+
 /// Reports said again at once; the others follow when these are acknowledged.
 const REPORTS_AGAIN: usize = 16;
 
@@ -86,6 +89,8 @@ pub(super) struct Shell {
     recorder: Option<Recorder>,
     /// When reports that the server has not acknowledged are said again.
     again: Again,
+    /// When the work of the last window, start or connection is over and its code can go.
+    quiet_at: Option<Instant>,
 }
 
 /// Those who do for the shell what takes time.
@@ -135,6 +140,7 @@ impl Shell {
             utc_offset_secs: local_time::of_core(&clock),
             recorder,
             again: Again::default(),
+            quiet_at: None,
             clock,
             config,
             boot,
@@ -145,7 +151,7 @@ impl Shell {
     pub(super) async fn run(mut self, mut sources: Sources, cancel: CancellationToken) {
         let mut window = interval(self.config.telemetry.interval_secs);
         self.finish_turn(&cancel).await;
-        resident::release_idle_code();
+        self.expect_quiet();
         loop {
             let mut answer = None;
             let wakeup = self.core.poll_timeout().map(|(at, _)| self.clock.instant_of(at));
@@ -159,7 +165,7 @@ impl Shell {
                 _ = window.tick() => {
                     let bytes = self.link_bytes();
                     self.windows.close_if_due(self.clock.now(), bytes, &self.courier);
-                    resident::release_idle_code();
+                    self.expect_quiet();
                     self.tell_local_time();
                 }
                 () = sleep_until(wakeup) => {
@@ -167,6 +173,7 @@ impl Shell {
                     self.handle(Input::Tick);
                 }
                 () = sleep_until(self.again.at()) => self.report_again(),
+                () = sleep_until(self.quiet_at) => self.rest(),
             }
             self.finish_turn(&cancel).await;
             // A turn that was cut short has made nothing durable: whoever asked hears that the agent is ending.
@@ -175,6 +182,16 @@ impl Shell {
             }
         }
         self.wind_down(sources).await;
+    }
+
+    /// What is being done now will be done soon.
+    fn expect_quiet(&mut self) {
+        self.quiet_at.get_or_insert_with(|| Instant::now() + QUIET_AFTER);
+    }
+
+    fn rest(&mut self) {
+        self.quiet_at = None;
+        resident::release_idle_code();
     }
 
     fn take_inputs(&mut self, first: Input, more: &mut mpsc::Receiver<Input>) {
@@ -208,7 +225,7 @@ impl Shell {
         match news {
             LinkNews::Connected => {
                 self.say_hello();
-                resident::release_idle_code();
+                self.expect_quiet();
                 self.courier.connected(true);
                 self.handle(Input::Connected);
             }
