@@ -56,6 +56,9 @@ enum Command {
     Replay {
         /// The recording.
         file: PathBuf,
+        /// Form of the transcript; JSON is one object a line.
+        #[arg(short, long, value_enum, default_value_t = cli::Format::Table)]
+        output: cli::Format,
     },
     #[command(flatten)]
     Operator(cli::Command),
@@ -82,7 +85,7 @@ fn main() -> ExitCode {
             enroll_device(&token, name, clock_check, config)
         }
         Command::Run { config, record } => run_daemon(config, record),
-        Command::Replay { file } => replay::replay(&file, &mut std::io::stdout().lock()),
+        Command::Replay { file, output } => replay::replay(&file, output, &mut std::io::stdout().lock()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

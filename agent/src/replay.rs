@@ -3,25 +3,30 @@
 //! Nothing is performed: the effects are words. Each turn shows the input, why it was refused or what followed, and where
 //! each model then stands. At the end the digest of the ledger is compared with what the recording noted at the same place.
 
-use std::{io::Write, path::Path};
+mod lines;
 
-use agent_core::{End, Ending, Entry, ModelStatus, Played, RECORDING_FORMAT, Replay, Start, Turn};
+use std::{fmt::Display, io::Write, path::Path};
+
+use agent_core::{End, Entry, ModelStatus, Played, RECORDING_FORMAT, Replay, Start, Turn};
 use anyhow::{Context, bail};
+use serde::Serialize;
 use shared::{Digest, Timestamp};
 
-use crate::recording::Reader;
+use crate::{cli::Format, recording::Reader};
+use lines::{Agreement, Beginning, Conclusion, Followed, Step, Stop};
 
-/// Prints the transcript of the recording at `path`.
+/// Prints the transcript of the recording at `path`: lines for people, or one JSON object a line, the beginning, each
+/// turn, the stop if there was one, and the conclusion.
 ///
 /// # Errors
 /// When the recording is damaged, cut or without an end, after what came before was printed; when the ledgers differ;
 /// and when `out` does not take it.
-pub fn replay(path: &Path, out: &mut impl Write) -> anyhow::Result<()> {
+pub fn replay(path: &Path, format: Format, out: &mut impl Write) -> anyhow::Result<()> {
     let mut reader = Reader::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let Some(Entry::Start(start)) = reader.next_entry()? else {
         bail!("{} does not begin like a recording", path.display());
     };
-    let mut transcript = Transcript::begin(*start, out)?;
+    let mut transcript = Transcript::begin(*start, format, out)?;
     let ended = loop {
         match reader.next_entry() {
             Ok(Some(Entry::Turn(turn))) => transcript.turn(*turn)?,
@@ -40,6 +45,7 @@ pub fn replay(path: &Path, out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 struct Transcript<'a, W> {
+    format: Format,
     out: &'a mut W,
     replay: Replay,
     turns: u64,
@@ -50,66 +56,51 @@ struct Transcript<'a, W> {
 }
 
 impl<'a, W: Write> Transcript<'a, W> {
-    fn begin(start: Start, out: &'a mut W) -> anyhow::Result<Self> {
+    fn begin(start: Start, format: Format, out: &'a mut W) -> anyhow::Result<Self> {
         if start.format != RECORDING_FORMAT {
             bail!("recording format {}; this agent reads format {RECORDING_FORMAT}", start.format);
         }
-        let began = start.at;
-        writeln!(out, "device {}, boot {}, at {}", start.device, start.boot, moment(began))?;
-        writeln!(
-            out,
-            "  starts from generation {} with {} models and ledger {}",
-            start.ledger.generation,
-            start.ledger.models.len(),
-            start.ledger.digest()
-        )?;
+        let (device, boot, at) = (start.device.clone(), start.boot.clone(), start.at);
+        let (generation, models, ledger) =
+            (start.ledger.generation, start.ledger.models.len(), start.ledger.digest());
         let (replay, played) = Replay::begin(start);
-        let mut transcript = Self { out, replay, turns: 0, began, noted: None, differs: None };
-        transcript.played(&played)?;
+        let mut transcript = Self { format, out, replay, turns: 0, began: at, noted: None, differs: None };
+        let followed = transcript.followed(&played);
+        transcript.say(&Beginning { device, boot, at, generation, models, ledger, followed })?;
         Ok(transcript)
     }
 
     fn turn(&mut self, turn: Turn) -> anyhow::Result<()> {
         self.turns += 1;
         let after_ms = turn.at.since(self.began).as_millis();
-        writeln!(self.out, "{} +{after_ms} ms  {}", self.turns, turn.input)?;
+        let input = turn.input.to_string();
         let played = self.replay.turn(turn.at, turn.input);
-        self.played(&played)?;
-        if let Some(noted) = turn.ledger {
-            self.compare(noted)?;
-        }
-        Ok(())
+        let followed = self.followed(&played);
+        let differs_here = turn.ledger.is_some_and(|noted| self.differs_first(noted));
+        self.say(&Step { turn: self.turns, after_ms, input, followed, differs_here })
     }
 
-    fn played(&mut self, played: &Played) -> anyhow::Result<()> {
-        if let Some(refusal) = &played.refusal {
-            writeln!(self.out, "  refused: {refusal}")?;
+    fn followed(&self, played: &Played) -> Followed {
+        Followed {
+            refused: played.refusal.as_ref().map(ToString::to_string),
+            effects: played.effects.iter().map(ToString::to_string).collect(),
+            models: self.replay.agent().status().iter().map(standing).collect(),
         }
-        for effect in &played.effects {
-            writeln!(self.out, "  -> {effect}")?;
-        }
-        let models: Vec<String> = self.replay.agent().status().iter().map(standing).collect();
-        if !models.is_empty() {
-            writeln!(self.out, "  == {}", models.join("; "))?;
-        }
-        Ok(())
     }
 
-    fn compare(&mut self, noted: Digest) -> anyhow::Result<()> {
+    /// True when the rebuilt ledger is another than the one that was noted, for the first time.
+    fn differs_first(&mut self, noted: Digest) -> bool {
         self.noted = Some(noted);
-        if self.replay.agent().ledger().digest() != noted && self.differs.is_none() {
+        let first = self.replay.agent().ledger().digest() != noted && self.differs.is_none();
+        if first {
             self.differs = Some(self.turns);
-            writeln!(self.out, "  the ledger is another than the one that was noted here")?;
         }
-        Ok(())
+        first
     }
 
     fn end(mut self, end: &End) -> anyhow::Result<()> {
-        match end.why {
-            Ending::Stopped => writeln!(self.out, "the agent was stopped")?,
-            Ending::Full => writeln!(self.out, "the recording is full; the agent went on")?,
-        }
-        self.compare(end.ledger)?;
+        let differs_here = self.differs_first(end.ledger);
+        self.say(&Stop { why: end.why, differs_here })?;
         self.conclude()?;
         match self.differs {
             None => Ok(()),
@@ -119,13 +110,19 @@ impl<'a, W: Write> Transcript<'a, W> {
 
     /// The last words: the digest, and whether it is the one that the recording noted.
     fn conclude(&mut self) -> anyhow::Result<()> {
-        let digest = self.replay.agent().ledger().digest();
-        let verdict = match (self.differs, self.noted) {
-            (None, Some(_)) => "equal to what was recorded",
-            (None, None) => "the recording noted none",
-            (Some(_), _) => "NOT what was recorded",
+        let agreement = match (self.differs, self.noted) {
+            (None, Some(_)) => Agreement::Equal,
+            (None, None) => Agreement::Unknown,
+            (Some(_), _) => Agreement::Different,
         };
-        writeln!(self.out, "{} turns, ledger {digest}: {verdict}", self.turns)?;
+        self.say(&Conclusion { turns: self.turns, ledger: self.replay.agent().ledger().digest(), agreement })
+    }
+
+    fn say(&mut self, line: &(impl Display + Serialize)) -> anyhow::Result<()> {
+        match self.format {
+            Format::Table => write!(self.out, "{line}")?,
+            Format::Json => writeln!(self.out, "{}", serde_json::to_string(line)?)?,
+        }
         Ok(())
     }
 }
@@ -140,9 +137,4 @@ fn standing(status: &ModelStatus) -> String {
         (None, Some(candidate)) => format!("{candidate} {step}"),
         (None, None) => format!("{} {step}", status.state.model),
     }
-}
-
-fn moment(at: Timestamp) -> String {
-    let moment = i64::try_from(at.as_millis()).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    moment.map_or_else(|| at.to_string(), |moment| moment.to_string())
 }

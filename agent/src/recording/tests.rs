@@ -4,7 +4,7 @@ use agent_core::{Agent, Ending, Input, RECORDING_FORMAT, RecordedInput, Settings
 use shared::{BootId, DeviceId, Generation, Timestamp};
 
 use super::*;
-use crate::replay::replay;
+use crate::{cli::Format, replay::replay};
 
 /// A device that is told things and records them.
 struct Recorded {
@@ -54,7 +54,7 @@ impl Recorded {
 
 fn told(path: &std::path::Path) -> (String, Result<(), String>) {
     let mut out = Vec::new();
-    let ended = replay(path, &mut out).map_err(|error| format!("{error:#}"));
+    let ended = replay(path, Format::Table, &mut out).map_err(|error| format!("{error:#}"));
     (String::from_utf8(out).unwrap(), ended)
 }
 
@@ -75,6 +75,22 @@ fn a_recording_is_told_again_to_its_end_with_the_same_ledger() {
     }
     let last = format!("5 turns, ledger {}: equal to what was recorded", recorded.core.ledger().digest());
     assert_eq!(transcript.lines().last(), Some(last.as_str()));
+}
+
+#[test]
+fn a_program_reads_the_same_story_one_object_a_line() {
+    let mut recorded = Recorded::within(MAX_RECORDING_BYTES);
+    recorded.live();
+    let mut out = Vec::new();
+    replay(&recorded.path(), Format::Json, &mut out).unwrap();
+    let lines: Vec<serde_json::Value> =
+        String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [beginning, turns @ .., stop, conclusion] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!(beginning["device"], "cam-1");
+    assert_eq!(turns.len(), 5);
+    assert_eq!(turns[1]["followed"]["effects"][0], "verify desired state 3");
+    assert_eq!(turns[3]["followed"]["refused"], "the runner was not asked for readiness");
+    assert_eq!((&stop["why"], &conclusion["agreement"]), (&"stopped".into(), &"equal".into()));
 }
 
 #[test]
