@@ -12,7 +12,7 @@ use std::{fs, ops::Range};
 use crate::health::own_memory_kib;
 
 /// Below this nothing is worth the page faults.
-const ENOUGH_KIB: u64 = 6 * 1_024;
+const ENOUGH_KIB: u64 = 4 * 1_024;
 
 /// Gives pages that are the same in a file back, if the process holds more than is enough.
 ///

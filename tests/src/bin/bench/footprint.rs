@@ -31,6 +31,9 @@ const IDLE_BOUND_MIB: f64 = 8.0;
 /// What it may take of one core while nothing happens.
 const IDLE_CPU_BOUND_PERCENT: f64 = 0.1;
 
+/// What a start needed is given back by then.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+
 /// Looks at a daemon for which nothing happens: a minute, two windows of telemetry.
 const IDLE_LOOKS: usize = 120;
 
@@ -92,6 +95,7 @@ fn without_model(fleet: &mut Fleet) -> anyhow::Result<[Row; 5]> {
     device.run();
     let pid = device.process().pid();
     fleet.wait_until_online();
+    thread::park_timeout(SETTLED_AFTER);
     let (since, before) = (Instant::now(), cpu_nanos(pid)?);
     let resident = looks_at(&status_of(pid), "VmRSS:", IDLE_LOOKS, IDLE_LOOK_EVERY)?;
     let cpu = (cpu_nanos(pid)? - before) / 1e9 / since.elapsed().as_secs_f64() * 100.0;
