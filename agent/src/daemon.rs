@@ -52,8 +52,8 @@ const MIB: u64 = 1_024 * 1_024;
 /// use.
 pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationToken) -> anyhow::Result<()> {
     let (home, _lock) = Home::open(config).await?;
-    let store = home.store()?;
-    let start = home.start(&store);
+    let store = home.store().await?;
+    let start = home.start(&store).await?;
     let (core, recorder) = home::core(start, record)?;
     let (input_sender, inputs) = mpsc::channel(INPUTS);
     let (news_sender, news) = mpsc::channel(SMALL_QUEUE);
@@ -73,7 +73,8 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
     let stager = Stager::start(store, input_sender.clone()).context("cannot start the store's thread")?;
     let tasks = TaskTracker::new();
     let (voice, events) = Voice::start(&home, &tasks, &cancel)?;
-    let (verification, verifier) = verify::prepare(&home, &voice, stager.clone(), input_sender.clone())?;
+    let (verification, verifier) =
+        verify::prepare(&home, &voice, stager.clone(), input_sender.clone()).await?;
     tasks.spawn(verifier);
     let seen = uplink::unseen(&home.identity.mqtt, home.clock.now());
     let link_bytes = voice.link.bytes();

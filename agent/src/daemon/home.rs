@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -30,23 +31,27 @@ pub(super) struct Home {
 impl Home {
     /// Takes the data directory, for as long as the other value lives.
     pub(super) async fn open(config: Config) -> anyhow::Result<(Self, File)> {
-        let identity = Identity::load(&config.data_dir)?;
+        let identity = patiently(|| Identity::load(&config.data_dir)).await?;
         let lock = patiently(|| lock(&config.data_dir)).await?;
-        let saved = Saved::open(config.data_dir.clone())?;
+        let saved = patiently(|| anyhow::Ok(Saved::open(config.data_dir.clone())?)).await?;
         let clock = Clock::start(saved.state().floors.time);
         let boot = BootId::new(uuid::Uuid::now_v7().simple().to_string())?;
         Ok((Self { config, identity, saved, clock, boot }, lock))
     }
 
     /// The store of models in it.
-    pub(super) fn store(&self) -> anyhow::Result<Store> {
+    pub(super) async fn store(&self) -> anyhow::Result<Store> {
         let limits = &self.config.limits;
         let room = Room {
             quota_bytes: limits.store_mib.saturating_mul(MIB),
             spare_bytes: limits.spare_mib.saturating_mul(MIB),
         };
-        Store::open(OsDisk, &self.config.data_dir, room)
-            .with_context(|| format!("cannot open the store in {}", self.config.data_dir.display()))
+        let dir = &self.config.data_dir;
+        let open = || {
+            Store::open(OsDisk, dir, room)
+                .with_context(|| format!("cannot open the store in {}", dir.display()))
+        };
+        patiently(open).await
     }
 
     /// True when there is a model to bring back.
@@ -55,7 +60,7 @@ impl Home {
     }
 
     /// Everything that the core is built from.
-    pub(super) fn start(&self, store: &Store) -> Start {
+    pub(super) async fn start(&self, store: &Store) -> anyhow::Result<Start> {
         let device = self.identity.device.clone();
         let settings = Settings {
             jitter_seed: u64::from_le_bytes(Digest::of(device.as_str().as_bytes()).short()),
@@ -63,8 +68,8 @@ impl Home {
             utc_offset_secs: local_time::of_core(&self.clock),
         };
         let (boot, at, ledger) = (self.boot.clone(), self.clock.steady(), self.saved.state().ledger.clone());
-        let manifests = manifests_of(store, &ledger);
-        Start { format: RECORDING_FORMAT, device, boot, at, settings, ledger, manifests }
+        let manifests = patiently(|| manifests_of(store, &ledger)).await?;
+        Ok(Start { format: RECORDING_FORMAT, device, boot, at, settings, ledger, manifests })
     }
 }
 
@@ -75,8 +80,10 @@ pub(super) fn core(start: Start, record: Option<PathBuf>) -> anyhow::Result<(Age
     Ok((core, recorder))
 }
 
-fn manifests_of(store: &Store, ledger: &Ledger) -> Vec<(Digest, Manifest)> {
-    ledger.manifests().filter_map(|digest| Some((digest, store.manifest(&digest)?))).collect()
+/// One that is gone or has changed is fetched again; one that cannot be read just now is neither.
+fn manifests_of(store: &Store, ledger: &Ledger) -> io::Result<Vec<(Digest, Manifest)>> {
+    let read = |digest| Ok(store.read_manifest(&digest)?.map(|manifest| (digest, manifest)));
+    ledger.manifests().filter_map(|digest| read(digest).transpose()).collect()
 }
 
 /// Held as long as the agent runs; the system releases it however the agent ends.

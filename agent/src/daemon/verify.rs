@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     fetch::{Fetcher, ManifestBytes, Parts},
     home::Home,
+    patience::patiently,
     stager::Stager,
     telemetry::courier::{Courier, Letter},
     voice::Voice,
@@ -75,7 +76,7 @@ struct VerifyTask {
 }
 
 /// A verifier over what the device knows, and the future that is its task.
-pub(super) fn prepare(
+pub(super) async fn prepare(
     home: &Home,
     voice: &Voice,
     stager: Stager,
@@ -93,7 +94,7 @@ pub(super) fn prepare(
         enrolled_root: serde_json::to_vec(&identity.root)?,
         fetcher,
     };
-    let verifier = origin.verifier(floors)?;
+    let verifier = patiently(|| origin.verifier(floors.clone())).await?;
     // One check runs and one may wait: both see the newest document.
     let (requests, asked) = mpsc::channel(1);
     let (limits, told) = mpsc::channel(1);

@@ -171,15 +171,29 @@ impl<D: Disk> Store<D> {
         self.disk.sync_dir(&self.artifacts).map_err(io_error("sync the store"))
     }
 
-    /// Reads a manifest that was kept; `None` when it is gone or its bytes have changed.
+    /// Reads a manifest that was kept; `None` when it is gone, cannot be read or its bytes have changed.
     #[must_use]
     pub fn manifest(&self, digest: &Digest) -> Option<Manifest> {
-        let bytes = self.disk.read_bounded(&self.path(digest), MAX_MANIFEST_BYTES).ok()??;
+        self.read_manifest(digest).ok()?
+    }
+
+    /// Reads a manifest that was kept; `None` when it is gone or its bytes have changed.
+    ///
+    /// # Errors
+    /// When it cannot be read, which says nothing about what is there.
+    pub fn read_manifest(&self, digest: &Digest) -> io::Result<Option<Manifest>> {
+        let read = self.disk.read_bounded(&self.path(digest), MAX_MANIFEST_BYTES);
+        let bytes = match read {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Ok(None),
+            Err(error) => return Err(error),
+        };
         if Digest::of(&bytes) != *digest {
             tracing::warn!(%digest, "a manifest on the disk has changed and is not used");
-            return None;
+            return Ok(None);
         }
-        serde_json::from_slice(&bytes).ok()
+        Ok(serde_json::from_slice(&bytes).ok())
     }
 
     /// Starts or resumes staging of `artifact`. Another artifact that was being staged is closed; its file stays

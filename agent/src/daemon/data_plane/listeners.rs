@@ -39,15 +39,11 @@ impl Listeners {
         tcp.set_nonblocking(true)?;
         let unix_path = config.unix_socket();
         patiently(|| remove_stale(&unix_path)).await?;
-        let unix = UnixListener::bind(&unix_path).with_context(|| {
-            format!(
-                "cannot listen on {}; set [serving] unix_socket to a path of at most 107 bytes",
-                unix_path.display()
-            )
-        })?;
+        let unix = patiently(|| bind(&unix_path)).await?;
         unix.set_nonblocking(true)?;
-        fs::set_permissions(&unix_path, fs::Permissions::from_mode(SOCKET_MODE))?;
-        write_endpoints(&config.data_dir, tcp.local_addr()?, &unix_path)?;
+        patiently(|| fs::set_permissions(&unix_path, fs::Permissions::from_mode(SOCKET_MODE))).await?;
+        let http = tcp.local_addr()?;
+        patiently(|| write_endpoints(&config.data_dir, http, &unix_path)).await?;
         Ok(Self { tcp, unix, unix_path })
     }
 
@@ -96,6 +92,15 @@ fn remove_stale(path: &Path) -> Result<(), Obstacle> {
         )));
     }
     Ok(fs::remove_file(path).with_context(|| format!("cannot remove the old socket {place}"))?)
+}
+
+fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    UnixListener::bind(path).with_context(|| {
+        format!(
+            "cannot listen on {}; set [serving] unix_socket to a path of at most 107 bytes",
+            path.display()
+        )
+    })
 }
 
 fn write_endpoints(data_dir: &Path, http: SocketAddr, unix_socket: &Path) -> anyhow::Result<()> {

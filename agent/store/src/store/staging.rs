@@ -251,6 +251,10 @@ fn copy_bounded(
             Ok(0) => return Ok(total),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // What the system says is about the disk, what the decompressor says about the bytes.
+            Err(error) if error.raw_os_error().is_some() => {
+                return Err(io_error("read the staging file")(error));
+            }
             Err(error) => return Err(StoreError::WrongBytes(format!("does not decompress: {error}"))),
         };
         let offset = total;
@@ -260,5 +264,32 @@ fn copy_bounded(
         }
         hash.update(&buffer[..read]);
         to.write_all_at(&buffer[..read], offset).map_err(io_error("write the unpacked file"))?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A decompressor whose disk fails below it.
+    struct Failing(Option<io::Error>);
+
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            self.0.take().map_or(Ok(0), Err)
+        }
+    }
+
+    fn copied(error: io::Error) -> StoreError {
+        let to = tempfile::tempfile().unwrap();
+        copy_bounded(Failing(Some(error)), &to, &mut Sha256::new(), 1).unwrap_err()
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_read_condemns_no_artifact() {
+        let disk = rustix::io::Errno::IO.into();
+        assert!(matches!(copied(disk), StoreError::Io { .. }));
+        let bytes = io::Error::other("Unknown frame descriptor");
+        assert!(matches!(copied(bytes), StoreError::WrongBytes(_)));
     }
 }

@@ -147,3 +147,15 @@ fn what_was_being_written_when_the_agent_was_killed_is_collected() {
     assert_eq!(store.collect(&BTreeSet::from([kept])).unwrap(), 4);
     assert_eq!(fs::read_dir(dir.path().join("artifacts")).unwrap().count(), 1);
 }
+
+#[test]
+fn a_manifest_that_cannot_be_read_is_not_taken_for_one_that_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(OsDisk, dir.path(), WIDE).unwrap();
+    let digest = Digest::of(b"a manifest");
+    assert!(matches!(store.read_manifest(&digest), Ok(None)));
+    // A directory in its place opens and does not read, for root as well.
+    fs::create_dir(store.path(&digest)).unwrap();
+    assert!(store.read_manifest(&digest).is_err());
+    assert_eq!(store.manifest(&digest), None);
+}
