@@ -37,7 +37,7 @@ pub async fn enroll(
     clock_check: ClockCheck,
 ) -> anyhow::Result<DeviceId> {
     let token: EnrollToken = token.parse()?;
-    if Identity::exists(&config.data_dir) {
+    if Identity::exists(&config.data_dir)? {
         bail!(
             "{} already holds an identity; remove it to enrol this device again",
             config.data_dir.display()

@@ -90,9 +90,12 @@ impl fmt::Debug for Identity {
 
 impl Identity {
     /// True when this data directory belongs to an enrolled device.
-    #[must_use]
-    pub fn exists(data_dir: &Path) -> bool {
-        dir_of(data_dir).join("device.json").exists()
+    ///
+    /// # Errors
+    /// When the disk does not say. A device that cannot tell must not take itself for a new one.
+    pub fn exists(data_dir: &Path) -> anyhow::Result<bool> {
+        let path = dir_of(data_dir).join("device.json");
+        path.try_exists().with_context(|| format!("cannot look for {}", path.display()))
     }
 
     /// Writes a new identity, of the fleet whose API is at `url`. `device.json` comes last: it is what makes the
@@ -147,7 +150,7 @@ impl Identity {
     /// # Errors
     /// When the device is not enrolled, a file is missing or damaged, or others may read the keys.
     pub fn load(data_dir: &Path) -> anyhow::Result<Self> {
-        if !Self::exists(data_dir) {
+        if !Self::exists(data_dir)? {
             bail!(
                 "this device is not enrolled: {} holds no identity; run `muster-agent enroll TOKEN` with a token from `muster enroll token create`",
                 data_dir.display()

@@ -7,7 +7,9 @@
 //! mend (no identity, a damaged ledger) is told at once.
 
 use std::{
+    error::Error,
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -54,9 +56,14 @@ impl From<io::Error> for Obstacle {
 }
 
 fn is_disk_trouble(error: &anyhow::Error) -> bool {
-    let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-    let mut numbers = causes.filter_map(io::Error::raw_os_error).map(Errno::from_raw_os_error);
-    numbers.any(|number| DISK_TROUBLE.contains(&number))
+    let mut numbers = error.chain().filter_map(|cause| said_by_system(cause)?.raw_os_error());
+    numbers.any(|number| DISK_TROUBLE.contains(&Errno::from_raw_os_error(number)))
+}
+
+/// Errors that are kept for others share what the system said.
+fn said_by_system<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    let shared = || cause.downcast_ref::<Arc<io::Error>>().map(Arc::as_ref);
+    cause.downcast_ref().or_else(shared)
 }
 
 /// Attempts until it succeeds.

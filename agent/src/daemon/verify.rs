@@ -116,7 +116,7 @@ pub(super) async fn prepare(
 impl Origin {
     /// A verifier over what the metadata folder holds; a fresh enrolment begins with its own root.
     fn verifier(&self, floors: Floors) -> anyhow::Result<Verifier<Fetcher>> {
-        let fresh = !self.folder.join("root.json").exists();
+        let fresh = !self.folder.join("root.json").try_exists()?;
         let store = DiskStore::open(&self.folder)?;
         let root = fresh.then_some(self.enrolled_root.as_slice());
         Ok(Verifier::new(self.device.clone(), self.fetcher.clone(), store, floors, root)?)

@@ -1,0 +1,198 @@
+//! The agent killed at every system call of an update, and every one of them failing.
+//!
+//! One run of the release agent is written down: it starts on `digits@1`, fetches, stages, tries, activates and commits
+//! `digits@2`. Then each run strikes one of its calls. A kill may cost a start and nothing else; a call that fails may
+//! cost a moment. In either case every byte of the committed version is there, an application gets its answers, and the
+//! new version comes. Seeds are printed; `MUSTER_SEED` repeats one, and `MUSTER_LONG=1` strikes ten thousand times.
+
+use std::{
+    os::unix::process::ExitStatusExt as _,
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use system_tests::{
+    effort::{long, seed},
+    lanes::{Answers, End, Lane, Lanes},
+    programs,
+    random::Random,
+    strace::{self, Blow, CHANGES, Call, NETWORK, READS},
+    wait::try_until,
+};
+
+/// Devices that are struck at the same time: most of a run is waiting.
+const LANES: usize = 6;
+
+/// Points of a normal run, and with `MUSTER_LONG=1`.
+const KILLS: (usize, usize) = (140, 4_000);
+const ERRORS: (usize, usize) = (80, 3_000);
+
+/// What an update may take on a machine that does many at a time, with the waits of an agent that tries again.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(40);
+
+/// The longest that an application waits between two answers of an agent that was not killed.
+const LONGEST_GAP: Duration = Duration::from_secs(5);
+
+/// A service manager that starts an agent again as often as this in one update would be noticed.
+const MAX_RESTARTS: u32 = 3;
+
+/// Calls that do not come in every run, because threads take turns in another order, are missed. Of the others there must
+/// be this share.
+const STRUCK_PERCENT: usize = 85;
+
+/// What became of a run.
+struct Outcome {
+    blow: Blow,
+    has_struck: bool,
+    ended: bool,
+    restarts: u32,
+    longest_gap: Duration,
+    troubles: Vec<String>,
+}
+
+#[test]
+fn an_agent_killed_at_any_system_call_of_an_update_loses_nothing_and_arrives() {
+    let mut lanes = Lanes::prepare(LANES);
+    let calls = calls_of_an_update(&mut lanes.lanes[0], &[CHANGES, NETWORK].concat());
+    let points = choose(&calls, Blow::Kill, long(KILLS.0, KILLS.1));
+    judge(&lanes.share(points, |lane, _, (call, blow)| run(lane, &call, blow)));
+}
+
+#[test]
+fn a_system_call_that_fails_once_stops_neither_answers_nor_the_update() {
+    let mut lanes = Lanes::prepare(LANES);
+    let mut calls = calls_of_an_update(&mut lanes.lanes[0], &[READS, CHANGES].concat());
+    calls.retain(|call| call.file.is_some());
+    let mut points = choose(&calls, Blow::Fail("EIO"), long(ERRORS.0, ERRORS.1));
+    calls.retain(|call| CHANGES.contains(&call.name.as_str()));
+    points.extend(choose(&calls, Blow::Fail("ENOSPC"), long(ERRORS.0, ERRORS.1)));
+    judge(&lanes.share(points, |lane, _, (call, blow)| run(lane, &call, blow)));
+}
+
+/// The calls of an undisturbed run, in order.
+fn calls_of_an_update(lane: &mut Lane, names: &[&str]) -> Vec<Call> {
+    lane.put_back();
+    let log = lane.device.data_dir().with_file_name("calls");
+    lane.device.run_by(strace::watch(&programs::muster_agent(), names, &log));
+    let since = Instant::now();
+    let end = lane.follow(ARRIVES_WITHIN, &mut Answers::default());
+    assert_eq!(end, End::Arrived, "{}", lane.log());
+    lane.device.kill();
+    let calls = strace::calls_in(&log, &lane.device.data_dir());
+    eprintln!("an update takes {:?} and {} different calls", since.elapsed(), calls.len());
+    calls
+}
+
+/// `count` of the calls, evenly over the run, from a random one on; all of them, again and again, where there are fewer.
+fn choose(calls: &[Call], blow: Blow, count: usize) -> Vec<(Call, Blow)> {
+    let mut random = Random::new(seed());
+    let stride = (calls.len() / count).max(1);
+    let first = random.below(stride);
+    let nth = |n: usize| calls[(first + n * calls.len() / count.min(calls.len())) % calls.len()].clone();
+    (0..count).map(|n| (nth(n), blow)).collect()
+}
+
+/// One update with one call struck.
+fn run(lane: &mut Lane, call: &Call, blow: Blow) -> Outcome {
+    lane.put_back();
+    let log = lane.device.data_dir().with_file_name("struck");
+    let _ = std::fs::remove_file(&log);
+    let agent = programs::muster_agent();
+    lane.device.run_by(strace::strike(&agent, &lane.device.data_dir(), call, blow, &log));
+    let mut answers = Answers::default();
+    let end = lane.follow(ARRIVES_WITHIN, &mut answers);
+    lane.device.kill();
+    let killed = |status: ExitStatus| status.signal() == Some(9);
+    let (has_struck, ended) = match (blow, end) {
+        (Blow::Kill, End::Ended(status)) => (killed(status), !killed(status)),
+        (Blow::Kill, End::Arrived | End::Late) => (false, false),
+        (Blow::Fail(_), end) => (strace::has_struck(&log), matches!(end, End::Ended(_))),
+    };
+    let mut outcome = Outcome {
+        blow,
+        has_struck,
+        ended,
+        restarts: 0,
+        longest_gap: answers.longest_gap,
+        troubles: Vec::new(),
+    };
+    outcome.follow_up(lane, end);
+    let said = if outcome.troubles.is_empty() { String::new() } else { lane.log() };
+    outcome.troubles.iter_mut().for_each(|what| *what = format!("{blow:?} at {call}: {what}\n{said}"));
+    outcome
+}
+
+impl Outcome {
+    /// The disk must be whole at once. Where the new version is not there yet, it must come without a fault.
+    fn follow_up(&mut self, lane: &mut Lane, end: End) {
+        if let Err(damage) = lane.examine() {
+            self.troubles.push(damage);
+        }
+        match (self.blow, end) {
+            (_, End::Arrived) => {}
+            (Blow::Kill, _) => self.restart(lane),
+            (Blow::Fail(_), End::Ended(status)) => {
+                self.troubles.push(format!("the agent ended by itself with {status}"));
+                self.restart(lane);
+            }
+            (Blow::Fail(_), End::Late) => self.restart(lane),
+        }
+        if matches!(self.blow, Blow::Fail(_)) && self.longest_gap > LONGEST_GAP {
+            self.troubles.push(format!("no answer for {:?}", self.longest_gap));
+        }
+    }
+
+    /// As a service manager would: an agent that ends at its start is started again.
+    fn restart(&mut self, lane: &mut Lane) {
+        let mut answers = Answers::default();
+        let arrived = try_until(ARRIVES_WITHIN, || {
+            lane.device.run();
+            let end = lane.follow(ARRIVES_WITHIN, &mut answers);
+            lane.device.kill();
+            self.restarts += 1;
+            matches!(end, End::Arrived).then_some(())
+        });
+        if arrived.is_none() {
+            self.troubles.push("the new version does not come after a restart".into());
+        }
+        if answers.count == 0 {
+            self.troubles.push("nothing was answered after a restart".into());
+        }
+        if self.restarts > MAX_RESTARTS {
+            self.troubles.push(format!("{} starts were needed", self.restarts));
+        }
+        if let Err(damage) = lane.examine() {
+            self.troubles.push(format!("after a restart: {damage}"));
+        }
+    }
+}
+
+/// Prints what was seen, and fails where something was wrong or too little was struck.
+fn judge(outcomes: &[Outcome]) {
+    for blow in [Blow::Kill, Blow::Fail("EIO"), Blow::Fail("ENOSPC")] {
+        let of_blow: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.blow == blow).collect();
+        if !of_blow.is_empty() {
+            judge_blow(blow, &of_blow);
+        }
+    }
+    let troubles: Vec<&str> = outcomes.iter().flat_map(|o| &o.troubles).map(String::as_str).collect();
+    assert!(troubles.is_empty(), "{} troubles:\n{}", troubles.len(), troubles.join("\n"));
+}
+
+fn judge_blow(blow: Blow, outcomes: &[&Outcome]) {
+    let count = |what: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| what(outcome)).count();
+    let struck = count(|outcome| outcome.has_struck);
+    eprintln!(
+        "{blow:?}: {} runs, {struck} struck, {} agents ended by themselves, {} needed another start, \
+         longest gap between two answers {:?}",
+        outcomes.len(),
+        count(|outcome| outcome.ended),
+        count(|outcome| outcome.restarts > u32::from(outcome.blow == Blow::Kill)),
+        outcomes.iter().map(|outcome| outcome.longest_gap).max().unwrap_or_default(),
+    );
+    assert!(
+        struck * 100 >= outcomes.len() * STRUCK_PERCENT,
+        "{blow:?} struck only {struck} of {}",
+        outcomes.len()
+    );
+}
