@@ -95,10 +95,14 @@ impl Device {
 
     /// Starts the agent.
     pub fn run(&mut self) {
+        self.run_by(self.agent());
+    }
+
+    /// Starts the agent by a command that lacks its arguments: its program, or one that watches it.
+    pub fn run_by(&mut self, mut command: Command) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         // Left over from the last run, they would be taken for the next one's.
         let _ = fs::remove_file(self.endpoints_file());
-        let mut command = self.agent();
         command.args(["run", "--config"]).arg(self.config());
         self.process = Some(Process::start(&self.name, command, &self.log()));
     }
@@ -149,6 +153,13 @@ impl Device {
     /// When it is not answered.
     pub fn infer(&self, digit: &Digit) -> Result<Inference, Unanswered> {
         infer(&self.http(), "digits", digit)
+    }
+
+    /// Asks `digits` about one image if the device serves; none when it is not answered.
+    #[must_use]
+    pub fn try_infer(&self, digit: &Digit) -> Option<Inference> {
+        let address = self.endpoint("http")?.parse::<SocketAddr>().ok()?;
+        infer(&Target::Tcp(address), "digits", digit).ok()
     }
 
     /// Waits until `digits` is answered by `version`.

@@ -16,7 +16,7 @@ use std::{
 use crate::programs;
 
 /// Everything that looks into a file.
-pub const READS: &[&str] = &["read", "pread64", "getdents64"];
+pub const READS: &[&str] = &["statx", "newfstatat", "read", "pread64", "getdents64"];
 
 /// Everything that changes a file, a name or how long they last. `openat` reads as well: only its flags tell.
 pub const CHANGES: &[&str] = &[

@@ -4,7 +4,7 @@
 //! counts every report and every window of figures once. Seeds are printed; `MUSTER_SEED` repeats one, and
 //! `MUSTER_LONG=1` looks longer.
 
-use std::{env, time::Duration};
+use std::time::Duration;
 
 use serde_json::Value;
 use shared::{
@@ -18,6 +18,7 @@ use system_tests::{
     cli::answer,
     device::{Device, DeviceOptions},
     digits::test_images,
+    effort::{long, seed},
     fleet::Fleet,
     models::{Policy, Publication},
     proxy::{Fate, Proxy, Way, Weather, losses},
@@ -45,21 +46,6 @@ const DEAF_FOR: Duration = Duration::from_secs(85);
 
 /// A machine of two cores that runs other tests beside is slow.
 const SLACK: Duration = Duration::from_secs(45);
-
-fn seed() -> u64 {
-    let seed = env::var("MUSTER_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_125);
-    eprintln!("MUSTER_SEED={seed}");
-    seed
-}
-
-/// More of the same where somebody asked for it.
-fn long(usual: usize, long: usize) -> usize {
-    if is_long() { long } else { usual }
-}
-
-fn is_long() -> bool {
-    env::var_os("MUSTER_LONG").is_some_and(|value| value == "1")
-}
 
 /// A fleet of one device behind `proxy`, and a model that takes a moment.
 fn fleet_with_model(proxy: &Proxy) -> (Fleet, String) {

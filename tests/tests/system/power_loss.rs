@@ -10,12 +10,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use system_tests::{
     effort::{long, not_run, seed},
+    installed::Installed,
     lanes::{Answers, End, Lane, Lanes, NEW, OLD},
     power::{FileSystem, Mount, Stage, cut},
     programs,
@@ -27,11 +28,9 @@ use system_tests::{
 /// Cuts of a normal run, and with `MUSTER_LONG=1`.
 const CUTS: (usize, usize) = (40, 2_000);
 
-/// Cuts of one update: so many that the way is covered, so few that their images are small.
-const CUTS_OF_A_RUN: usize = 6;
-
-/// The longest time between two of them, in milliseconds. An update takes two seconds or three.
-const PAUSE_MS: usize = 900;
+/// When the power fails in one update, in milliseconds at most: half of the cuts fall into its first moments, when most
+/// is written, the others anywhere between start and what follows the commit.
+const MOMENTS_MS: [usize; 6] = [500, 500, 500, 3_000, 3_000, 3_000];
 
 /// Every so many cuts the agent goes on from there, which takes seconds.
 const GOES_ON_EVERY: usize = 4;
@@ -58,8 +57,10 @@ struct Known {
 }
 
 /// What was found after a cut.
+#[derive(Debug)]
 enum Finding {
-    Fine,
+    /// Everything is there.
+    Fine(Installed),
     /// What is there is not whole.
     Corrupt(String),
     /// Somebody was told what is not there.
@@ -88,14 +89,16 @@ fn a_power_cut_at_any_moment_of_an_update_corrupts_nothing_and_loses_nothing_tha
 #[test]
 fn an_agent_whose_syncs_do_nothing_is_found_out() {
     let Some(findings) = cut_the_power(Syncs::LeftOut) else { return };
-    let bad = findings.iter().filter_map(Finding::trouble).count();
-    assert!(bad > 0, "{} cuts and no loss: the judge is blind", findings.len());
+    let mut bad = findings.iter().filter_map(Finding::trouble);
+    let first =
+        bad.next().unwrap_or_else(|| panic!("{} cuts and no loss: the judge is blind", findings.len()));
+    eprintln!("for example: {first}");
 }
 
 impl Finding {
     fn trouble(&self) -> Option<&String> {
         match self {
-            Self::Fine => None,
+            Self::Fine(_) => None,
             Self::Corrupt(what) | Self::Lost(what) | Self::Stuck(what) => Some(what),
         }
     }
@@ -172,8 +175,9 @@ impl Share {
         }
         let (mut cuts, mut answers, mut known) = (Vec::new(), Answers::default(), Known::default());
         let name = lane.device.name().to_owned();
-        while cuts.len() < CUTS_OF_A_RUN && !known.kept {
-            let pause = Duration::from_millis(self.random.below(PAUSE_MS) as u64);
+        let since = Instant::now();
+        for moment in self.moments() {
+            let pause = moment.saturating_sub(since.elapsed());
             lane.ask_for(pause, &mut answers, || known.ask(server, &name));
             known.answered = answers.is_new;
             cut(&live, &self.image(&cuts.len().to_string())).unwrap();
@@ -190,12 +194,19 @@ impl Share {
             Err(why) => return Finding::Corrupt(why),
         };
         let mut finding = known.compare(lane);
-        if let (Finding::Fine, true) = (&finding, goes_on) {
-            finding = go_on(lane);
+        if goes_on && finding.trouble().is_none() {
+            finding = go_on(lane).unwrap_or(finding);
         }
         mount.end().unwrap();
         fs::remove_file(image).unwrap();
         finding
+    }
+
+    fn moments(&mut self) -> Vec<Duration> {
+        let moments = MOMENTS_MS.map(|latest| Duration::from_millis(self.random.below(latest) as u64));
+        let mut moments = moments.to_vec();
+        moments.sort_unstable();
+        moments
     }
 
     fn image(&self, name: &str) -> PathBuf {
@@ -209,10 +220,14 @@ impl Share {
     fn sum_up(&self, findings: &[Finding]) {
         let count = |what: fn(&Finding) -> bool| findings.iter().filter(|finding| what(finding)).count();
         eprintln!(
-            "{} with syncs {:?}: {} cuts, {} corrupt, {} lost, {} stuck",
+            "{} with syncs {:?}: {} cuts; whole with the old version {}, with the new one under way {}, kept {}; {} corrupt, \
+             {} lost, {} stuck",
             self.file_system.name(),
             self.syncs,
             findings.len(),
+            count(|finding| matches!(finding, Finding::Fine(found) if !found.knows(NEW))),
+            count(|finding| matches!(finding, Finding::Fine(found) if found.candidate.is_some())),
+            count(|finding| matches!(finding, Finding::Fine(found) if found.is_settled_on(NEW))),
             count(|finding| matches!(finding, Finding::Corrupt(_))),
             count(|finding| matches!(finding, Finding::Lost(_))),
             count(|finding| matches!(finding, Finding::Stuck(_))),
@@ -225,8 +240,8 @@ impl Known {
     fn ask(&mut self, server: &Server, device: &str) {
         let shown: Value = server.get(&format!("/api/v1/devices/{device}")).json();
         let committed = shown["models"][0]["committed"].as_str().unwrap_or_default();
-        self.of_this_run |= OLD.ends_with(committed);
-        self.kept |= self.of_this_run && NEW.ends_with(committed);
+        self.of_this_run |= committed == OLD;
+        self.kept |= self.of_this_run && committed == NEW;
     }
 
     /// Everything that was known before the power failed must be on the disk.
@@ -241,18 +256,18 @@ impl Known {
         if self.answered && !found.knows(NEW) {
             return Finding::Lost(format!("an application was answered by {NEW}; here is {found:?}"));
         }
-        Finding::Fine
+        Finding::Fine(found)
     }
 }
 
-fn go_on(lane: &mut Lane) -> Finding {
-    let mut answers = Answers::default();
+/// Starts the agent on what the cut has left; tells what is wrong.
+fn go_on(lane: &mut Lane) -> Option<Finding> {
     lane.device.run();
-    let end = lane.follow(ARRIVES_WITHIN, &mut answers);
+    let end = lane.follow(ARRIVES_WITHIN, &mut Answers::default());
     lane.device.kill();
     match (end, lane.examine()) {
-        (End::Arrived, Ok(_)) => Finding::Fine,
-        (End::Arrived, Err(damage)) => Finding::Corrupt(damage),
-        (end, _) => Finding::Stuck(format!("{end:?}\n{}", lane.log())),
+        (End::Arrived, Ok(_)) => None,
+        (End::Arrived, Err(damage)) => Some(Finding::Corrupt(damage)),
+        (end, _) => Some(Finding::Stuck(format!("{end:?}\n{}", lane.log()))),
     }
 }
