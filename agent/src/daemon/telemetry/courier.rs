@@ -7,6 +7,7 @@
 //!
 //! It is a thread and no task because a flush may take as long as the flash likes.
 
+mod opening;
 mod under_way;
 
 use std::{
@@ -31,6 +32,7 @@ use tokio::sync::oneshot;
 
 use super::budget::{Budget, Purpose};
 use crate::{clock::Clock, daemon::outgoing::Outgoing};
+use opening::open_spool;
 use under_way::UnderWay;
 
 /// Letters that may wait while the disk is busy: windows of a minute at the shortest interval.
@@ -96,7 +98,7 @@ impl Courier {
     ) -> std::io::Result<Self> {
         let (courier, letters) = Self::detached(LETTERS);
         let shared = Arc::clone(&courier.shared);
-        let run = move || match Spool::open(disk.clone(), dir.clone(), bounds) {
+        let run = move || match open_spool(&disk, &dir, bounds) {
             Ok(spool) => {
                 let budget = Budget::open(disk, dir.join("budget.json"));
                 Round::new(spool, budget, shared, interval, outgoing, clock).run(&letters);

@@ -20,7 +20,13 @@ impl Disk for OsDisk {
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {
         match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if fs::metadata(path)?.is_dir() {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
             made => made,
         }
     }
