@@ -47,6 +47,7 @@ struct Outcome {
     ended: bool,
     restarts: u32,
     longest_gap: Duration,
+    took: Duration,
     troubles: Vec<String>,
 }
 
@@ -99,23 +100,18 @@ fn run(lane: &mut Lane, call: &Call, blow: Blow) -> Outcome {
     let _ = std::fs::remove_file(&log);
     let agent = programs::muster_agent();
     lane.device.run_by(strace::strike(&agent, &lane.device.data_dir(), call, blow, &log));
-    let mut answers = Answers::default();
+    let (mut answers, since) = (Answers::default(), Instant::now());
     let end = lane.follow(ARRIVES_WITHIN, &mut answers);
     lane.device.kill();
+    let took = since.elapsed();
     let killed = |status: ExitStatus| status.signal() == Some(9);
     let (has_struck, ended) = match (blow, end) {
         (Blow::Kill, End::Ended(status)) => (killed(status), !killed(status)),
         (Blow::Kill, End::Arrived | End::Late) => (false, false),
         (Blow::Fail(_), end) => (strace::has_struck(&log), matches!(end, End::Ended(_))),
     };
-    let mut outcome = Outcome {
-        blow,
-        has_struck,
-        ended,
-        restarts: 0,
-        longest_gap: answers.longest_gap,
-        troubles: Vec::new(),
-    };
+    let (longest_gap, troubles) = (answers.longest_gap, Vec::new());
+    let mut outcome = Outcome { blow, has_struck, ended, restarts: 0, longest_gap, took, troubles };
     outcome.follow_up(lane, end);
     let said = if outcome.troubles.is_empty() { String::new() } else { lane.log() };
     outcome.troubles.iter_mut().for_each(|what| *what = format!("{blow:?} at {call}: {what}\n{said}"));
@@ -136,6 +132,11 @@ impl Outcome {
                 self.restart(lane);
             }
             (Blow::Fail(_), End::Late) => self.restart(lane),
+        }
+        // Such a line says that something is gone for as long as this agent runs.
+        let said = lane.log();
+        if let (Blow::Fail(_), Some(line)) = (self.blow, said.lines().find(|line| line.contains(" ERROR "))) {
+            self.troubles.push(line.to_owned());
         }
         if matches!(self.blow, Blow::Fail(_)) && self.longest_gap > LONGEST_GAP {
             self.troubles.push(format!("no answer for {:?}", self.longest_gap));
@@ -184,11 +185,12 @@ fn judge_blow(blow: Blow, outcomes: &[&Outcome]) {
     let struck = count(|outcome| outcome.has_struck);
     eprintln!(
         "{blow:?}: {} runs, {struck} struck, {} agents ended by themselves, {} needed another start, \
-         longest gap between two answers {:?}",
+         longest gap between two answers {:?}, longest run {:?}",
         outcomes.len(),
         count(|outcome| outcome.ended),
         count(|outcome| outcome.restarts > u32::from(outcome.blow == Blow::Kill)),
         outcomes.iter().map(|outcome| outcome.longest_gap).max().unwrap_or_default(),
+        outcomes.iter().map(|outcome| outcome.took).max().unwrap_or_default(),
     );
     assert!(
         struck * 100 >= outcomes.len() * STRUCK_PERCENT,
