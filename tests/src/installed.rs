@@ -111,3 +111,76 @@ fn artifact(data_dir: &Path, installed: &Value, kind: &str) -> Result<Vec<u8>, S
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use shared::artifact::{Artifact, Encoding, Packed};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::smuggle;
+
+    /// A data directory with `digits@1`, and the names of its manifest, model and golden vectors.
+    fn device() -> (TempDir, [String; 3]) {
+        let dir = tempfile::tempdir().unwrap();
+        let artifacts = dir.path().join("artifacts");
+        fs::create_dir(&artifacts).unwrap();
+        let keep = |bytes: &[u8]| {
+            let digest = Digest::of(bytes);
+            fs::write(artifacts.join(digest.to_string()), bytes).unwrap();
+            Artifact {
+                digest,
+                size_bytes: bytes.len() as u64,
+                packed: Packed::describe(bytes, Encoding::Stored),
+            }
+        };
+        let (model, golden) = (keep(b"a model"), keep(b"golden vectors"));
+        let manifest = smuggle::manifest(&"digits@1".parse().unwrap(), model.clone(), golden.clone());
+        let manifest = keep(&serde_json::to_vec(&manifest).unwrap());
+        let names = [manifest, model, golden].map(|artifact| artifact.digest.to_string());
+        let [manifest, model, golden] = &names;
+        let installed = serde_json::json!({
+            "release": "digits@1", "manifest": manifest, "model": model, "golden": golden,
+        });
+        let state =
+            serde_json::json!({"ledger": {"generation": 1, "models": {"digits": {"committed": installed}}}});
+        save(dir.path(), "ledger.a", 4, &state);
+        (dir, names)
+    }
+
+    fn save(dir: &Path, name: &str, sequence: u64, state: &Value) {
+        let json = state.to_string();
+        let sum = Digest::of(&[&sequence.to_le_bytes(), json.as_bytes()].concat());
+        fs::write(dir.join(name), format!("muster-ledger 2 {sequence} {} {sum}\n{json}\0\0", json.len()))
+            .unwrap();
+    }
+
+    #[test]
+    fn a_whole_version_passes_and_one_changed_byte_of_it_does_not() {
+        let (dir, names) = device();
+        assert!(examine(dir.path(), "digits").unwrap().is_settled_on("digits@1"));
+        for name in names {
+            let path = dir.path().join("artifacts").join(name);
+            let whole = fs::read(&path).unwrap();
+            fs::write(&path, [&whole[1..], b"!"].concat()).unwrap();
+            assert!(examine(dir.path(), "digits").is_err());
+            fs::remove_file(&path).unwrap();
+            assert!(examine(dir.path(), "digits").is_err());
+            fs::write(&path, whole).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_newest_intact_copy_of_the_ledger_counts() {
+        let (dir, _) = device();
+        save(dir.path(), "ledger.b", 5, &serde_json::json!({"ledger": {"generation": 2}}));
+        assert_eq!(look(dir.path(), "digits").unwrap().generation, 2);
+        let torn = fs::read(dir.path().join("ledger.b")).unwrap().len() / 2;
+        File::options().write(true).open(dir.path().join("ledger.b")).unwrap().set_len(torn as u64).unwrap();
+        assert_eq!(look(dir.path(), "digits").unwrap().generation, 1);
+        fs::write(dir.path().join("ledger.a"), b"").unwrap();
+        assert!(look(dir.path(), "digits").is_err());
+    }
+}

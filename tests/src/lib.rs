@@ -6,7 +6,8 @@
 //! logs of its programs.
 //!
 //! What a test needs and this machine does not have (a Python environment, an aarch64 agent) is a failure that says
-//! where it comes from, never a test that passes because it did nothing.
+//! where it comes from, never a test that passes because it did nothing. Only what no installation can bring, such as
+//! loop devices, is told to the run instead ([`effort::not_run`]), which closes with it.
 // A panic is how a test fails, here as in the tests themselves.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
