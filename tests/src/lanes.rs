@@ -21,7 +21,9 @@ use crate::{
     installed::{Installed, examine, look},
     models::{Policy, Publication},
     process::tail,
+    programs,
     server::Server,
+    strace::{self, Call},
     wait::{PATIENCE, try_until, until_true},
 };
 
@@ -138,10 +140,23 @@ impl Lane {
         copy(&self.before.join("."), folder);
     }
 
-    /// Asks all the time, until [`NEW`] is kept and answers, or the agent has ended.
-    pub fn follow(&mut self, within: Duration, answers: &mut Answers) -> End {
+    /// The calls of these names in an undisturbed update, in order.
+    #[track_caller]
+    pub fn calls(&mut self, names: &[&str]) -> Vec<Call> {
+        self.put_back();
+        let log = self.device.data_dir().with_file_name("calls");
+        self.device.run_by(strace::watch(&programs::muster_agent(), names, &log));
+        let end = self.follow(PATIENCE, &mut Answers::default(), || {});
+        assert_eq!(end, End::Arrived, "{}", self.log());
+        self.device.kill();
+        strace::calls_in(&log, &self.device.data_dir())
+    }
+
+    /// Asks all the time, until [`NEW`] is kept and answers, or the agent has ended; lets somebody else look on.
+    pub fn follow(&mut self, within: Duration, answers: &mut Answers, mut also: impl FnMut()) -> End {
         let end = try_until(within, || {
             answers.ask(&self.device, &self.digit);
+            also();
             if let Some(status) = self.device.ended() {
                 return Some(End::Ended(status));
             }

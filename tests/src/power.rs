@@ -156,14 +156,16 @@ fn mount(image: &Path, at: &Path, options: &str) -> Result<Mount, String> {
     Ok(Mount { at: at.to_owned() })
 }
 
+/// Runs a program; what it complains of begins with its name.
 fn run<S: AsRef<OsStr>>(
     program: impl AsRef<OsStr>,
     arguments: impl IntoIterator<Item = S>,
 ) -> Result<(), String> {
-    let mut command = Command::new(program);
-    let output = command.args(arguments).output().map_err(|error| format!("{command:?}: {error}"))?;
+    let name = program.as_ref().to_string_lossy().into_owned();
+    let output =
+        Command::new(program).args(arguments).output().map_err(|error| format!("{name}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }

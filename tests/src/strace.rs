@@ -13,7 +13,7 @@ use std::{
     process::Command,
 };
 
-use crate::programs;
+use crate::{programs, random::Random};
 
 /// Everything that looks into a file.
 pub const READS: &[&str] = &["statx", "newfstatat", "read", "pread64", "getdents64"];
@@ -134,6 +134,17 @@ pub fn calls_in(log: &Path, folder: &Path) -> Vec<Call> {
         seen.insert(call.clone()).then_some(call)
     });
     calls.collect()
+}
+
+/// `count` of the calls, evenly over the run, from a random one on; all of them, again and again, where there are fewer.
+#[must_use]
+pub fn spread(calls: &[Call], count: usize, random: &mut Random) -> Vec<Call> {
+    if calls.is_empty() {
+        return Vec::new();
+    }
+    let first = random.below((calls.len() / count).max(1));
+    let nth = |n: usize| calls[(first + n * calls.len() / count.min(calls.len())) % calls.len()].clone();
+    (0..count).map(nth).collect()
 }
 
 /// `thread name(arguments…`, with every descriptor followed by its file in angle brackets.
