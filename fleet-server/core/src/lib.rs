@@ -10,6 +10,7 @@ pub mod plan;
 pub mod rollout;
 pub mod selector;
 pub mod strategy;
+pub mod verdict;
 
 #[cfg(test)]
 mod fixtures;

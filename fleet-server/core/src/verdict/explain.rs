@@ -1,0 +1,56 @@
+//! The way to a verdict, told once more from what was stored.
+
+use std::fmt::Write as _;
+
+use super::{CanaryJudge, Cohorts, InvalidPolicy, Look, LookRecord, VerdictPolicy};
+
+/// Characters of a bar that reaches its threshold.
+const BAR: usize = 24;
+
+/// Judges stored looks once more, from the beginning. The records are those of the first time, bit by bit; a look that was
+/// refused then is passed over again.
+///
+/// # Errors
+/// When the policy makes no sense.
+pub fn replay(
+    policy: VerdictPolicy,
+    cohorts: Cohorts,
+    history: &[Look],
+    looks: &[Look],
+) -> Result<Vec<LookRecord>, InvalidPolicy> {
+    let mut judge = CanaryJudge::start(policy, cohorts, history)?;
+    Ok(looks.iter().filter_map(|look| judge.observe(look).ok()).collect())
+}
+
+/// The curve of the evidence as text, at most `rows` looks, spread evenly and with the last one.
+///
+/// A bar is full at its threshold, and its length is the logarithm of the evidence: 1 is an empty bar.
+#[must_use]
+pub fn curve(records: &[LookRecord], rows: usize) -> String {
+    let Some(last) = records.last() else { return "no look yet\n".into() };
+    let width = BAR + 9;
+    let (rollback_at, promote_at) = (last.rollback_at, last.promote_at);
+    let (worse, not_worse) = (format!("worse, {rollback_at:.0} condemn"), format!("not worse, {promote_at:.0} pass"));
+    let mut text = format!("{:>6}  {worse:<width$} {not_worse}\n", "look");
+    for record in thinned(records, rows) {
+        let worse = evidence(record.e_worse, rollback_at);
+        let not_worse = evidence(record.e_not_worse(), promote_at);
+        let _ = writeln!(text, "{:>6}  {worse} {}", record.look, not_worse.trim_end());
+    }
+    let _ = writeln!(text, "{}", last.verdict);
+    text
+}
+
+fn thinned(records: &[LookRecord], rows: usize) -> impl Iterator<Item = &LookRecord> {
+    let step = records.len().div_ceil(rows.max(1)).max(1);
+    let skipped = (records.len() - 1) % step;
+    records.iter().skip(skipped).step_by(step)
+}
+
+fn evidence(value: Option<f64>, threshold: f64) -> String {
+    let Some(value) = value else { return format!("{:>8} {:<BAR$}", "-", "") };
+    let share = (value.log10() / threshold.log10()).clamp(0.0, 1.0);
+    let bar = "█".repeat((share * BAR as f64).floor() as usize);
+    let number = if value < 100_000.0 { format!("{value:.2}") } else { format!("{value:.1e}") };
+    format!("{number:>8} {bar:<BAR$}")
+}

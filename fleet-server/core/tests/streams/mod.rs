@@ -1,0 +1,219 @@
+//! Seeded fleets whose canaries are no worse, or worse by a known amount.
+//!
+//! 100 unlike devices, the first ten are the canaries: latency differs between devices by a standard deviation of 30 %,
+//! error rates are about 1 % and differ by 50 %. Ten inferences a minute, so 50 in a look of five minutes, each with a
+//! latency that varies by 30 %; a day of history, then a day of looks. Everybody is a tenth slower at noon.
+
+use std::f64::consts::TAU;
+
+use fleet_core::verdict::{Cohorts, Figures, Look, Metric};
+use muster_sketch::canary::Sample;
+use shared::DeviceId;
+
+/// Devices of a fleet.
+pub const DEVICES: usize = 100;
+/// Of them canaries.
+pub const CANARIES: usize = 10;
+/// Looks of a day.
+pub const DAY: u64 = 288;
+/// Minutes of a look.
+pub const LOOK_MINUTES: u64 = 5;
+/// Inferences of a device in a look.
+const INFERENCES: u32 = 50;
+/// Deviation of one inference's latency.
+pub const LATENCY_NOISE: f64 = 0.3;
+/// A standard deviation of 50 % of a lognormal rate, as one of its logarithm.
+const ERRORS_LOG_DEVIATION: f64 = 0.472_38;
+
+/// What happens when the candidate comes.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    pub name: &'static str,
+    /// Factors of the canaries.
+    pub latency: f64,
+    pub errors: f64,
+    /// Added to the confidence of the canaries.
+    pub confidence: f64,
+    /// Factors of everybody.
+    pub latency_everywhere: f64,
+    pub errors_everywhere: f64,
+    /// How far the latency of each device moves away from its history by itself: a deviation.
+    pub restless: f64,
+}
+
+/// Nothing happens.
+pub const UNCHANGED: Scenario = Scenario {
+    name: "A/A",
+    latency: 1.0,
+    errors: 1.0,
+    confidence: 0.0,
+    latency_everywhere: 1.0,
+    errors_everywhere: 1.0,
+    restless: 0.0,
+};
+
+/// What a cohort did in a look, as the rules of others see it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pooled {
+    pub inferences: f64,
+    pub latency: f64,
+    pub latency_squares: f64,
+    pub errors: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Device {
+    latency: f64,
+    errors: f64,
+    confidence: f64,
+    moved: f64,
+}
+
+/// One fleet after the other; buffers are kept.
+pub struct Simulation {
+    scenario: Scenario,
+    random: Random,
+    devices: Vec<Device>,
+    pub history: Vec<Look>,
+    pub look: Look,
+}
+
+impl Simulation {
+    pub fn new(scenario: Scenario) -> Self {
+        let figures: Figures = [Metric::Latency, Metric::Errors, Metric::Confidence]
+            .map(|metric| (metric, Sample { sum: 0.0, count: u64::from(INFERENCES) }))
+            .into();
+        let devices = (0..DEVICES).map(|n| (id(n), figures.clone())).collect();
+        let look = Look { number: 0, devices };
+        let history = (0..DAY).map(|number| Look { number, ..look.clone() }).collect();
+        Self { scenario, random: Random::new(0), devices: vec![Device::default(); DEVICES], history, look }
+    }
+
+    /// Draws a fleet and its history.
+    pub fn restart(&mut self, seed: u64) {
+        self.random = Random::new(seed);
+        for device in &mut self.devices {
+            *device = self.random.device(self.scenario.restless);
+        }
+        for look in &mut self.history {
+            fill(&mut self.random, look, &self.devices, None);
+        }
+        self.look.number = DAY - 1;
+    }
+
+    /// Draws the next look.
+    pub fn advance(&mut self) {
+        self.look.number += 1;
+        fill(&mut self.random, &mut self.look, &self.devices, Some(&self.scenario));
+    }
+
+    /// Looks since the candidate came, from 1.
+    pub fn looks(&self) -> u64 {
+        self.look.number - DAY + 1
+    }
+
+    pub fn cohorts() -> Cohorts {
+        Cohorts {
+            canaries: (0..CANARIES).map(id).collect(),
+            controls: (CANARIES..DEVICES).map(id).collect(),
+        }
+    }
+
+    /// Canaries and controls of the last look.
+    #[allow(dead_code, reason = "the example needs it, the test does not")]
+    pub fn pooled(&self) -> (Pooled, Pooled) {
+        let mut sides = (Pooled::default(), Pooled::default());
+        for (index, figures) in self.look.devices.values().enumerate() {
+            let side = if index < CANARIES { &mut sides.0 } else { &mut sides.1 };
+            let (latency, errors) = (figures[&Metric::Latency], figures[&Metric::Errors]);
+            let (inferences, mean) = (latency.count as f64, latency.sum / latency.count as f64);
+            side.inferences += inferences;
+            side.latency += latency.sum;
+            side.latency_squares += inferences * mean * mean * (1.0 + LATENCY_NOISE * LATENCY_NOISE);
+            side.errors += errors.sum;
+        }
+        sides
+    }
+}
+
+fn id(number: usize) -> DeviceId {
+    DeviceId::new(format!("d{number:03}")).expect("a letter and digits are a device's name")
+}
+
+fn fill(random: &mut Random, look: &mut Look, devices: &[Device], scenario: Option<&Scenario>) {
+    let noon = 1.0 - 0.1 * (TAU * (look.number % DAY) as f64 / DAY as f64).cos();
+    let n = f64::from(INFERENCES);
+    for (index, (figures, device)) in look.devices.values_mut().zip(devices).enumerate() {
+        let (mut latency, mut errors, mut confidence) = (device.latency * noon, device.errors, device.confidence);
+        if let Some(scenario) = scenario {
+            latency *= scenario.latency_everywhere * device.moved;
+            errors *= scenario.errors_everywhere;
+            if index < CANARIES {
+                latency *= scenario.latency;
+                errors *= scenario.errors;
+                confidence += scenario.confidence;
+            }
+        }
+        let (a, b) = random.normals();
+        let mean_latency = latency * (1.0 + LATENCY_NOISE / n.sqrt() * a);
+        let mean_confidence = confidence + 0.15 / n.sqrt() * b;
+        let sums = [mean_latency * n, f64::from(random.binomial(INFERENCES, errors.min(1.0))), mean_confidence * n];
+        for (sample, sum) in figures.values_mut().zip(sums) {
+            sample.sum = sum;
+        }
+    }
+}
+
+/// Numbers that look random and are the same in every run of a seed (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0xD134_2543_DE82_EF95))
+    }
+
+    /// Above 0, at most 1.
+    fn uniform(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^= mixed >> 31;
+        ((mixed >> 11) + 1) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Two independent standard normals (Box & Muller 1958).
+    fn normals(&mut self) -> (f64, f64) {
+        let radius = (-2.0 * self.uniform().ln()).sqrt();
+        let (sin, cos) = (TAU * self.uniform()).sin_cos();
+        (radius * sin, radius * cos)
+    }
+
+    /// Events among `n` of probability `p` below 1, by walking up the distribution.
+    fn binomial(&mut self, n: u32, p: f64) -> u32 {
+        if p >= 1.0 {
+            return n;
+        }
+        let (odds, mut rest) = (p / (1.0 - p), self.uniform());
+        let mut chance = (1.0 - p).powi(n.cast_signed());
+        for events in 0..n {
+            if rest <= chance {
+                return events;
+            }
+            rest -= chance;
+            chance *= odds * f64::from(n - events) / f64::from(events + 1);
+        }
+        n
+    }
+
+    fn device(&mut self, restless: f64) -> Device {
+        let ((latency, errors), (confidence, moved)) = (self.normals(), self.normals());
+        let shift = ERRORS_LOG_DEVIATION * ERRORS_LOG_DEVIATION / 2.0;
+        Device {
+            latency: 20.0 * (0.3 * latency).exp(),
+            errors: (0.01 * (ERRORS_LOG_DEVIATION * errors - shift).exp()).min(0.2),
+            confidence: 0.85 + 0.03 * confidence,
+            moved: (1.0 + restless * moved).max(0.1),
+        }
+    }
+}
