@@ -60,6 +60,9 @@ pub struct CanaryJudge {
     degraded: Option<Degradation>,
 }
 
+/// What the devices of a cohort said in a look, in the order of the cohort.
+type Side<'a> = Vec<Option<&'a Figures>>;
+
 /// What one metric has shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -81,8 +84,11 @@ impl CanaryJudge {
         let canaries = cohorts.canaries.into_iter().collect();
         let mut judge =
             Self { policy, canaries, controls, metrics: BTreeMap::new(), last_look: None, degraded: None };
+        let history: Vec<_> =
+            history.iter().map(|look| (look.of(&judge.canaries), look.of(&judge.controls))).collect();
         let metrics = judge.policy.metrics.iter();
-        judge.metrics = metrics.map(|(metric, of)| (metric.clone(), judge.begin(metric, of, history))).collect();
+        judge.metrics =
+            metrics.map(|(metric, of)| (metric.clone(), judge.begin(metric, of, &history))).collect();
         Ok(judge)
     }
 
@@ -109,7 +115,8 @@ impl CanaryJudge {
         if let Some(degradation) = &self.degraded {
             return MetricVerdict::Degraded(degradation.clone());
         }
-        let gaps: Vec<Gap> = self.metrics.iter().filter_map(|(metric, judged)| self.gap(metric, judged)).collect();
+        let gaps: Vec<Gap> =
+            self.metrics.iter().filter_map(|(metric, judged)| self.gap(metric, judged)).collect();
         match (self.last_look, self.e_worse()) {
             (Some(look), Some(_)) if gaps.is_empty() => MetricVerdict::Healthy { look },
             _ => MetricVerdict::Insufficient { gaps },
@@ -124,11 +131,9 @@ impl CanaryJudge {
         (!values.is_empty()).then(|| values.iter().map(|value| value / values.len() as f64).sum())
     }
 
-    fn begin(&self, metric: &Metric, of: &MetricPolicy, history: &[Look]) -> Judged {
-        let windows: Vec<Window> = history
-            .iter()
-            .map(|look| look::window(metric, &look.of(&self.canaries), &look.of(&self.controls)))
-            .collect();
+    fn begin(&self, metric: &Metric, of: &MetricPolicy, history: &[(Side<'_>, Side<'_>)]) -> Judged {
+        let windows = history.iter().map(|(canaries, controls)| look::window(metric, canaries, controls));
+        let windows: Vec<Window> = windows.collect();
         let devices = (self.canaries.len(), self.controls.len());
         let needed = (self.policy.min_canaries as usize, self.policy.min_controls as usize);
         match Comparison::start(of.measure, &windows, devices, needed) {
@@ -168,7 +173,9 @@ impl CanaryJudge {
         let readings = self.metrics.iter();
         LookRecord {
             look,
-            metrics: readings.filter_map(|(metric, judged)| Some((metric.clone(), *judged.last()?))).collect(),
+            metrics: readings
+                .filter_map(|(metric, judged)| Some((metric.clone(), *judged.last()?)))
+                .collect(),
             e_worse: self.e_worse(),
             rollback_at: 1.0 / self.policy.alpha_rollback,
             promote_at: 1.0 / self.policy.alpha_promote,
@@ -211,8 +218,8 @@ impl Judged {
     fn observe(
         &mut self,
         metric: &Metric,
-        canaries: &[Option<&Figures>],
-        controls: &[Option<&Figures>],
+        canaries: &Side<'_>,
+        controls: &Side<'_>,
         policy: &VerdictPolicy,
         look: u64,
     ) {

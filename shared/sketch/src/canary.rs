@@ -18,13 +18,14 @@
 //! # What it assumes
 //! 1. Given the past and what hits everybody, the groups of a look are independent of each other.
 //! 2. Without an effect, a canary's expected figure is its baseline times (or plus) what the controls show. Two things
-//!    that break this in the field are measured and added to the margin, three standard errors of each: the
-//!    error of the baselines, from blocks of the history, and how far devices wander away from their own history by
-//!    themselves, from the controls ([`Reading::margin_worse`] includes both). Three standard errors are a choice,
-//!    not a proof: this part of the guarantee is checked by simulation.
+//!    that break this in the field are measured, three standard errors of each: the error of the baselines, from blocks of
+//!    the history, and how far devices wander away from their own history by themselves, from the controls. What they are
+//!    together beyond half the margin is added to it for the first process, and all of it is taken from the margin for the
+//!    second ([`Reading::margin_worse`], [`Reading::margin_not_worse`]). So candidates that are worse by up to half a margin are
+//!    protected from such errors; that three standard errors suffice is checked by simulation, not proven.
 //! 3. Whether a device reports does not depend on what it would have reported. Devices that fall silent are a
 //!    matter of the rollout's counts, not of this test.
-//! 4. Differences beyond [`Reading::scale`] count as that much (winsorised, five standard deviations of the
+//! 4. Differences beyond [`Reading::scale`] count as that much (winsorised, four standard deviations of the
 //!    history and at least two events): the tests are about the mean of the clipped difference. A burst of failures on one device
 //!    in one look therefore weighs little, and many small ones weigh all they are.
 //!

@@ -30,7 +30,8 @@ pub fn curve(records: &[LookRecord], rows: usize) -> String {
     let Some(last) = records.last() else { return "no look yet\n".into() };
     let width = BAR + 9;
     let (rollback_at, promote_at) = (last.rollback_at, last.promote_at);
-    let (worse, not_worse) = (format!("worse, {rollback_at:.0} condemn"), format!("not worse, {promote_at:.0} pass"));
+    let (worse, not_worse) =
+        (format!("worse, {rollback_at:.0} condemn"), format!("not worse, {promote_at:.0} pass"));
     let mut text = format!("{:>6}  {worse:<width$} {not_worse}\n", "look");
     for record in thinned(records, rows) {
         let worse = evidence(record.e_worse, rollback_at);

@@ -114,7 +114,9 @@ impl fmt::Display for MetricVerdict {
         match self {
             Self::Healthy { look } => write!(f, "healthy at look {look}: not worse than any margin"),
             Self::Degraded(degradation) => degradation.fmt(f),
-            Self::Insufficient { gaps } if gaps.is_empty() => f.write_str("insufficient: nothing was measured"),
+            Self::Insufficient { gaps } if gaps.is_empty() => {
+                f.write_str("insufficient: nothing was measured")
+            }
             Self::Insufficient { gaps } => {
                 let gaps: Vec<_> = gaps.iter().map(|gap| format!("{}: {}", gap.metric, gap.why)).collect();
                 write!(f, "insufficient: {}", gaps.join("; "))

@@ -143,7 +143,9 @@ fn check_alpha(name: &'static str, value: f64) -> Result<(), InvalidPolicy> {
 
 /// The text names no metric.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("'{0}' is no metric; write latency, errors, confidence, accuracy, drift, or custom:NAME of at most {MAX_NAME} bytes")]
+#[error(
+    "'{0}' is no metric; write latency, errors, confidence, accuracy, drift, or custom:NAME of at most {MAX_NAME} bytes"
+)]
 pub struct UnknownMetric(String);
 
 impl FromStr for Metric {

@@ -4,6 +4,8 @@
 //! error rates are about 1 % and differ by 50 %. Ten inferences a minute, so 50 in a look of five minutes, each with a
 //! latency that varies by 30 %; a day of history, then a day of looks. Everybody is a tenth slower at noon.
 
+#![allow(dead_code, reason = "the test and the example each leave something out")]
+
 use std::f64::consts::TAU;
 
 use fleet_core::verdict::{Cohorts, Figures, Look, Metric};
@@ -66,38 +68,49 @@ struct Device {
     latency: f64,
     errors: f64,
     confidence: f64,
-    moved: f64,
+    restless: f64,
 }
 
 /// One fleet after the other; buffers are kept.
 pub struct Simulation {
     scenario: Scenario,
     random: Random,
+    /// Where the numbers stood when the history was written: every scenario of a fleet goes on from there.
+    after_history: Random,
     devices: Vec<Device>,
     pub history: Vec<Look>,
     pub look: Look,
 }
 
 impl Simulation {
-    pub fn new(scenario: Scenario) -> Self {
+    pub fn new() -> Self {
         let figures: Figures = [Metric::Latency, Metric::Errors, Metric::Confidence]
             .map(|metric| (metric, Sample { sum: 0.0, count: u64::from(INFERENCES) }))
             .into();
         let devices = (0..DEVICES).map(|n| (id(n), figures.clone())).collect();
         let look = Look { number: 0, devices };
         let history = (0..DAY).map(|number| Look { number, ..look.clone() }).collect();
-        Self { scenario, random: Random::new(0), devices: vec![Device::default(); DEVICES], history, look }
+        let (random, after_history) = (Random(0), Random(0));
+        let devices = vec![Device::default(); DEVICES];
+        Self { scenario: UNCHANGED, random, after_history, devices, history, look }
     }
 
     /// Draws a fleet and its history.
     pub fn restart(&mut self, seed: u64) {
         self.random = Random::new(seed);
         for device in &mut self.devices {
-            *device = self.random.device(self.scenario.restless);
+            *device = self.random.device();
         }
         for look in &mut self.history {
             fill(&mut self.random, look, &self.devices, None);
         }
+        self.after_history = self.random.clone();
+    }
+
+    /// The candidate comes, to the fleet and the history that are there.
+    pub fn begin(&mut self, scenario: Scenario) {
+        self.scenario = scenario;
+        self.random = self.after_history.clone();
         self.look.number = DAY - 1;
     }
 
@@ -113,14 +126,10 @@ impl Simulation {
     }
 
     pub fn cohorts() -> Cohorts {
-        Cohorts {
-            canaries: (0..CANARIES).map(id).collect(),
-            controls: (CANARIES..DEVICES).map(id).collect(),
-        }
+        Cohorts { canaries: (0..CANARIES).map(id).collect(), controls: (CANARIES..DEVICES).map(id).collect() }
     }
 
     /// Canaries and controls of the last look.
-    #[allow(dead_code, reason = "the example needs it, the test does not")]
     pub fn pooled(&self) -> (Pooled, Pooled) {
         let mut sides = (Pooled::default(), Pooled::default());
         for (index, figures) in self.look.devices.values().enumerate() {
@@ -144,9 +153,10 @@ fn fill(random: &mut Random, look: &mut Look, devices: &[Device], scenario: Opti
     let noon = 1.0 - 0.1 * (TAU * (look.number % DAY) as f64 / DAY as f64).cos();
     let n = f64::from(INFERENCES);
     for (index, (figures, device)) in look.devices.values_mut().zip(devices).enumerate() {
-        let (mut latency, mut errors, mut confidence) = (device.latency * noon, device.errors, device.confidence);
+        let (mut latency, mut errors, mut confidence) =
+            (device.latency * noon, device.errors, device.confidence);
         if let Some(scenario) = scenario {
-            latency *= scenario.latency_everywhere * device.moved;
+            latency *= scenario.latency_everywhere * (1.0 + scenario.restless * device.restless).max(0.1);
             errors *= scenario.errors_everywhere;
             if index < CANARIES {
                 latency *= scenario.latency;
@@ -154,10 +164,10 @@ fn fill(random: &mut Random, look: &mut Look, devices: &[Device], scenario: Opti
                 confidence += scenario.confidence;
             }
         }
-        let (a, b) = random.normals();
-        let mean_latency = latency * (1.0 + LATENCY_NOISE / n.sqrt() * a);
-        let mean_confidence = confidence + 0.15 / n.sqrt() * b;
-        let sums = [mean_latency * n, f64::from(random.binomial(INFERENCES, errors.min(1.0))), mean_confidence * n];
+        let latency = latency * (1.0 + LATENCY_NOISE / n.sqrt() * random.normal());
+        let confidence = confidence + 0.15 / n.sqrt() * random.normal();
+        let failed = f64::from(random.binomial(INFERENCES, errors.min(0.9)));
+        let sums = [latency * n, failed, confidence * n];
         for (sample, sum) in figures.values_mut().zip(sums) {
             sample.sum = sum;
         }
@@ -165,6 +175,7 @@ fn fill(random: &mut Random, look: &mut Look, devices: &[Device], scenario: Opti
 }
 
 /// Numbers that look random and are the same in every run of a seed (SplitMix64).
+#[derive(Clone)]
 struct Random(u64);
 
 impl Random {
@@ -172,28 +183,27 @@ impl Random {
         Self(seed.wrapping_mul(0xD134_2543_DE82_EF95))
     }
 
-    /// Above 0, at most 1.
-    fn uniform(&mut self) -> f64 {
+    fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^= mixed >> 31;
-        ((mixed >> 11) + 1) as f64 / (1_u64 << 53) as f64
+        mixed ^ (mixed >> 31)
     }
 
-    /// Two independent standard normals (Box & Muller 1958).
-    fn normals(&mut self) -> (f64, f64) {
-        let radius = (-2.0 * self.uniform().ln()).sqrt();
-        let (sin, cos) = (TAU * self.uniform()).sin_cos();
-        (radius * sin, radius * cos)
+    /// Above 0, at most 1.
+    fn uniform(&mut self) -> f64 {
+        ((self.number() >> 11) + 1) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Nearly a standard normal: the ones among 64 fair bits, smoothed. Cut off at eight deviations.
+    fn normal(&mut self) -> f64 {
+        let ones = f64::from(self.number().count_ones()) - 32.0;
+        (ones + self.uniform() - 0.5) / (16.0_f64 + 1.0 / 12.0).sqrt()
     }
 
     /// Events among `n` of probability `p` below 1, by walking up the distribution.
     fn binomial(&mut self, n: u32, p: f64) -> u32 {
-        if p >= 1.0 {
-            return n;
-        }
         let (odds, mut rest) = (p / (1.0 - p), self.uniform());
         let mut chance = (1.0 - p).powi(n.cast_signed());
         for events in 0..n {
@@ -206,14 +216,13 @@ impl Random {
         n
     }
 
-    fn device(&mut self, restless: f64) -> Device {
-        let ((latency, errors), (confidence, moved)) = (self.normals(), self.normals());
+    fn device(&mut self) -> Device {
         let shift = ERRORS_LOG_DEVIATION * ERRORS_LOG_DEVIATION / 2.0;
         Device {
-            latency: 20.0 * (0.3 * latency).exp(),
-            errors: (0.01 * (ERRORS_LOG_DEVIATION * errors - shift).exp()).min(0.2),
-            confidence: 0.85 + 0.03 * confidence,
-            moved: (1.0 + restless * moved).max(0.1),
+            latency: 20.0 * (0.3 * self.normal()).exp(),
+            errors: 0.01 * (ERRORS_LOG_DEVIATION * self.normal() - shift).exp(),
+            confidence: 0.85 + 0.03 * self.normal(),
+            restless: self.normal(),
         }
     }
 }

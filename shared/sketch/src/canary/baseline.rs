@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Measure, Sample, Scale};
+use super::{Measure, Sample, Scale, Window, measure::Values};
 
 /// A device with fewer looks of history has no baseline: an hour of looks of five minutes.
 const MIN_HISTORY_LOOKS: usize = 12;
@@ -28,33 +28,31 @@ struct Past {
 }
 
 impl Baselines {
-    pub(super) fn learn(measure: &Measure, history: &[super::Window], canaries: usize, controls: usize) -> Self {
-        let past = |of: fn(&super::Window) -> &Vec<Option<Sample>>, device: usize| {
-            history.iter().fold(Past::default(), |past, window| {
-                let sample = of(window).get(device).and_then(Option::as_ref);
-                past.with(measure, sample)
-            })
-        };
-        let canaries: Vec<_> = (0..canaries).map(|device| past(|w| &w.canaries, device)).collect();
-        let controls: Vec<_> = (0..controls).map(|device| past(|w| &w.controls, device)).collect();
+    /// `history` are the windows with what is usable of each.
+    pub(super) fn learn(measure: &Measure, history: &[(&Window, Values)], devices: (usize, usize)) -> Self {
+        let mut canaries = vec![Past::default(); devices.0];
+        let mut controls = vec![Past::default(); devices.1];
+        for (window, values) in history {
+            add(&mut canaries, &window.canaries, &values.canaries);
+            add(&mut controls, &window.controls, &values.controls);
+        }
         let pooled = pooled(measure, canaries.iter().chain(&controls));
         let of = |devices: &[Past]| devices.iter().map(|past| past.baseline(measure, pooled)).collect();
         Self { canaries: of(&canaries), controls: of(&controls), pooled }
     }
 }
 
-impl Past {
-    fn with(self, measure: &Measure, sample: Option<&Sample>) -> Self {
-        match (measure.value(sample), sample) {
-            (Some(_), Some(sample)) => Self {
-                sum: self.sum + sample.sum,
-                count: self.count + sample.count as f64,
-                looks: self.looks + 1,
-            },
-            _ => self,
+fn add(devices: &mut [Past], samples: &[Option<Sample>], usable: &[Option<f64>]) {
+    for ((past, sample), usable) in devices.iter_mut().zip(samples).zip(usable) {
+        if let (Some(sample), Some(_)) = (sample, usable) {
+            past.sum += sample.sum;
+            past.count += sample.count as f64;
+            past.looks += 1;
         }
     }
+}
 
+impl Past {
     fn baseline(&self, measure: &Measure, pooled: f64) -> Option<f64> {
         if self.looks < MIN_HISTORY_LOOKS {
             return None;

@@ -4,18 +4,22 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    EProcess, Measure, Sample, Scale, Window,
+    EProcess, Measure, Scale, Window,
     baseline::Baselines,
     groups::{self, Group, Shown},
-    measure::Seen,
+    measure::Values,
     wander::Wander,
 };
 
 /// Differences are cut at so many standard deviations of the history: rare enough without an effect to move no mean.
-const CUT_DEVIATIONS: f64 = 5.0;
+const CUT_DEVIATIONS: f64 = 4.0;
 
-/// Standard errors of what the history does not know that are added to the margin.
+/// Standard errors of what the history does not know that a margin has to hold.
 const GUARD_ERRORS: f64 = 3.0;
+
+/// The share of the margin that has room for what the history does not know, before it adds to the margin. So the errors
+/// of a decent history cost no time, and what is protected from them is a candidate worse by up to half a margin.
+const ROOM_IN_MARGIN: f64 = 0.5;
 
 /// Pieces of the history whose means tell how well its mean is known: long enough that neighbours hardly correlate.
 const HISTORY_BLOCKS: usize = 12;
@@ -94,9 +98,9 @@ pub struct Reading {
     pub invalid: usize,
     /// How much worse the canaries are than expected, mean of the groups; 0 without any.
     pub difference: f64,
-    /// What the difference has to exceed on average to be worse: the margin, and what the history does not know.
+    /// What the difference has to exceed on average to be worse: the margin, or more where the history knows little.
     pub margin_worse: f64,
-    /// What it has to stay below to be not worse. Negative when the history knows too little for such a margin.
+    /// What it has to stay below to be not worse: the margin less what the history does not know. Negative when the history knows too little for such a margin.
     pub margin_not_worse: f64,
     /// The largest distance from a margin that counts.
     pub scale: f64,
@@ -123,14 +127,15 @@ impl Comparison {
         if !measure.is_sound() {
             return Err(NoComparison::Measure);
         }
-        let baselines = Baselines::learn(&measure, history, devices.0, devices.1);
+        let history: Vec<_> = history.iter().map(|window| (window, measure.values(window))).collect();
+        let baselines = Baselines::learn(&measure, &history, devices);
         check_devices(&baselines, needed)?;
         let groups = groups::matched(&baselines);
         let past: Vec<Vec<Shown>> =
-            history.iter().map(|window| shown(&groups, &measure, &baselines, window)).collect();
+            history.iter().map(|(_, values)| shown(&groups, &measure, &baselines, values)).collect();
         Ok(Self {
             baseline_variance: variance_of_mean(&past),
-            cut: cut(&measure, &baselines, history, &past),
+            cut: cut(&measure, &baselines, inferences_per_look(&measure, &history), &past),
             swell: 1.0,
             wander: Wander::of(devices.1),
             worse: EProcess::new(),
@@ -143,10 +148,10 @@ impl Comparison {
 
     /// Takes a look. Everything that decides how it is judged was fixed before it.
     pub fn observe(&mut self, window: &Window) -> Reading {
-        let shown = shown(&self.groups, &self.measure, &self.baselines, window);
-        let mut reading = self.judge(&shown);
-        self.learn(window);
-        reading.count(&self.measure, window);
+        let values = self.measure.values(window);
+        let shown = shown(&self.groups, &self.measure, &self.baselines, &values);
+        let reading = self.judge(&shown, &values);
+        self.learn(&values);
         reading
     }
 
@@ -168,25 +173,30 @@ impl Comparison {
         self.worse.looks()
     }
 
-    fn judge(&mut self, shown: &[Shown]) -> Reading {
+    fn judge(&mut self, shown: &[Shown], values: &Values) -> Reading {
         let guard = self.guard(shown.len());
         let scale = self.cut * self.swell;
         let margin = |group: &Shown| self.measure.margin * group.margin_unit * self.swell;
-        let worse = shown.iter().map(|group| (group.difference - margin(group) - guard) / scale);
+        let room = |group: &Shown| margin(group) + (guard - ROOM_IN_MARGIN * margin(group)).max(0.0);
+        let worse = shown.iter().map(|group| (group.difference - room(group)) / scale);
         let not_worse = shown.iter().map(|group| (margin(group) - guard - group.difference) / scale);
         self.worse.bet(&worse.collect::<Vec<_>>());
         self.not_worse.bet(&not_worse.collect::<Vec<_>>());
         let mean = |of: &dyn Fn(&Shown) -> f64| shown.iter().map(of).sum::<f64>() / shown.len().max(1) as f64;
         Reading {
             groups: shown.len(),
+            canaries: values.canaries.iter().flatten().count(),
+            controls: values.controls.iter().flatten().count(),
+            missing: values.missing,
+            thin: values.thin,
+            invalid: values.invalid,
             difference: mean(&|group| group.difference),
-            margin_worse: mean(&margin) + guard,
+            margin_worse: mean(&room),
             margin_not_worse: mean(&margin) - guard,
             scale,
             e_worse: self.worse.value(),
             e_not_worse: self.not_worse.value(),
             looks: self.worse.looks(),
-            ..Reading::default()
         }
     }
 
@@ -198,15 +208,12 @@ impl Comparison {
     }
 
     /// What the next look may use of this one.
-    fn learn(&mut self, window: &Window) {
+    fn learn(&mut self, values: &Values) {
         let all = 0..self.baselines.controls.len();
-        let change =
-            groups::change(&self.measure, &self.baselines.controls, &window.controls, all.clone());
+        let change = groups::change(&self.measure, &self.baselines.controls, &values.controls, all);
         let Some(change) = change else { return };
-        for device in all {
-            let Some(baseline) = self.baselines.controls[device] else { continue };
-            let sample = window.controls.get(device).and_then(Option::as_ref);
-            let Some(value) = self.measure.value(sample) else { continue };
+        for (device, (baseline, value)) in self.baselines.controls.iter().zip(&values.controls).enumerate() {
+            let (Some(baseline), Some(value)) = (*baseline, *value) else { continue };
             let difference =
                 groups::difference(&self.measure, self.baselines.pooled, baseline, value, change);
             self.wander.record(device, difference);
@@ -215,25 +222,6 @@ impl Comparison {
             Scale::Rate { .. } | Scale::Level => change.max(1.0),
             Scale::Absolute => 1.0,
         };
-    }
-}
-
-impl Reading {
-    fn count(&mut self, measure: &Measure, window: &Window) {
-        let mut side = |samples: &[Option<Sample>]| {
-            let mut values = 0;
-            for sample in samples {
-                match measure.see(sample.as_ref()) {
-                    Seen::Value(_) => values += 1,
-                    Seen::Missing => self.missing += 1,
-                    Seen::Thin => self.thin += 1,
-                    Seen::Invalid => self.invalid += 1,
-                }
-            }
-            values
-        };
-        let (canaries, controls) = (side(&window.canaries), side(&window.controls));
-        (self.canaries, self.controls) = (canaries, controls);
     }
 }
 
@@ -251,8 +239,8 @@ fn check_devices(baselines: &Baselines, needed: (usize, usize)) -> Result<(), No
     Ok(())
 }
 
-fn shown(groups: &[Group], measure: &Measure, baselines: &Baselines, window: &Window) -> Vec<Shown> {
-    groups.iter().filter_map(|group| group.show(measure, baselines, window)).collect()
+fn shown(groups: &[Group], measure: &Measure, baselines: &Baselines, values: &Values) -> Vec<Shown> {
+    groups.iter().filter_map(|group| group.show(measure, baselines, values)).collect()
 }
 
 /// The variance of the mean difference over the whole history, from the means of its blocks.
@@ -275,9 +263,9 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// The largest difference that counts: five standard deviations of one group in one look, and never less than two
+/// The largest difference that counts: four standard deviations of one group in one look, and never less than two
 /// events or two margins, or a fleet without any failure would have a test without any sense of proportion.
-fn cut(measure: &Measure, baselines: &Baselines, history: &[Window], past: &[Vec<Shown>]) -> f64 {
+fn cut(measure: &Measure, baselines: &Baselines, inferences: f64, past: &[Vec<Shown>]) -> f64 {
     let (mut squares, mut count) = (0.0, 0.0);
     for group in past.iter().flatten() {
         squares += group.difference * group.difference;
@@ -285,19 +273,21 @@ fn cut(measure: &Measure, baselines: &Baselines, history: &[Window], past: &[Vec
     }
     let deviation = if count > 0.0 { f64::sqrt(squares / count) } else { 0.0 };
     let least = match measure.scale {
-        Scale::Rate { .. } => 2.0 / (inferences_per_look(measure, history) * baselines.pooled),
+        Scale::Rate { .. } => 2.0 / (inferences * baselines.pooled),
         Scale::Level | Scale::Absolute => 2.0 * measure.margin,
     };
     (CUT_DEVIATIONS * deviation).max(least)
 }
 
 /// Of one canary, on average over its looks; at least what a look needs to count.
-fn inferences_per_look(measure: &Measure, history: &[Window]) -> f64 {
+fn inferences_per_look(measure: &Measure, history: &[(&Window, Values)]) -> f64 {
     let (mut inferences, mut looks) = (0.0, 0.0);
-    for sample in history.iter().flat_map(|window| window.canaries.iter().flatten()) {
-        if measure.value(Some(sample)).is_some() {
-            inferences += sample.count as f64;
-            looks += 1.0;
+    for (window, values) in history {
+        for (sample, usable) in window.canaries.iter().zip(&values.canaries) {
+            if let (Some(sample), Some(_)) = (sample, usable) {
+                inferences += sample.count as f64;
+                looks += 1.0;
+            }
         }
     }
     f64::max(inferences / f64::max(looks, 1.0), measure.min_count as f64)

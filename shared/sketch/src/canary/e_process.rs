@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Shares of the capital that one bet risks. Small ones find small effects; the largest still leaves a tenth when
 /// everything is lost.
-const STAKES: [f64; 7] = [0.015_625, 0.031_25, 0.062_5, 0.125, 0.25, 0.5, 0.9];
+const STAKES: [f64; 5] = [0.062_5, 0.125, 0.25, 0.5, 0.9];
 
 /// Larger e-values are cut to this: far beyond any decision, and far from what a float can hold.
 pub const E_VALUE_CAP: f64 = 1e300;
@@ -42,7 +42,8 @@ impl EProcess {
         for (capital, stake) in self.capital.iter_mut().zip(STAKES) {
             let played = payoffs.iter().filter(|payoff| payoff.is_finite());
             let factors = played.map(|payoff| 1.0 + stake * payoff.clamp(-1.0, 1.0));
-            *capital = factors.fold(*capital + paid_in, |capital, factor| (capital * factor).min(E_VALUE_CAP));
+            *capital =
+                factors.fold(*capital + paid_in, |capital, factor| (capital * factor).min(E_VALUE_CAP));
         }
     }
 

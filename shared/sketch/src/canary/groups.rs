@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Measure, Sample, Scale, Window, baseline::Baselines};
+use super::{Measure, Scale, baseline::Baselines, measure::Values};
 
 /// Canaries and controls of a like baseline; no device is in two groups.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,11 +42,11 @@ fn by_baseline(baselines: &[Option<f64>]) -> Vec<usize> {
 
 impl Group {
     /// `None` when nobody of one side has anything to say.
-    pub(super) fn show(&self, measure: &Measure, baselines: &Baselines, window: &Window) -> Option<Shown> {
-        let change = change(measure, &baselines.controls, &window.controls, self.controls.iter().copied())?;
+    pub(super) fn show(&self, measure: &Measure, baselines: &Baselines, values: &Values) -> Option<Shown> {
+        let change = change(measure, &baselines.controls, &values.controls, self.controls.iter().copied())?;
         let seen = self.canaries.iter().filter_map(|&device| {
             let baseline = baselines.canaries[device]?;
-            let value = measure.value(window.canaries.get(device)?.as_ref())?;
+            let value = values.canaries.get(device).copied().flatten()?;
             Some((difference(measure, baselines.pooled, baseline, value, change), baseline))
         });
         let (mut sum, mut units, mut count) = (0.0, 0.0, 0.0);
@@ -72,13 +72,13 @@ pub(super) fn difference(measure: &Measure, pooled: f64, baseline: f64, value: f
 pub(super) fn change(
     measure: &Measure,
     baselines: &[Option<f64>],
-    samples: &[Option<Sample>],
+    values: &[Option<f64>],
     devices: impl Iterator<Item = usize>,
 ) -> Option<f64> {
     let (mut changes, mut weights) = (0.0, 0.0);
     for device in devices {
         let Some(baseline) = baselines[device] else { continue };
-        let Some(value) = measure.value(samples.get(device).and_then(Option::as_ref)) else { continue };
+        let Some(value) = values.get(device).copied().flatten() else { continue };
         let (change, weight) = match measure.scale {
             Scale::Rate { .. } => (value, baseline),
             Scale::Level => (value / baseline, 1.0),

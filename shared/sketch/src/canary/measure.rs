@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Window;
+
 /// What one device measured in one look: a sum and of how many.
 ///
 /// Errors and inferences, milliseconds and inferences, right answers and labels; a gauge is its sum over readings.
@@ -54,8 +56,30 @@ pub enum Worse {
     Lower,
 }
 
+/// The usable means of one look, and how many devices had none.
+#[derive(Default)]
+pub(super) struct Values {
+    pub(super) canaries: Vec<Option<f64>>,
+    pub(super) controls: Vec<Option<f64>>,
+    pub(super) missing: usize,
+    pub(super) thin: usize,
+    pub(super) invalid: usize,
+}
+
+impl Values {
+    fn take(&mut self, seen: Seen) -> Option<f64> {
+        match seen {
+            Seen::Value(value) => return Some(value),
+            Seen::Missing => self.missing += 1,
+            Seen::Thin => self.thin += 1,
+            Seen::Invalid => self.invalid += 1,
+        }
+        None
+    }
+}
+
 /// A sample, looked at.
-pub(super) enum Seen {
+enum Seen {
     /// The mean.
     Value(f64),
     /// The device said nothing.
@@ -77,7 +101,7 @@ impl Measure {
         self.margin.is_finite() && self.margin > 0.0 && floor_fits && self.min_count > 0
     }
 
-    pub(super) fn see(&self, sample: Option<&Sample>) -> Seen {
+    fn see(&self, sample: Option<&Sample>) -> Seen {
         let Some(sample) = sample else { return Seen::Missing };
         let mean = sample.sum / sample.count as f64;
         let fits = match self.scale {
@@ -96,11 +120,14 @@ impl Measure {
         }
     }
 
-    pub(super) fn value(&self, sample: Option<&Sample>) -> Option<f64> {
-        match self.see(sample) {
-            Seen::Value(value) => Some(value),
-            Seen::Missing | Seen::Thin | Seen::Invalid => None,
-        }
+    /// The usable means of a look.
+    pub(super) fn values(&self, window: &Window) -> Values {
+        let mut values = Values::default();
+        let mut side = |samples: &[Option<Sample>]| -> Vec<Option<f64>> {
+            samples.iter().map(|sample| values.take(self.see(sample.as_ref()))).collect()
+        };
+        let (canaries, controls) = (side(&window.canaries), side(&window.controls));
+        Values { canaries, controls, ..values }
     }
 
     /// The difference in the direction that is bad.

@@ -6,6 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Standard errors of a variance by which devices must differ more than their noise explains. Without this a look in
+/// two would take noise for wandering, and every fault would be found later.
+const CHANCE_ERRORS: f64 = 2.0;
+
 /// Running mean and squared deviations of each control (Welford 1962).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Wander {
@@ -42,7 +46,8 @@ impl Wander {
             return 0.0;
         }
         let devices = all.count as f64;
-        let between = (all.variance() - within / devices).max(0.0);
+        let by_chance = 1.0 + CHANCE_ERRORS * (2.0 / (devices - 1.0)).sqrt();
+        let between = (all.variance() - by_chance * within / devices).max(0.0);
         between * small_sample(devices) * (1.0 / groups as f64 + 1.0 / devices)
     }
 }
