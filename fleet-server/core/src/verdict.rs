@@ -95,7 +95,8 @@ impl CanaryJudge {
     /// Takes a look and says what came of it.
     ///
     /// # Errors
-    /// When its number is not larger than the last one's; then nothing changed, so a look that is delivered twice counts once.
+    /// When its number is not larger than the last one's; then nothing changed, so a look that is delivered twice
+    /// counts once.
     pub fn observe(&mut self, look: &Look) -> Result<LookRecord, LookRefused> {
         if let Some(last) = self.last_look.filter(|&last| look.number <= last) {
             return Err(LookRefused { number: look.number, last });

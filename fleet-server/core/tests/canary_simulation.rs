@@ -17,7 +17,10 @@ struct Tally {
 
 /// Every scenario on the same fleets, one row each.
 fn run<const N: usize>(scenarios: [Scenario; N], rollouts: u64) -> [Tally; N] {
-    let mut simulation = Simulation::new();
+    run_on(Simulation::new(), scenarios, rollouts)
+}
+
+fn run_on<const N: usize>(mut simulation: Simulation, scenarios: [Scenario; N], rollouts: u64) -> [Tally; N] {
     let mut tallies = [const { Tally { rollouts: 0, degraded: vec![], healthy: vec![] } }; N];
     for seed in 1..=rollouts {
         simulation.restart(seed);
@@ -110,6 +113,18 @@ fn harm_is_found_while_it_matters() {
     assert!(found[..6].iter().all(|&found| found == 300), "{found:?} of 300 each");
     let medians = tallies.map(|tally| median(&tally.degraded));
     assert!(medians[0] <= 20 && medians[1] <= 35, "{medians:?} minutes");
+}
+
+#[test]
+fn bursts_of_failures_on_single_devices_are_not_taken_for_the_candidate() {
+    let mut bursts = Simulation::new();
+    bursts.bursts = 0.0025;
+    let scenarios = [
+        Scenario { name: "A/A, bursts of errors on single devices", ..UNCHANGED },
+        Scenario { name: "errors 1 -> 3 %, the same bursts", errors: 3.0, ..UNCHANGED },
+    ];
+    let [unchanged, failing] = run_on(bursts, scenarios, 100);
+    assert_eq!((unchanged.degraded.len(), failing.degraded.len()), (0, 100));
 }
 
 #[test]

@@ -11,29 +11,32 @@
 //! [`EProcess`] bets at every look, on every group, that the canaries are worse than the margin. Where they are
 //! not, its value exceeds `1/alpha` **at any look, however many there are**, with probability at most `alpha`
 //! (Ville 1939). One may look at any moment, stop at any moment and go on afterwards. A second process bets that
-//! they are *not* worse than the margin, with the same guarantee. Payoffs of a look enter with one stake, fixed
-//! before the look; as a product of terms `1 + λy` is at most `exp(λ Σy)`, it is enough that the groups are not
-//! worse than the margin **on average**: single unlucky devices are allowed.
+//! they are *not* worse than the margin, with the same guarantee. All payoffs `y` of a look enter with one stake `λ`,
+//! fixed before the look, and the product of their expected factors `1 + λE[y]` is at most `exp(λ ΣE[y])`. So it is enough
+//! that the groups are not worse than the margin **on average**: single unlucky devices are allowed.
 //!
 //! # What it assumes
 //! 1. Given the past and what hits everybody, the groups of a look are independent of each other.
 //! 2. Without an effect, a canary's expected figure is its baseline times (or plus) what the controls show. Two things
-//!    that break this in the field are measured, three standard errors of each: the error of the baselines, from blocks of
-//!    the history, and how far devices wander away from their own history by themselves, from the controls. What they are
-//!    together beyond half the margin is added to it for the first process, and all of it is taken from the margin for the
-//!    second ([`Reading::margin_worse`], [`Reading::margin_not_worse`]). So candidates that are worse by up to half a margin are
-//!    protected from such errors; that three standard errors suffice is checked by simulation, not proven.
+//!    that break this in the field are measured, three standard errors of both together: the error of the baselines,
+//!    from blocks of the history, and how far devices wander away from their own history by themselves, from the
+//!    controls. What exceeds half the margin is added to it for the first process, and all of it is taken from the
+//!    margin for the second ([`Reading::margin_worse`], [`Reading::margin_not_worse`]). So candidates that are worse
+//!    by up to half a margin are protected from such errors; that three standard errors suffice is checked by
+//!    simulation, not proven.
 //! 3. Whether a device reports does not depend on what it would have reported. Devices that fall silent are a
 //!    matter of the rollout's counts, not of this test.
-//! 4. Differences beyond [`Reading::scale`] count as that much (winsorised, four standard deviations of the
-//!    history and at least two events): the tests are about the mean of the clipped difference. A burst of failures on one device
-//!    in one look therefore weighs little, and many small ones weigh all they are.
+//! 4. Differences further from the margin than [`Reading::scale`] count as that much (winsorised: four standard
+//!    deviations of the history, at least two events or two margins), so the tests are about the mean of the clipped
+//!    difference. A burst of failures on one device in one look therefore weighs little, and many small ones weigh all
+//!    they are.
 //!
 //! # Sources
-//! Betting: Waudby-Smith & Ramdas 2023, *Estimating means of bounded random variables by betting*. Validity at every look:
-//! Ville 1939; Howard, Ramdas, McAuliffe & Sekhon 2021, *Time-uniform, nonparametric, nonasymptotic confidence
-//! sequences*. Evidence that starts late: Shin, Ramdas & Rinaldo 2022, *E-detectors*; here the starts share one capital,
-//! so that the bound is on the whole life of a rollout and not on the time between alarms.
+//! Betting: Waudby-Smith & Ramdas 2023, *Estimating means of bounded random variables by betting*. Validity at every
+//! look: Ville 1939, *Étude critique de la notion de collectif*; Howard, Ramdas, McAuliffe & Sekhon 2021,
+//! *Time-uniform, nonparametric, nonasymptotic confidence sequences*. Evidence that starts late: Shin, Ramdas &
+//! Rinaldo 2022, *E-detectors*; here the starts share one capital, so that the bound is on the whole life of a rollout
+//! and not on the time between alarms.
 
 mod baseline;
 mod comparison;

@@ -12,8 +12,8 @@ use super::Metric;
 /// What one device measured in one look.
 pub type Figures = BTreeMap<Metric, Sample>;
 
-/// One interval of the fleet. Of a canary only what the candidate did belongs in it, so one that has not changed yet or has gone
-/// back is left out; devices of neither cohort are passed over.
+/// One interval of the fleet. Of a canary only what the candidate did belongs in it, so one that has not changed yet or
+/// has gone back is left out; devices of neither cohort are passed over.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Look {
@@ -35,8 +35,8 @@ pub struct LookRefused {
 
 /// The figures of one version in one window of telemetry.
 ///
-/// Latency comes from a histogram of eight buckets an octave, so a device whose inferences all take the same time moves in steps of up
-/// to an eighth.
+/// Latency comes from a histogram of eight buckets an octave, so a device whose inferences all take the same time moves
+/// in steps of up to an eighth.
 #[must_use]
 pub fn figures_of(version: &VersionFigures) -> Figures {
     let labels = version.labels.correct.saturating_add(version.labels.wrong);

@@ -74,6 +74,8 @@ struct Device {
 /// One fleet after the other; buffers are kept.
 pub struct Simulation {
     scenario: Scenario,
+    /// The share of looks in which half of a device's inferences fail, in history and since: a camera behind a lorry.
+    pub bursts: f64,
     random: Random,
     /// Where the numbers stood when the history was written: every scenario of a fleet goes on from there.
     after_history: Random,
@@ -92,7 +94,7 @@ impl Simulation {
         let history = (0..DAY).map(|number| Look { number, ..look.clone() }).collect();
         let (random, after_history) = (Random(0), Random(0));
         let devices = vec![Device::default(); DEVICES];
-        Self { scenario: UNCHANGED, random, after_history, devices, history, look }
+        Self { scenario: UNCHANGED, bursts: 0.0, random, after_history, devices, history, look }
     }
 
     /// Draws a fleet and its history.
@@ -103,6 +105,7 @@ impl Simulation {
         }
         for look in &mut self.history {
             fill(&mut self.random, look, &self.devices, None);
+            burst(&mut self.random, look, self.bursts);
         }
         self.after_history = self.random.clone();
     }
@@ -118,6 +121,7 @@ impl Simulation {
     pub fn advance(&mut self) {
         self.look.number += 1;
         fill(&mut self.random, &mut self.look, &self.devices, Some(&self.scenario));
+        burst(&mut self.random, &mut self.look, self.bursts);
     }
 
     /// Looks since the candidate came, from 1.
@@ -170,6 +174,17 @@ fn fill(random: &mut Random, look: &mut Look, devices: &[Device], scenario: Opti
         let sums = [latency * n, failed, confidence * n];
         for (sample, sum) in figures.values_mut().zip(sums) {
             sample.sum = sum;
+        }
+    }
+}
+
+fn burst(random: &mut Random, look: &mut Look, share: f64) {
+    if share == 0.0 {
+        return;
+    }
+    for figures in look.devices.values_mut() {
+        if let Some(errors) = figures.get_mut(&Metric::Errors).filter(|_| random.uniform() <= share) {
+            errors.sum = f64::from(INFERENCES / 2);
         }
     }
 }

@@ -100,7 +100,8 @@ pub struct Reading {
     pub difference: f64,
     /// What the difference has to exceed on average to be worse: the margin, or more where the history knows little.
     pub margin_worse: f64,
-    /// What it has to stay below to be not worse: the margin less what the history does not know. Negative when the history knows too little for such a margin.
+    /// What it has to stay below to be not worse: the margin less what the history does not know. Negative when that
+    /// is too much for such a margin.
     pub margin_not_worse: f64,
     /// The largest distance from a margin that counts.
     pub scale: f64,
