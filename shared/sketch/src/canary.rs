@@ -1,4 +1,4 @@
-//! Is a canary worse than the rest of the fleet? One metric, asked at every look, with a bounded chance of a lie.
+//! Is a canary worse than the rest of the fleet? One metric, asked at every look, with a bounded chance of a wrong yes.
 //!
 //! # What is compared
 //! The unit is the device, never the inference: ten cameras are ten units, however many frames they count. Each
