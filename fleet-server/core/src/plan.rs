@@ -221,7 +221,8 @@ pub fn plan(
     now: Timestamp,
 ) -> Result<Plan, PlanError> {
     spec.strategy.check()?;
-    let selected: Vec<_> = fleet.iter().filter(|d| spec.selector.matches(&d.id, &d.labels)).collect();
+    let selected: Vec<_> =
+        fleet.iter().filter(|d| spec.selector.matches(&d.id, &d.labels, &d.inventory)).collect();
     if selected.is_empty() {
         return Err(PlanError::Nobody { selector: spec.selector.clone(), hint: hint(fleet) });
     }

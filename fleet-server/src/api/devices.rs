@@ -168,7 +168,7 @@ pub async fn list(State(app): State<Shared>, Query(query): Query<DevicesQuery>) 
     let page = app.store.devices_after(&query.after).await?;
     let next = page.last().filter(|_| page.len() >= Store::DEVICE_PAGE).map(|row| row.id.to_string());
     let mut desired = app.store.every_desired().await?;
-    let selected = page.into_iter().filter(|row| selector.matches(&row.id, &row.labels));
+    let selected = page.into_iter().filter(|row| selector.matches(&row.id, &row.labels, &row.inventory));
     let devices = selected
         .map(|row| {
             let wanted = desired.remove(&row.id).unwrap_or_default();

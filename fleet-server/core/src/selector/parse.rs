@@ -4,10 +4,16 @@ use std::collections::BTreeSet;
 
 use shared::{DeviceId, device::parse_label};
 
-use super::{Clause, MAX_SELECTOR_BYTES, SelectorError, Subject, Test};
+use super::{
+    Clause, MAX_SELECTOR_BYTES, SelectorError, Subject, Test,
+    inventory::{Number, Order, Word},
+};
 
 /// The word that stands for the name of a device; a label of this name cannot be selected.
 pub(super) const DEVICE: &str = "id";
+
+/// What can be written.
+const FORMS: &str = "write `all`, k=v, k!=v, k in (a,b), id=DEVICE or mem_mib>=512";
 
 /// A clause as written, and the byte where it starts.
 struct Piece<'a> {
@@ -58,10 +64,13 @@ fn split(whole: &str) -> Result<Vec<Piece<'_>>, SelectorError> {
 
 fn clause(piece: &Piece<'_>) -> Result<Clause, SelectorError> {
     if piece.text.is_empty() {
-        return Err(piece.wrong("nothing here; write `all`, k=v, k!=v, k in (a,b) or id=DEVICE"));
+        return Err(piece.wrong(&format!("nothing here; {FORMS}")));
     }
     if let Some((name, list)) = split_in(piece.text) {
         return one_of(piece, name, list);
+    }
+    if let Some(clause) = ordered(piece) {
+        return clause;
     }
     if let Some((name, value)) = piece.text.split_once("!=") {
         let (subject, value) = condition(piece, name, value)?;
@@ -71,10 +80,24 @@ fn clause(piece: &Piece<'_>) -> Result<Clause, SelectorError> {
         let (subject, value) = condition(piece, name, value)?;
         return Ok(Clause { subject, test: Test::Is(value) });
     }
-    Err(piece.wrong(&format!(
-        "'{}' is not a condition; write `all`, k=v, k!=v, k in (a,b) or id=DEVICE",
-        piece.text
-    )))
+    Err(piece.wrong(&format!("'{}' is not a condition; {FORMS}", piece.text)))
+}
+
+/// `mem_mib>=512` → its parts; `None` where no sign of order stands.
+fn ordered(piece: &Piece<'_>) -> Option<Result<Clause, SelectorError>> {
+    let (order, (name, bound)) =
+        Order::ALL.into_iter().find_map(|order| Some((order, piece.text.split_once(order.sign())?)))?;
+    let Some(number) = Number::named(name.trim()) else {
+        let known = Number::ALL.map(Number::name).join(", ");
+        let message = format!("'{}' is not a number that devices tell; these are: {known}", name.trim());
+        return Some(Err(piece.wrong(&message)));
+    };
+    let clause = |bound| Clause { subject: Subject::Number(number), test: Test::Ordered(order, bound) };
+    let bound = bound.trim();
+    let wrong = |_| {
+        piece.wrong(&format!("'{bound}' is not a whole number; write {}{}512", number.name(), order.sign()))
+    };
+    Some(bound.parse().map(clause).map_err(wrong))
 }
 
 /// `line in (1,2)` → `line` and `1,2`.
@@ -98,14 +121,20 @@ fn condition(piece: &Piece<'_>, name: &str, value: &str) -> Result<(Subject, Str
     let subject = subject_of(name);
     let checked = match subject {
         Subject::Device => DeviceId::new(value).map(drop).map_err(|error| error.to_string()),
-        Subject::Label(_) => parse_label(&format!("{name}={value}")).map(drop),
+        Subject::Label(_) | Subject::Word(_) => parse_label(&format!("{name}={value}")).map(drop),
+        Subject::Number(number) => {
+            Err(format!("{} is a number; write {0}>=N, {0}<=N, {0}>N or {0}<N", number.name()))
+        }
     };
     checked.map_err(|message| piece.wrong(&message))?;
     Ok((subject, value.to_owned()))
 }
 
 fn subject_of(name: &str) -> Subject {
-    if name == DEVICE { Subject::Device } else { Subject::Label(name.to_owned()) }
+    let word = || Word::named(name).map(Subject::Word);
+    let number = || Number::named(name).map(Subject::Number);
+    let told = (name == DEVICE).then_some(Subject::Device).or_else(word).or_else(number);
+    told.unwrap_or_else(|| Subject::Label(name.to_owned()))
 }
 
 impl<'a> Piece<'a> {
