@@ -92,7 +92,7 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
         seen,
     };
     tasks.spawn(router.run(events));
-    if let Some(socket) = control::open(&home.config.data_dir) {
+    if let Some(socket) = control::open(&home.config.data_dir).await {
         tasks.spawn(cancel.clone().run_until_cancelled_owned(socket.serve(operator)));
     }
     tasks.close();

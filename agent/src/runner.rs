@@ -32,6 +32,8 @@ pub use control::main;
 pub use handle::{RunnerCommands, RunnerProcess};
 pub use protocol::{Command, Event, Exit, LoadRequest};
 
-/// Exit status of a runner with threads that nothing else brings back: an inference cannot be cancelled, only its
-/// process.
+/// Exit status of a runner in which a model has no thread left: an inference cannot be cancelled, only its process.
 pub const EXIT_STUCK: u8 = 86;
+
+/// Exit status of a runner that wants to be replaced, for threads that hang in a version that was taken out of it.
+pub const EXIT_REPLACE: u8 = 87;

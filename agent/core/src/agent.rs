@@ -240,6 +240,7 @@ impl Agent {
             Input::TrialFailed { release, reason } => return self.trial_failed(&release, reason),
             Input::RunnerReady => return self.runner_ready(),
             Input::RunnerExited { detail } => return self.runner_exited(&detail),
+            Input::RunnerReplaced => return self.runner_replaced(),
             Input::Loaded { release, load_ms } => return self.loaded(release, load_ms),
             Input::LoadFailed { release, detail } => return self.load_failed(&release, detail),
             Input::ArtifactDamaged { release, detail } => return self.artifact_damaged(&release, &detail),

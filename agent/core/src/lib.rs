@@ -42,6 +42,7 @@
 //! | Activating | `Switched` | Probation | phase | `Probation`, the first time |
 //! | Activating, Probation | `RunnerExited` or restart, starts left | Activating | time and counts (not at a restart) | `EnsureRunner` |
 //! | Activating, Probation | `RunnerExited` or restart, no starts left | Idle | outcome, digest remembered | `RolledBack(CrashLoop)` |
+//! | Activating, Probation | `RunnerReplaced` | Activating | starts − 1, time and counts | `EnsureRunner` |
 //! | Activating, Probation | `MemoryExceeded` | Idle | outcome, digest remembered | `RolledBack(Memory)`, `Switch` back, `Unload` |
 //! | Probation | `Hung` | Idle | outcome, digest remembered | `RolledBack(Hung)`, `Switch` back, `Unload` |
 //! | Activating, Probation | `OperatorRollback`, a committed version | Idle | outcome, digest remembered | `RolledBack(Operator)`, `Switch` back, `Unload` |

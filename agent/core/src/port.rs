@@ -147,6 +147,9 @@ pub enum Input {
         /// How it ended.
         detail: String,
     },
+    /// The runner ended itself to be rid of a thread that hangs in a version that was taken out of it. Nothing that was
+    /// in it is to blame.
+    RunnerReplaced,
     /// The runner has loaded and warmed a version.
     Loaded {
         /// Which.

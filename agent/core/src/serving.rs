@@ -62,9 +62,9 @@ impl Serving {
         wait
     }
 
-    /// The runner is gone, and the end is charged to the candidates in it: their starts are counted and bounded, so the
-    /// next runner may come at once, and the committed versions are back with it.
-    pub(crate) fn exited_with_candidates(&mut self) -> Duration {
+    /// The runner is gone, and the committed versions are not to blame: either the end is charged to the candidates in it,
+    /// whose starts are counted and bounded, or it was ended for a thread that hung. The next one may come at once.
+    pub(crate) fn exited_for_others(&mut self) -> Duration {
         self.slots.clear();
         self.active.clear();
         self.runner = Runner::Absent;

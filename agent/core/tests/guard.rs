@@ -33,7 +33,7 @@ fn a_candidate_over_its_memory_budget_goes_back_with_both_numbers() {
 }
 
 #[test]
-fn a_candidate_in_which_every_thread_hangs_goes_back_before_its_runner_ends() {
+fn a_candidate_in_which_threads_hang_goes_back_before_its_runner_ends() {
     let mut device = Device::running("digits@1");
     device.deploy("digits@2");
     let hung = |release: &str| Input::Hung { release: release.parse().unwrap(), threads: 2 };
@@ -44,6 +44,21 @@ fn a_candidate_in_which_every_thread_hangs_goes_back_before_its_runner_ends() {
     assert_eq!(device.serves().as_deref(), Some("digits@1"));
     device.give(hung("digits@1"));
     assert_eq!(device.serves().as_deref(), Some("digits@1"), "a committed version has nothing behind it");
+    let told = |effect: &Effect| matches!(effect, Effect::Note(event) if event.to_string().contains("do not come back"));
+    assert_eq!(device.count(told), 1, "people are told");
+}
+
+#[test]
+fn a_runner_that_is_replaced_costs_the_candidates_in_it_no_start() {
+    let mut device = Device::running("digits@1");
+    device.deploy("digits@2");
+    for _ in 0..10 {
+        device.replace_runner();
+        device.pump();
+        assert_eq!(device.serves().as_deref(), Some("digits@2"));
+    }
+    device.live_through_probation();
+    assert_eq!(device.committed(), Some("digits@2".parse().unwrap()));
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn staging() -> impl Strategy<Value = Input> {
 }
 
 fn running() -> impl Strategy<Value = Input> {
-    (release(), 0_u8..12, 0_u64..100, 0_u64..10).prop_map(|(release, kind, ok, bad)| match kind {
+    (release(), 0_u8..13, 0_u64..100, 0_u64..10).prop_map(|(release, kind, ok, bad)| match kind {
         0 => Input::TrialPassed { release, figures: TrialFigures::default() },
         1 => Input::TrialFailed { release, reason: RejectReason::LoadFailed { detail: "x".into() } },
         2 => Input::RunnerReady,
@@ -98,6 +98,7 @@ fn running() -> impl Strategy<Value = Input> {
         10 => Input::ArtifactDamaged { release, detail: "x".into() },
         7 => Input::MemoryExceeded { release, used_kib: ok, budget_kib: bad },
         11 => Input::Hung { release, threads: 2 },
+        12 => Input::RunnerReplaced,
         8 => Input::OperatorRollback { model: release.model },
         _ => Input::Observed { release, counts: Counts { ok, engine_error: bad, ..Counts::default() } },
     })

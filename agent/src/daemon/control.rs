@@ -35,6 +35,7 @@ use tokio::{
 
 use crate::control::{ModelView, ProblemCode, ProblemView, STATUS_PATH, StatusView, unknown_model};
 
+use super::patience::patiently;
 pub(super) use facts::{Answer, Asked, Facts, Operator, Question};
 
 /// The owner alone.
@@ -62,7 +63,8 @@ impl ControlSocket {
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.file_type().is_socket() => fs::remove_file(&path)?,
             Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else has its name")),
-            Err(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
         let listener = UnixListener::bind(&path)?;
         let socket = Self { listener, path };
@@ -170,9 +172,9 @@ fn respond(problem: ProblemView) -> Response {
 
 /// Opens the socket in `data_dir` if that can be done. A device without it is deaf to its operator and still does
 /// everything it was made for, so the daemon goes on.
-pub(super) fn open(data_dir: &Path) -> Option<ControlSocket> {
+pub(super) async fn open(data_dir: &Path) -> Option<ControlSocket> {
     let path = crate::control::socket_path(data_dir);
-    match ControlSocket::open(path.clone()) {
+    match patiently(|| ControlSocket::open(path.clone())).await {
         Ok(socket) => Some(socket),
         Err(error) => {
             tracing::warn!(%error, path = %path.display(), "the commands status, models, why and rollback are not answered");

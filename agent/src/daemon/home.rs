@@ -9,7 +9,7 @@ use std::{
 use agent_core::{Agent, Ledger, RECORDING_FORMAT, Settings, Start};
 use agent_store::{Room, Store, disk::OsDisk};
 use anyhow::{Context, anyhow};
-use rustix::fs::FlockOperation;
+use rustix::{fs::FlockOperation, io::Errno};
 use shared::{BootId, Digest, manifest::Manifest};
 
 use super::{
@@ -90,7 +90,14 @@ fn manifests_of(store: &Store, ledger: &Ledger) -> io::Result<Vec<(Digest, Manif
 fn lock(data_dir: &Path) -> Result<File, Obstacle> {
     let path = data_dir.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| Obstacle::InUse(anyhow!("another agent uses {}; stop it first", data_dir.display())))?;
+    let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+    locked.map_err(|error| match error {
+        Errno::WOULDBLOCK => {
+            Obstacle::InUse(anyhow!("another agent uses {}; stop it first", data_dir.display()))
+        }
+        other => anyhow::Error::new(io::Error::from(other))
+            .context(format!("cannot lock {}", path.display()))
+            .into(),
+    })?;
     Ok(file)
 }

@@ -73,22 +73,32 @@ fn said_by_system<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a io::Error>
 pub(super) async fn patiently<T, E: Into<Obstacle>>(
     mut attempt: impl FnMut() -> Result<T, E>,
 ) -> anyhow::Result<T> {
-    let since = Instant::now();
+    let (mut held, mut failing) = (Since::default(), Since::default());
     loop {
         let obstacle = match attempt() {
             Ok(taken) => return Ok(taken),
             Err(error) => error.into(),
         };
-        let (error, patience, pause) = match obstacle {
-            Obstacle::InUse(error) => (error, PATIENCE, PAUSE),
-            Obstacle::Failing(error) => (error, DISK_PATIENCE, DISK_PAUSE),
+        let (error, lasted, pause) = match obstacle {
+            Obstacle::InUse(error) => (error, held.longer_than(PATIENCE), PAUSE),
+            Obstacle::Failing(error) => (error, failing.longer_than(DISK_PATIENCE), DISK_PAUSE),
             Obstacle::Lasting(error) => return Err(error),
         };
-        if since.elapsed() >= patience {
+        if lasted {
             return Err(error);
         }
         tracing::debug!(error = format!("{error:#}"), "trying again");
         sleep(pause).await;
+    }
+}
+
+/// When an obstacle of one kind was met first: a disk that fails after a wait for another agent has its own time.
+#[derive(Default)]
+struct Since(Option<Instant>);
+
+impl Since {
+    fn longer_than(&mut self, patience: Duration) -> bool {
+        self.0.get_or_insert_with(Instant::now).elapsed() >= patience
     }
 }
 

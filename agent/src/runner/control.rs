@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    EXIT_STUCK,
+    EXIT_REPLACE, EXIT_STUCK,
     channel::{self, Receiver, Sender},
     hangs::{self, Hang},
     load, memory,
@@ -25,6 +25,9 @@ const QUEUE: usize = 64;
 
 /// Requests under way at a shutdown get this long.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// The same while one model has no thread left: other models answer, and its own callers would only wait.
+const DRAIN_STUCK: Duration = Duration::from_millis(300);
 
 /// The last figures get this long to reach the daemon.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -75,13 +78,12 @@ impl Runner {
         runner.tell(Event::LockedIn(hardening)).await;
         let hangs = Arc::clone(&runner.models.hangs);
         let (code, drain) = tokio::select! {
-            obeyed = runner.obey(&mut receiver) => (obeyed.map(|()| ExitCode::SUCCESS)?, true),
+            obeyed = runner.obey(&mut receiver) => (obeyed.map(|()| ExitCode::SUCCESS)?, DRAIN),
             exhausted = hangs.exhausted() => {
                 runner.tell_hung(exhausted.cloned()).await;
-                (ExitCode::from(EXIT_STUCK), false)
+                (ExitCode::from(EXIT_STUCK), DRAIN_STUCK)
             }
-            // Other models still answer.
-            () = hangs.abandoned() => (ExitCode::from(EXIT_STUCK), true),
+            () = hangs.abandoned() => (ExitCode::from(EXIT_REPLACE), DRAIN),
         };
         runner.end(writer, drain).await;
         Ok(code)
@@ -187,17 +189,15 @@ impl Runner {
     }
 
     /// Answers what was accepted if anything can still be answered, and tells the last figures.
-    async fn end(self, writer: JoinHandle<()>, drain: bool) {
+    async fn end(self, writer: JoinHandle<()>, drain: Duration) {
         self.stop.cancel();
-        if drain {
-            let drained = async {
-                for server in self.servers {
-                    let _ = server.await;
-                }
-            };
-            if timeout(DRAIN, drained).await.is_err() {
-                tracing::warn!("requests were still under way at the end");
+        let drained = async {
+            for server in self.servers {
+                let _ = server.await;
             }
+        };
+        if timeout(drain, drained).await.is_err() {
+            tracing::warn!("requests were still under way at the end");
         }
         let flush = async {
             reporter::flush(&self.models, &self.events).await;

@@ -5,11 +5,8 @@
 //! back ([`hangs`](super::hangs)).
 
 use std::{
-    mem,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -49,10 +46,13 @@ pub(crate) enum NoResult {
 /// The threads of one model. They end when this is dropped.
 pub(crate) struct Pool {
     jobs: mpsc::Sender<Job>,
-    stuck: Arc<AtomicUsize>,
+    away: Arc<Away>,
     workers: usize,
     hangs: Arc<Hangs>,
 }
+
+/// Threads of one model past their deadline, by the version that holds them.
+type Away = Mutex<BTreeMap<ReleaseId, usize>>;
 
 struct Job {
     version: Arc<Loaded>,
@@ -79,14 +79,14 @@ impl Pool {
         let workers = workers();
         let (jobs, queue) = mpsc::channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
-        let stuck = Arc::new(AtomicUsize::new(0));
+        let away = Arc::<Away>::default();
         for _ in 0..workers {
             let worker =
-                Worker { stuck: Arc::clone(&stuck), hangs: Arc::clone(&hangs), memory: Arc::clone(&memory) };
+                Worker { away: Arc::clone(&away), hangs: Arc::clone(&hangs), memory: Arc::clone(&memory) };
             let queue = Arc::clone(&queue);
             thread::Builder::new().name("inference".into()).spawn(move || worker.work(&queue))?;
         }
-        Ok(Self { jobs, stuck, workers, hangs })
+        Ok(Self { jobs, away, workers, hangs })
     }
 
     /// Runs `version` on `inputs`. Must not be dropped half way, or what happened is not counted: the callers'
@@ -114,30 +114,42 @@ impl Pool {
 
     /// A result that came in the same moment is dropped: the caller was promised an answer by now.
     fn give_up(&self, phase: &Arc<Mutex<Phase>>, release: &ReleaseId) {
-        if !step(phase, Phase::Running, Phase::TimedOut) {
-            return;
-        }
-        if self.stuck.fetch_add(1, Ordering::SeqCst) + 1 >= self.workers {
-            self.hangs.exhaust(release, self.workers);
+        {
+            let mut phase = locked(phase);
+            if *phase != Phase::Running {
+                return;
+            }
+            *phase = Phase::TimedOut;
+            self.leave(release);
         }
         let (phase, release, hangs) = (Arc::clone(phase), release.clone(), Arc::clone(&self.hangs));
         tokio::spawn(async move {
             tokio::time::sleep(GRACE).await;
-            if step(&phase, Phase::TimedOut, Phase::Hung) {
+            let mut phase = locked(&phase);
+            if *phase == Phase::TimedOut {
+                *phase = Phase::Hung;
                 hangs.begin(&release);
             }
         });
     }
+
+    /// Counts a thread as away. With the last one the version that holds most of them is named, which need not be the one
+    /// that took the last.
+    fn leave(&self, release: &ReleaseId) {
+        let mut away = locked(&self.away);
+        *away.entry(release.clone()).or_default() += 1;
+        let most = away.iter().max_by_key(|&(held_by, &threads)| (threads, held_by == release));
+        if away.values().sum::<usize>() >= self.workers
+            && let Some((most, &threads)) = most
+        {
+            self.hangs.exhaust(most, threads);
+        }
+    }
 }
 
-/// False when the run is not in phase `from`.
-fn step(phase: &Mutex<Phase>, from: Phase, to: Phase) -> bool {
-    let mut phase = phase.lock().unwrap_or_else(PoisonError::into_inner);
-    let fits = *phase == from;
-    if fits {
-        *phase = to;
-    }
-    fits
+/// What is under these locks is whole at every moment, also when somebody panics.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Threads of a model. Asked once, since the answer is read from files, which a process that is locked in cannot.
@@ -153,7 +165,7 @@ fn deadline(version: &Loaded) -> Duration {
 
 /// What one thread needs beside its jobs.
 struct Worker {
-    stuck: Arc<AtomicUsize>,
+    away: Arc<Away>,
     hangs: Arc<Hangs>,
     memory: Arc<Memory>,
 }
@@ -177,16 +189,28 @@ impl Worker {
         let result = job.version.session.run(&job.inputs);
         drop(running);
         let times = Times { queue: began - job.accepted, compute: began.elapsed() };
-        let ended_in =
-            mem::replace(&mut *job.phase.lock().unwrap_or_else(PoisonError::into_inner), Phase::Finished);
-        if ended_in == Phase::Hung {
-            self.hangs.end(&job.version.release);
+        let mut phase = locked(&job.phase);
+        match *phase {
+            Phase::Running | Phase::Finished => {
+                // A caller whose deadline passed just now has been answered.
+                let _ = job.done.send((result, times));
+            }
+            Phase::TimedOut => self.come_back(&job.version.release),
+            Phase::Hung => {
+                self.hangs.end(&job.version.release);
+                self.come_back(&job.version.release);
+            }
         }
-        if matches!(ended_in, Phase::TimedOut | Phase::Hung) {
-            self.stuck.fetch_sub(1, Ordering::SeqCst);
-        } else {
-            // A caller whose deadline passed just now has been answered.
-            let _ = job.done.send((result, times));
+        *phase = Phase::Finished;
+    }
+
+    fn come_back(&self, release: &ReleaseId) {
+        let mut away = locked(&self.away);
+        if let Some(count) = away.get_mut(release) {
+            *count -= 1;
+            if *count == 0 {
+                away.remove(release);
+            }
         }
     }
 }
@@ -195,9 +219,13 @@ impl Worker {
 mod tests {
     use super::*;
     use crate::runner::figures::Figures;
+    use futures_util::FutureExt;
     use muster_engine::Session;
     use shared::manifest::{Budgets, TensorSpec};
-    use std::sync::mpsc as blocking;
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc as blocking,
+    };
 
     /// Hangs until the other end of its channel is dropped.
     struct Hanging(Mutex<blocking::Receiver<()>>, Arc<AtomicUsize>);
@@ -271,10 +299,35 @@ mod tests {
         assert_eq!(answered, Ok(vec![]), "threads that came back work again");
         assert_eq!(runs.load(Ordering::SeqCst), pool.workers + 1, "nobody waits for what is skipped");
         let recovered = async {
-            while pool.stuck.load(Ordering::SeqCst) > 0 {
+            while !locked(&pool.away).is_empty() {
                 tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(30), recovered).await.unwrap();
+    }
+    #[tokio::test]
+    async fn the_version_that_holds_most_threads_is_named_and_not_the_one_that_took_the_last() {
+        let hangs = Arc::new(Hangs::default());
+        let mut pool = Pool::start(Arc::clone(&hangs), Arc::default()).unwrap();
+        pool.workers = 4;
+        let [old, new] = ["m@1", "m@2"].map(|name| name.parse::<ReleaseId>().unwrap());
+        (0..3).for_each(|_| pool.leave(&old));
+        pool.leave(&new);
+        assert_eq!(hangs.exhausted().await, Some(&(old, 3)));
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_comes_back_is_not_away_and_does_not_hang() {
+        let hangs = Arc::new(Hangs::default());
+        let pool = Pool::start(Arc::clone(&hangs), Arc::default()).unwrap();
+        let (loaded, release, _) = hanging();
+        let timed_out = pool.run(Arc::clone(&loaded), vec![]).await;
+        assert!(matches!(timed_out, Err(NoResult::Timeout(_))));
+        drop(release);
+        while !locked(&pool.away).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        hangs.taken_out(&loaded.release);
+        assert!(hangs.abandoned().now_or_never().is_none(), "nothing hangs in it");
     }
 }

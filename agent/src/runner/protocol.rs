@@ -145,7 +145,8 @@ pub enum Event {
 /// How a runner ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
-    /// Its exit status, when it ended by itself. [`EXIT_STUCK`](super::EXIT_STUCK) is one of them.
+    /// Its exit status, when it ended by itself. [`EXIT_STUCK`](super::EXIT_STUCK) and
+    /// [`EXIT_REPLACE`](super::EXIT_REPLACE) are two of them.
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,

@@ -36,17 +36,24 @@ impl Agent {
     }
 
     /// A candidate in which a thread hangs goes back at once: the next inference could take the next thread. A committed
-    /// version has nothing behind it: it goes on with the threads that are left, and its runner ends with the last one.
+    /// version has nothing behind it: it goes on with the threads that are left, and people are told. Its runner ends
+    /// with the last one.
     pub(super) fn hung(&mut self, release: &ReleaseId, threads: u32) -> Result<(), Refusal> {
-        let deployment = self.models.get(&release.model).map(|model| &model.deployment);
-        let Some(Deployment::Probation(probation)) = deployment else {
-            return Err(Refusal::UnexpectedRelease { what: "a hang", release: release.clone() });
-        };
-        if probation.manifest.release != *release {
+        if !self.serving.slots.contains_key(release) {
             return Err(Refusal::UnexpectedRelease { what: "a hang", release: release.clone() });
         }
-        let (inferences, after_ms) = (probation.judge.counts().judged(), probation.watched_ms(self.now));
-        self.roll_back(&release.model, RollbackReason::Hung { threads, inferences, after_ms });
+        let deployment = self.models.get(&release.model).map(|model| &model.deployment);
+        match deployment {
+            Some(Deployment::Probation(probation)) if probation.manifest.release == *release => {
+                let (inferences, after_ms) =
+                    (probation.judge.counts().judged(), probation.watched_ms(self.now));
+                self.roll_back(&release.model, RollbackReason::Hung { threads, inferences, after_ms });
+            }
+            _ => {
+                let event = Event::warn("inferences do not come back, and their threads with them");
+                self.note(event.with("release", release).with("threads", threads));
+            }
+        }
         Ok(())
     }
 

@@ -26,19 +26,12 @@ impl Agent {
     }
 
     pub(super) fn runner_exited(&mut self, detail: &str) -> Result<(), Refusal> {
-        match self.serving.runner {
-            Runner::Absent | Runner::Cooling { .. } => return Err(Refusal::UnexpectedRunner("an end")),
-            Runner::Starting | Runner::Ready { .. } => {}
-        }
-        let candidates = self.models.iter().filter_map(|(name, model)| {
-            let release = model.deployment.activated()?;
-            self.serving.slots.contains_key(release).then(|| name.clone())
-        });
-        let candidates: Vec<ModelName> = candidates.collect();
+        self.expect_runner()?;
+        let candidates = self.candidates_in_runner();
         let wait = if candidates.is_empty() {
             self.serving.exited(self.now)
         } else {
-            self.serving.exited_with_candidates()
+            self.serving.exited_for_others()
         };
         let event = Event::warn("the runner has ended");
         self.note(event.with("detail", detail).with("restart_in_ms", wait.as_millis()));
@@ -47,6 +40,34 @@ impl Agent {
             self.give_up_looping(&name);
         }
         Ok(())
+    }
+
+    /// A candidate that was in it has taken nothing down, and its start is not counted.
+    pub(super) fn runner_replaced(&mut self) -> Result<(), Refusal> {
+        self.expect_runner()?;
+        let candidates = self.candidates_in_runner();
+        self.serving.exited_for_others();
+        self.note(Event::warn("the runner is replaced, for a thread that hung in a version that is gone"));
+        for name in candidates {
+            self.interrupt(&name);
+            self.give_back(&name);
+        }
+        Ok(())
+    }
+
+    fn expect_runner(&self) -> Result<(), Refusal> {
+        match self.serving.runner {
+            Runner::Absent | Runner::Cooling { .. } => Err(Refusal::UnexpectedRunner("an end")),
+            Runner::Starting | Runner::Ready { .. } => Ok(()),
+        }
+    }
+
+    fn candidates_in_runner(&self) -> Vec<ModelName> {
+        let candidates = self.models.iter().filter_map(|(name, model)| {
+            let release = model.deployment.activated()?;
+            self.serving.slots.contains_key(release).then(|| name.clone())
+        });
+        candidates.collect()
     }
 
     pub(super) fn loaded(&mut self, release: ReleaseId, load_ms: u64) -> Result<(), Refusal> {

@@ -26,7 +26,8 @@ impl Agent {
         self.life = Life::Stopped;
     }
 
-    fn give_back(&mut self, name: &ModelName) {
+    /// Takes back what was counted for a trial or a start that has taken nothing down.
+    pub(super) fn give_back(&mut self, name: &ModelName) {
         let Some(candidate) = &mut self.ledger.record(name).candidate else { return };
         match &mut candidate.phase {
             Phase::SelfTesting { trials, .. } => *trials = trials.saturating_sub(1),

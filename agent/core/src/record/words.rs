@@ -53,6 +53,7 @@ impl fmt::Display for Input {
             Self::TrialPassed { release, figures } => write!(f, "trial of {release} passed: {figures}"),
             Self::TrialFailed { release, reason } => write!(f, "trial of {release} failed: {reason}"),
             Self::RunnerReady => f.write_str("runner ready"),
+            Self::RunnerReplaced => f.write_str("runner ended to be replaced"),
             Self::RunnerExited { detail } => write!(f, "runner exited: {detail}"),
             Self::Loaded { release, load_ms } => write!(f, "{release} loaded in {load_ms} ms"),
             Self::LoadFailed { release, detail } => write!(f, "{release} does not load: {detail}"),

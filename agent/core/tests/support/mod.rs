@@ -448,8 +448,17 @@ impl Device {
     }
 
     pub fn kill_runner(&mut self) {
+        self.lose_runner(Input::RunnerExited { detail: "signal 11".into() });
+    }
+
+    /// It ended itself for a thread that hung in a version that is gone.
+    pub fn replace_runner(&mut self) {
+        self.lose_runner(Input::RunnerReplaced);
+    }
+
+    fn lose_runner(&mut self, input: Input) {
         self.loaded.clear();
         self.serving.clear();
-        self.inputs.push_back(Input::RunnerExited { detail: "signal 11".into() });
+        self.inputs.push_back(input);
     }
 }

@@ -79,8 +79,14 @@ fn listen(http: SocketAddr) -> Result<TcpListener, Obstacle> {
 
 /// A socket that nobody answers on was left by an agent that died. Anything else in its place is not ours.
 fn remove_stale(path: &Path) -> Result<(), Obstacle> {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
     let place = path.display();
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(anyhow::Error::new(error).context(format!("cannot look for {place}")).into());
+        }
+    };
     if !metadata.file_type().is_socket() {
         return Err(
             anyhow!("{place} exists and is not a socket; set [serving] unix_socket to another path").into()

@@ -19,7 +19,7 @@ use super::{
     loads::{self, Loads},
 };
 use crate::{
-    runner::{Command, Event},
+    runner::{Command, EXIT_REPLACE, Event},
     sandbox::Reports,
 };
 
@@ -154,7 +154,11 @@ impl Pump {
             Event::Exited(exit) => self.wanted.clear().then(|| {
                 self.loads.clear();
                 tracing::warn!(detail = %exit.detail, "the runner has ended");
-                Input::RunnerExited { detail: exit.detail }
+                if exit.code == Some(EXIT_REPLACE.into()) {
+                    Input::RunnerReplaced
+                } else {
+                    Input::RunnerExited { detail: exit.detail }
+                }
             }),
         }
     }
