@@ -354,10 +354,13 @@ impl fmt::Display for RollbackReason {
                 "it took {used_kib} KiB of memory where {budget_kib} KiB are allowed, \
                  after {inferences} inferences and {after_ms} ms"
             ),
-            Self::Hung { threads, inferences, after_ms } => write!(
-                f,
-                "it hung in {threads} threads of its runner, after {inferences} inferences and {after_ms} ms"
-            ),
+            Self::Hung { threads, inferences, after_ms } => {
+                let threads = if *threads == 1 { "one thread".into() } else { format!("{threads} threads") };
+                write!(
+                    f,
+                    "it hung in {threads} of its runner, after {inferences} inferences and {after_ms} ms"
+                )
+            }
             Self::Operator => f.write_str("sent back by a person on the device"),
             Self::Ordered => f.write_str("ordered by the server"),
         }

@@ -142,7 +142,7 @@ fn one_inference_that_hangs_is_enough() {
     until_true("the thread that hangs is gone with its runner", PATIENCE, || {
         device.runner().is_some_and(|now| now != runner)
     });
-    alone.tell_server(&["hung in 1 threads"]);
+    alone.tell_server(&["hung in one thread"]);
 }
 
 #[test]
