@@ -27,22 +27,64 @@ pub(super) fn open_spool<D: Disk>(disk: &D, dir: &Path, bounds: Bounds) -> io::R
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::File,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+    };
+
+    use agent_store::disk::{Entry, OpenAs, OsDisk};
+
     use super::*;
-    use agent_store::disk::OsDisk;
-    use std::fs;
+
+    /// A disk on which no folder can be made the first time.
+    #[derive(Debug, Clone, Default)]
+    struct FailsOnce {
+        tries: Arc<AtomicU32>,
+    }
+
+    impl Disk for FailsOnce {
+        type File = File;
+
+        fn make_dir(&self, path: &Path) -> io::Result<()> {
+            match self.tries.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(io::Error::other("the disk fails for a moment")),
+                _ => OsDisk.make_dir(path),
+            }
+        }
+
+        fn open(&self, path: &Path, open_as: OpenAs) -> io::Result<File> {
+            OsDisk.open(path, open_as)
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            OsDisk.rename(from, to)
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            OsDisk.remove(path)
+        }
+
+        fn sync_dir(&self, path: &Path) -> io::Result<()> {
+            OsDisk.sync_dir(path)
+        }
+
+        fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+            OsDisk.list(dir)
+        }
+
+        fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+            OsDisk.free_bytes(dir)
+        }
+    }
 
     #[test]
     fn a_spool_that_cannot_be_opened_for_a_moment_is_opened_later() {
         let scratch = tempfile::tempdir().unwrap();
-        let dir = scratch.path().join("spool");
-        // A file in its place: no folder can be made, for root as well.
-        fs::write(&dir, b"").unwrap();
-        let bounds = Bounds { max_bytes: 1 << 20, spare_bytes: 0 };
-        let opening = std::thread::spawn({
-            let dir = dir.clone();
-            move || open_spool(&OsDisk, &dir, bounds).is_ok()
-        });
-        fs::remove_file(&dir).unwrap();
-        assert!(opening.join().unwrap());
+        let (disk, bounds) = (FailsOnce::default(), Bounds { max_bytes: 1 << 20, spare_bytes: 0 });
+        assert!(open_spool(&disk, &scratch.path().join("spool"), bounds).is_ok());
+        assert_eq!(disk.tries.load(Ordering::Relaxed), 2);
     }
 }
