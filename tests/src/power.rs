@@ -4,20 +4,26 @@
 //! programs write is what a disk holds when the power fails: everything that the file system has handed to it, and
 //! nothing that was still in memory. Mounting the clone replays the journal, as the next start would.
 //!
+//! A test that was killed leaves its mounts; the next one that begins ends them.
+//!
 //! The disk itself is a good one: what was written to it stays, in the order in which it was written. Disks that lie about
 //! their caches are the simulated disk's business (`agent/store/tests/power`).
 
 use std::{
+    env,
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
-use crate::{programs::from_debian, wait::try_until};
+use crate::{process::is_alive, programs::from_debian, wait::try_until};
+
+/// The folder of a stage is called by this and the process that it belongs to.
+const PREFIX: &str = "muster-power-";
 
 /// Room for the images, of which nearly everything is never written.
 const STAGE_SIZE: &str = "4G";
@@ -104,7 +110,9 @@ impl Stage {
     /// # Errors
     /// Why this machine has none: it takes root, loop devices and XFS.
     pub fn open() -> Result<Self, String> {
-        let scratch = tempfile::Builder::new().prefix("muster-power-").tempdir().expect("a scratch folder");
+        clear_leftovers();
+        let prefix = format!("{PREFIX}{}-", process::id());
+        let scratch = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a scratch folder");
         let (image, at) = (scratch.path().join("stage.img"), scratch.path().join("stage"));
         fs::create_dir(&at).expect("the scratch folder is writable");
         run("truncate", ["-s".as_ref(), STAGE_SIZE.as_ref(), image.as_os_str()])?;
@@ -151,6 +159,39 @@ pub fn cut(image: &Path, to: &Path) -> Result<(), String> {
     run("cp", ["--reflink=always".as_ref(), image.as_os_str(), to.as_os_str()])
 }
 
+/// Ends what tests that were killed have left: mounts, with the loop devices below them, and folders. Another test may
+/// do the same at this moment, so nothing here must succeed.
+fn clear_leftovers() {
+    let devices = fs::read_dir("/sys/block").into_iter().flatten().filter_map(Result::ok);
+    let mut left: Vec<(PathBuf, PathBuf)> = devices
+        .filter_map(|device| {
+            let image = fs::read_to_string(device.path().join("loop/backing_file")).ok()?;
+            let image = PathBuf::from(image.trim_end());
+            is_left_over(&image).then(|| (image, Path::new("/dev").join(device.file_name())))
+        })
+        .collect();
+    // A stage ends after the images that lie on it.
+    left.sort_by_key(|(image, _)| std::cmp::Reverse(image.components().count()));
+    for (_, device) in left {
+        let _ = run("umount", ["--lazy".as_ref(), device.as_os_str()]);
+    }
+    let folders = fs::read_dir(env::temp_dir()).into_iter().flatten().filter_map(Result::ok);
+    for folder in folders.filter(|folder| is_left_over(&folder.path())) {
+        let _ = fs::remove_dir_all(folder.path());
+    }
+}
+
+/// True for what lies in the folder of a process that is gone.
+fn is_left_over(path: &Path) -> bool {
+    let Ok(below) = path.strip_prefix(env::temp_dir()) else { return false };
+    let owner = below.iter().next().and_then(OsStr::to_str).and_then(owner_of);
+    owner.is_some_and(|pid| !is_alive(pid))
+}
+
+fn owner_of(folder: &str) -> Option<u32> {
+    folder.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
+}
+
 fn mount(image: &Path, at: &Path, options: &str) -> Result<Mount, String> {
     run("mount", ["-o".as_ref(), options.as_ref(), image.as_os_str(), at.as_os_str()])?;
     Ok(Mount { at: at.to_owned() })
@@ -168,4 +209,19 @@ fn run<S: AsRef<OsStr>>(
         return Ok(());
     }
     Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_process_that_is_gone_has_left_is_cleared() {
+        let path = |name: String| env::temp_dir().join(name).join("stage/live.img");
+        // No process has the largest number: numbers end at 4,194,304.
+        assert!(is_left_over(&path(format!("{PREFIX}{}-Xy1", u32::MAX))));
+        assert!(!is_left_over(&path(format!("{PREFIX}{}-Xy1", process::id()))));
+        assert!(!is_left_over(&path("muster-device-Xy1".to_owned())));
+        assert!(!is_left_over(Path::new("/elsewhere").join(format!("{PREFIX}{}-Xy1", u32::MAX)).as_path()));
+    }
 }
