@@ -1,11 +1,12 @@
 //! Devices at the moment before an update, as often as a test wants it.
 //!
-//! Each lane is an enrolled device that has committed `digits@1` and was stopped; its data directory is kept. The server
-//! has gone on since: it wants `digits@2` on every lane, for good. So whoever puts a lane back and runs its agent sees
-//! the whole way from start to commit: fetch, stage, self-test, activate, probation.
+//! Each lane is an enrolled device that has committed `digits@1` and was killed, so its sockets lie there still; its data
+//! directory is kept. The server has gone on since: it wants `digits@2` on every lane, for good. So whoever puts a lane
+//! back and runs its agent sees the whole way from start to commit: fetch, stage, self-test, activate, probation.
 
 use std::{
     fs,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     sync::{Mutex, PoisonError},
@@ -32,6 +33,9 @@ pub const OLD: &str = "digits@1";
 
 /// The version to which it leads.
 pub const NEW: &str = "digits@2";
+
+/// What an agent that was killed could not remove.
+const SOCKETS: [&str; 2] = ["serving.sock", "control.sock"];
 
 /// A version that was started in vain before is not given up for a kill that the test makes.
 const POLICY: Policy = Policy { max_starts: 20, ..Policy::QUICK };
@@ -66,11 +70,20 @@ pub enum End {
     Late,
 }
 
+impl End {
+    /// True when somebody killed the agent, as power cuts do.
+    #[must_use]
+    pub fn is_kill(self) -> bool {
+        matches!(self, Self::Ended(status) if status.signal() == Some(9))
+    }
+}
+
 /// What an application saw of a run: it asks without a pause.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Answers {
     last: Option<Instant>,
-    /// The longest time between two answers, once there was one.
+    /// The longest time between two answers, once there was one, and from the last one to the end of the run. The whole
+    /// run, where there was none.
     pub longest_gap: Duration,
     /// True when the new version has answered.
     pub is_new: bool,
@@ -84,7 +97,7 @@ impl Lanes {
     pub fn prepare(count: usize) -> Self {
         let mut fleet = Fleet::start(count);
         fleet.bring(&Publication::digits(1));
-        let lanes: Vec<Lane> = std::mem::take(&mut fleet.devices).into_iter().map(Lane::stop).collect();
+        let lanes: Vec<Lane> = std::mem::take(&mut fleet.devices).into_iter().map(Lane::keep).collect();
         let release = fleet.publish(&Publication::digits(2).with_policy(POLICY));
         assert_eq!(release, NEW);
         let rollout = fleet.start_rollout(&release);
@@ -115,13 +128,16 @@ impl Lanes {
 }
 
 impl Lane {
-    /// Keeps the data directory of a device that has told everything.
-    fn stop(mut device: Device) -> Self {
+    /// Keeps the data directory of a device that has told everything, as a killed agent leaves it.
+    fn keep(mut device: Device) -> Self {
         until_true("the old version is settled and told", PATIENCE, || {
             look(&device.data_dir(), "digits")
                 .is_ok_and(|found| found.is_settled_on(OLD) && found.waiting == 0)
         });
-        assert!(device.stop().success());
+        device.kill();
+        for socket in SOCKETS {
+            assert!(device.data_dir().join(socket).exists(), "a killed agent leaves {socket}");
+        }
         let before = device.data_dir().with_file_name("before");
         copy(&device.data_dir(), &before);
         Self { device, before, digit: test_images().swap_remove(0) }
@@ -154,6 +170,7 @@ impl Lane {
 
     /// Asks all the time, until [`NEW`] is kept and answers, or the agent has ended; lets somebody else look on.
     pub fn follow(&mut self, within: Duration, answers: &mut Answers, mut also: impl FnMut()) -> End {
+        let since = Instant::now();
         let end = try_until(within, || {
             answers.ask(&self.device, &self.digit);
             also();
@@ -162,6 +179,7 @@ impl Lane {
             }
             (answers.is_new && self.has_arrived()).then_some(End::Arrived)
         });
+        answers.finish(since);
         end.unwrap_or(End::Late)
     }
 
@@ -199,11 +217,18 @@ impl Answers {
     fn ask(&mut self, device: &Device, digit: &Digit) {
         let Some(Inference { version, .. }) = device.try_infer(digit) else { return };
         let now = Instant::now();
-        let gap = self.last.map_or(Duration::ZERO, |last| now - last);
-        self.longest_gap = self.longest_gap.max(gap);
+        if let Some(last) = self.last {
+            self.longest_gap = self.longest_gap.max(now - last);
+        }
         self.last = Some(now);
         self.is_new |= NEW.ends_with(&format!("@{version}"));
         self.count += 1;
+    }
+
+    /// A silence that nothing ended counts as well.
+    fn finish(&mut self, began: Instant) {
+        let silence = self.last.unwrap_or(began).elapsed();
+        self.longest_gap = self.longest_gap.max(silence);
     }
 }
 

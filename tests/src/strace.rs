@@ -38,7 +38,11 @@ pub const CHANGES: &[&str] = &[
     "chmod",
     "fchmodat",
     "fsetxattr",
+    "bind",
 ];
+
+/// Calls on files that the tracer cannot pick by the file: they are counted in their thread, with those that have none.
+const NOT_PICKED_BY_FILE: &[&str] = &["bind", "connect"];
 
 /// Everything that reaches another program.
 pub const NETWORK: &[&str] =
@@ -62,6 +66,13 @@ pub enum Blow {
     Kill,
     /// It fails, with this error, and does nothing.
     Fail(&'static str),
+}
+
+impl Call {
+    /// The file by which the tracer picks it.
+    fn picked_by(&self) -> Option<&Path> {
+        self.file.as_deref().filter(|_| !NOT_PICKED_BY_FILE.contains(&self.name.as_str()))
+    }
 }
 
 impl fmt::Display for Call {
@@ -88,7 +99,7 @@ pub fn strike(program: &Path, folder: &Path, call: &Call, blow: Blow, log: &Path
         Blow::Fail(error) => format!("error={error}"),
     };
     command.arg("-e").arg(format!("inject={}:{happens}:when={}", call.name, call.number));
-    if let Some(file) = &call.file {
+    if let Some(file) = call.picked_by() {
         command.arg("-P").arg(folder.join(file));
     }
     command.arg(program);
@@ -124,11 +135,12 @@ fn traced(log: &Path, names: &[&str]) -> Command {
 pub fn calls_in(log: &Path, folder: &Path) -> Vec<Call> {
     let text = fs::read_to_string(log).expect("strace has written its log");
     let folder = folder.to_str().expect("scratch folders have plain names");
-    let mut counts: BTreeMap<(&str, Call), u32> = BTreeMap::new();
+    let mut counts: BTreeMap<(&str, String, Option<PathBuf>), u32> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let calls = text.lines().filter_map(|line| {
         let (thread, mut call) = read_line(line, folder)?;
-        let count = counts.entry((thread, call.clone())).or_default();
+        let counted = (thread, call.name.clone(), call.picked_by().map(Path::to_owned));
+        let count = counts.entry(counted).or_default();
         *count += 1;
         call.number = *count;
         seen.insert(call.clone()).then_some(call)
@@ -179,6 +191,8 @@ mod tests {
 7 pwrite64(3</t/data/ledger.a>, "muster-ledger 2"..., 512, 0) = 512
 7 sendto(9<socket:[5]>, "\27\3", 2, MSG_NOSIGNAL, NULL, 0) = 2
 7 fsync(4</t/data>) = 0
+7 bind(9<socket:[6]>, {sa_family=AF_INET, sin_port=htons(0)}, 16) = 0
+7 bind(9<socket:[7]>, {sa_family=AF_UNIX, sun_path="/t/data/serving.sock"}, 110) = 0
 7 write(1</t/agent.log>, "a line", 6) = 6
 "#;
 
@@ -194,6 +208,8 @@ mod tests {
             "pwrite64 #2 of ledger.a",
             "sendto #1 of the network",
             "fsync #1 of ",
+            "bind #1 of the network",
+            "bind #2 of serving.sock",
         ];
         assert_eq!(found, expected);
     }

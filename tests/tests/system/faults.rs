@@ -5,11 +5,7 @@
 //! cost a moment. In either case every byte of the committed version is there, an application gets its answers, and the
 //! new version comes. Seeds are printed; `MUSTER_SEED` repeats one, and `MUSTER_LONG=1` strikes ten thousand times.
 
-use std::{
-    os::unix::process::ExitStatusExt as _,
-    process::ExitStatus,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use system_tests::{
     effort::{long, seed},
@@ -42,7 +38,7 @@ struct Outcome {
     has_struck: bool,
     ended: bool,
     restarted: bool,
-    longest_gap: Duration,
+    answers: Answers,
     took: Duration,
     troubles: Vec<String>,
 }
@@ -84,14 +80,13 @@ fn run(lane: &mut Lane, call: &Call, blow: Blow) -> Outcome {
     let end = lane.follow(ARRIVES_WITHIN, &mut answers, || {});
     lane.device.kill();
     let took = since.elapsed();
-    let killed = |status: ExitStatus| status.signal() == Some(9);
-    let (has_struck, ended) = match (blow, end) {
-        (Blow::Kill, End::Ended(status)) => (killed(status), !killed(status)),
-        (Blow::Kill, End::Arrived | End::Late) => (false, false),
-        (Blow::Fail(_), end) => (strace::has_struck(&log), matches!(end, End::Ended(_))),
+    let ended = matches!(end, End::Ended(_));
+    let (has_struck, ended) = match blow {
+        Blow::Kill => (end.is_kill(), ended && !end.is_kill()),
+        Blow::Fail(_) => (strace::has_struck(&log), ended),
     };
-    let (longest_gap, troubles) = (answers.longest_gap, Vec::new());
-    let mut outcome = Outcome { blow, has_struck, ended, restarted: false, longest_gap, took, troubles };
+    let mut outcome =
+        Outcome { blow, has_struck, ended, restarted: false, answers, took, troubles: Vec::new() };
     outcome.follow_up(lane, end);
     let said = if outcome.troubles.is_empty() { String::new() } else { lane.log() };
     outcome.troubles.iter_mut().for_each(|what| *what = format!("{blow:?} at {call}: {what}\n{said}"));
@@ -99,7 +94,8 @@ fn run(lane: &mut Lane, call: &Call, blow: Blow) -> Outcome {
 }
 
 impl Outcome {
-    /// The disk must be whole at once. Where the new version is not there yet, it must come without a fault.
+    /// The disk must be whole at once. Where the new version is not there yet, it must come without a fault; only a kill
+    /// excuses that it is not there.
     fn follow_up(&mut self, lane: &mut Lane, end: End) {
         if let Err(damage) = lane.examine() {
             self.troubles.push(damage);
@@ -111,15 +107,25 @@ impl Outcome {
                 self.troubles.push(format!("the agent ended by itself with {status}"));
                 self.restart(lane);
             }
-            End::Late => self.restart(lane),
+            End::Late => {
+                self.troubles.push(format!("the new version does not come within {ARRIVES_WITHIN:?}"));
+                self.restart(lane);
+            }
         }
+        match self.blow {
+            Blow::Kill => {}
+            Blow::Fail(_) => self.demand_service(&lane.device.log_text()),
+        }
+    }
+
+    /// An agent that lives has answers all the time, and gives nothing up.
+    fn demand_service(&mut self, said: &str) {
         // Such a line says that something is gone for as long as this agent runs.
-        let said = lane.log();
-        if let (Blow::Fail(_), Some(line)) = (self.blow, said.lines().find(|line| line.contains(" ERROR "))) {
-            self.troubles.push(line.to_owned());
-        }
-        if matches!(self.blow, Blow::Fail(_)) && self.longest_gap > LONGEST_GAP {
-            self.troubles.push(format!("no answer for {:?}", self.longest_gap));
+        let given_up = said.lines().filter(|line| line.contains(" ERROR ")).map(str::to_owned);
+        self.troubles.extend(given_up);
+        let Answers { longest_gap, count, .. } = self.answers;
+        if count == 0 || longest_gap > LONGEST_GAP {
+            self.troubles.push(format!("{count} answers, and none for {longest_gap:?}"));
         }
     }
 
@@ -159,7 +165,7 @@ fn judge_blow(blow: Blow, outcomes: &[&Outcome]) {
         outcomes.len(),
         count(|outcome| outcome.ended),
         count(|outcome| outcome.restarted),
-        outcomes.iter().map(|outcome| outcome.longest_gap).max().unwrap_or_default(),
+        outcomes.iter().map(|outcome| outcome.answers.longest_gap).max().unwrap_or_default(),
         outcomes.iter().map(|outcome| outcome.took).max().unwrap_or_default(),
     );
     assert!(

@@ -8,6 +8,7 @@ use std::{
 
 use serde_json::Value;
 use system_tests::{
+    device::Device,
     lanes::{Answers, End, Lane, NEW, OLD},
     power::{FileSystem, Mount, cut},
     programs,
@@ -17,7 +18,7 @@ use system_tests::{
     wait::{PATIENCE, until_true},
 };
 
-use super::{Finding, Way};
+use super::{Cut, Finding, Moment, Way};
 
 /// When the power fails in one update, in milliseconds at most: half of the cuts fall into its first moments, when most
 /// is written, the others anywhere between start and what follows the commit.
@@ -36,7 +37,7 @@ pub(super) struct Share {
     pub(super) stage: PathBuf,
     pub(super) way: Way,
     pub(super) cuts: usize,
-    /// Where the power fails, one in each update; none where it fails at random.
+    /// Where the power fails, one in each update: as many as cuts where that is the way.
     pub(super) calls: Vec<Call>,
     pub(super) random: Random,
 }
@@ -54,18 +55,18 @@ struct Known {
 
 impl Share {
     /// Cuts, judges and sums up.
-    pub(super) fn work(mut self, lane: &mut Lane, server: &Server) -> Vec<Finding> {
+    pub(super) fn work(mut self, lane: &mut Lane, server: &Server) -> Vec<Cut> {
         let base = self.prepare(lane);
-        let mut findings = Vec::new();
-        while findings.len() < self.cuts {
-            for (number, known) in self.update(lane, server, &base).into_iter().enumerate() {
-                let goes_on = self.way != Way::WithoutSyncs && findings.len() % GOES_ON_EVERY == 0;
+        let mut cuts = Vec::new();
+        while cuts.len() < self.cuts {
+            for (number, (at, known)) in self.update(lane, server, &base).into_iter().enumerate() {
+                let goes_on = self.way != Way::WithoutSyncs && cuts.len() % GOES_ON_EVERY == 0;
                 let finding = self.judge(lane, &self.image(&number.to_string()), known, goes_on);
-                findings.push(finding);
+                cuts.push(Cut { at, finding });
             }
         }
-        self.sum_up(&findings);
-        findings
+        self.sum_up(&cuts);
+        cuts
     }
 
     /// An image with the device as it was before the update.
@@ -81,7 +82,7 @@ impl Share {
     }
 
     /// One update, during which the power fails; tells what was known at each cut.
-    fn update(&mut self, lane: &mut Lane, server: &Server, base: &Path) -> Vec<Known> {
+    fn update(&mut self, lane: &mut Lane, server: &Server, base: &Path) -> Vec<(Moment, Known)> {
         let name = lane.device.name().to_owned();
         until_true("the server has heard the end of the last run", PATIENCE, || {
             shown(server, &name)["connected"] == false
@@ -89,9 +90,13 @@ impl Share {
         let live = self.image("live");
         cut(base, &live).unwrap();
         let mount = self.mount(&live, lane);
-        let cuts = match self.calls.pop() {
-            Some(call) => vec![self.at_call(lane, server, &live, &call)],
-            None => self.at_random(lane, server, &live),
+        let cuts = match self.way {
+            Way::AtCalls => vec![self.at_call(lane, server, &live)],
+            Way::AtRandom => self.at_random(lane, server, &live, Device::run),
+            Way::WithoutSyncs => {
+                let command = without_syncs(&programs::muster_agent(), &self.log());
+                self.at_random(lane, server, &live, |device| device.run_by(command))
+            }
         };
         lane.device.kill();
         mount.end().unwrap();
@@ -99,12 +104,14 @@ impl Share {
     }
 
     /// The power fails again and again while one agent works.
-    fn at_random(&mut self, lane: &mut Lane, server: &Server, live: &Path) -> Vec<Known> {
-        let agent = programs::muster_agent();
-        match self.way {
-            Way::AtRandom | Way::AtCalls => lane.device.run(),
-            Way::WithoutSyncs => lane.device.run_by(without_syncs(&agent, &self.log())),
-        }
+    fn at_random(
+        &mut self,
+        lane: &mut Lane,
+        server: &Server,
+        live: &Path,
+        start: impl FnOnce(&mut Device),
+    ) -> Vec<(Moment, Known)> {
+        start(&mut lane.device);
         let (mut cuts, mut answers, mut known) = (Vec::new(), Answers::default(), Known::default());
         let (name, since) = (lane.device.name().to_owned(), Instant::now());
         for moment in self.random_moments() {
@@ -112,22 +119,24 @@ impl Share {
             lane.ask_for(pause, &mut answers, || known.ask(server, &name));
             known.answered = answers.is_new;
             cut(live, &self.image(&cuts.len().to_string())).unwrap();
-            cuts.push(known);
+            cuts.push((Moment::AsMeant, known));
         }
         cuts
     }
 
     /// The power fails in the place of a system call: the agent is killed there, and what the kernel still holds in
     /// memory is not in the clone. Where the call does not come, it fails at the end.
-    fn at_call(&self, lane: &mut Lane, server: &Server, live: &Path, call: &Call) -> Known {
+    fn at_call(&mut self, lane: &mut Lane, server: &Server, live: &Path) -> (Moment, Known) {
+        let call = self.calls.pop().expect("there are as many calls as cuts");
         let (agent, data) = (programs::muster_agent(), lane.device.data_dir());
-        lane.device.run_by(strike(&agent, &data, call, Blow::Kill, &self.log()));
+        lane.device.run_by(strike(&agent, &data, &call, Blow::Kill, &self.log()));
         let (mut answers, mut known) = (Answers::default(), Known::default());
         let name = lane.device.name().to_owned();
-        let _ = lane.follow(ARRIVES_WITHIN, &mut answers, || known.ask(server, &name));
+        let end = lane.follow(ARRIVES_WITHIN, &mut answers, || known.ask(server, &name));
         known.answered = answers.is_new;
         cut(live, &self.image("0")).unwrap();
-        known
+        let at = if end.is_kill() { Moment::AsMeant } else { Moment::AfterAll };
+        (at, known)
     }
 
     fn log(&self) -> PathBuf {
@@ -163,14 +172,15 @@ impl Share {
         self.file_system.mount(image, &lane.device.data_dir()).unwrap()
     }
 
-    fn sum_up(&self, findings: &[Finding]) {
-        let count = |what: fn(&Finding) -> bool| findings.iter().filter(|finding| what(finding)).count();
+    fn sum_up(&self, cuts: &[Cut]) {
+        let count = |what: fn(&Finding) -> bool| cuts.iter().filter(|cut| what(&cut.finding)).count();
         eprintln!(
-            "{} {:?}: {} cuts; whole with the old version {}, with the new one under way {}, kept {}; {} corrupt, \
+            "{} {:?}: {} cuts, {} of them as meant; whole with the old version {}, with the new one under way {}, kept {}; {} corrupt, \
              {} lost, {} stuck",
             self.file_system.name(),
             self.way,
-            findings.len(),
+            cuts.len(),
+            cuts.iter().filter(|cut| cut.at == Moment::AsMeant).count(),
             count(|finding| matches!(finding, Finding::Fine(found) if !found.knows(NEW))),
             count(|finding| matches!(finding, Finding::Fine(found) if found.candidate.is_some())),
             count(|finding| matches!(finding, Finding::Fine(found) if found.is_settled_on(NEW))),
