@@ -18,18 +18,19 @@
 //! # What it assumes
 //! 1. Given the past and what hits everybody, the groups of a look are independent of each other.
 //! 2. Without an effect, a canary's expected figure is its baseline times (or plus) what the controls show. Two things
-//!    that break this in the field are measured, three standard errors of both together: the error of the baselines,
-//!    from blocks of the history, and how far devices wander away from their own history by themselves, from the
-//!    controls. What exceeds half the margin is added to it for the first process, and all of it is taken from the
-//!    margin for the second ([`Reading::margin_worse`], [`Reading::margin_not_worse`]). So candidates that are worse
-//!    by up to half a margin are protected from such errors; that three standard errors suffice is checked by
-//!    simulation, not proven.
+//!    that break this in the field are measured: the error of the baselines, three standard errors from blocks of the
+//!    history, and how far devices wander away from their own history by themselves, from the controls, with more
+//!    standard errors the fewer controls there are. What exceeds half the margin is added to it for the first process,
+//!    and all of it is taken from the margin for the second ([`Reading::margin_worse`], [`Reading::margin_not_worse`]).
+//!    So candidates that are worse by up to half a margin are protected from such errors; that this suffices is checked
+//!    by simulation, not proven.
 //! 3. Whether a device reports does not depend on what it would have reported. Devices that fall silent are a
 //!    matter of the rollout's counts, not of this test.
 //! 4. Differences further from the margin than [`Reading::scale`] count as that much (winsorised: four standard
-//!    deviations of the history, at least two events or two margins), so the tests are about the mean of the clipped
+//!    deviations of the history, at least two events or eight margins), so the tests are about the mean of the clipped
 //!    difference. A burst of failures on one device in one look therefore weighs little, and many small ones weigh all
-//!    they are.
+//!    they are. Controls are cut likewise, around the median of the groups. What the cut hides, a few canaries that are
+//!    many times worse, is told beside the bets ([`Reading::excess`], [`Reading::beyond`]) and has no guarantee.
 //!
 //! # Sources
 //! Betting: Waudby-Smith & Ramdas 2023, *Estimating means of bounded random variables by betting*. Validity at every
@@ -43,6 +44,8 @@ mod comparison;
 mod e_process;
 mod groups;
 mod measure;
+mod running;
+mod student;
 mod wander;
 
 #[cfg(test)]

@@ -6,16 +6,21 @@ use thiserror::Error;
 use super::{
     EProcess, Measure, Scale, Window,
     baseline::Baselines,
-    groups::{self, Group, Shown},
+    groups::{self, Group, Middle, Shown},
     measure::Values,
+    running::Running,
     wander::Wander,
 };
 
 /// Differences are cut at so many standard deviations of the history: rare enough without an effect to move no mean.
 const CUT_DEVIATIONS: f64 = 4.0;
 
-/// Standard errors of what the history does not know that a margin has to hold.
-const GUARD_ERRORS: f64 = 3.0;
+/// And they count up to so many margins at least. With fewer, many canaries that are as before outvote a few that are many
+/// times slower; with more, one broken canary of ten would condemn alone.
+const LEAST_CUT_MARGINS: f64 = 8.0;
+
+/// Standard errors of the baselines that a margin has to hold.
+const BASELINE_ERRORS: f64 = 3.0;
 
 /// The share of the margin that has room for what the history does not know, before it adds to the margin. So the errors
 /// of a decent history cost no time, and what is protected from them is a candidate worse by up to half a margin.
@@ -35,8 +40,8 @@ pub struct Comparison {
     baselines: Baselines,
     /// who is compared with whom,
     groups: Vec<Group>,
-    /// the variance of the mean difference that the error of the baselines brings,
-    baseline_variance: f64,
+    /// the square of what the error of the baselines may bring to the mean difference,
+    baseline_allowance: f64,
     /// and the difference of a group that is the largest that counts.
     cut: f64,
 
@@ -44,6 +49,10 @@ pub struct Comparison {
     swell: f64,
     /// How far controls wander.
     wander: Wander,
+    /// How far above the margin for not being worse the canaries are, with nothing cut off,
+    excess: Running,
+    /// and each group, as a share of the largest distance that counts.
+    excesses: Vec<Running>,
     /// Evidence that the canaries are worse than the margin.
     worse: EProcess,
     /// Evidence that they are not.
@@ -105,6 +114,10 @@ pub struct Reading {
     pub margin_not_worse: f64,
     /// The largest distance from a margin that counts.
     pub scale: f64,
+    /// How far the canaries are above `margin_not_worse` on average over all looks so far, with nothing cut off.
+    pub excess: f64,
+    /// Groups that are, on average over all looks so far, further above it than counts.
+    pub beyond: usize,
     /// Evidence that the canaries are worse, after this look; above 0.
     pub e_worse: f64,
     /// Evidence that they are not.
@@ -132,13 +145,19 @@ impl Comparison {
         let baselines = Baselines::learn(&measure, &history, devices);
         check_devices(&baselines, needed)?;
         let groups = groups::matched(&baselines);
-        let past: Vec<Vec<Shown>> =
-            history.iter().map(|(_, values)| shown(&groups, &measure, &baselines, values)).collect();
+        let past = |reach: f64| -> Vec<Vec<Shown>> {
+            let shown = |values| groups::shown(&groups, &measure, &baselines, values, reach);
+            history.iter().map(|(_, values)| shown(values)).collect()
+        };
+        let inferences = inferences_per_look(&measure, &history);
+        let cut = cut(&measure, &baselines, inferences, &past(f64::INFINITY), groups.len());
         Ok(Self {
-            baseline_variance: variance_of_mean(&past),
-            cut: cut(&measure, &baselines, inferences_per_look(&measure, &history), &past),
+            baseline_allowance: baseline_allowance(&past(cut), cut),
+            cut,
             swell: 1.0,
             wander: Wander::of(devices.1),
+            excess: Running::default(),
+            excesses: vec![Running::default(); groups.len()],
             worse: EProcess::new(),
             not_worse: EProcess::new(),
             measure,
@@ -150,7 +169,8 @@ impl Comparison {
     /// Takes a look. Everything that decides how it is judged was fixed before it.
     pub fn observe(&mut self, window: &Window) -> Reading {
         let values = self.measure.values(window);
-        let shown = shown(&self.groups, &self.measure, &self.baselines, &values);
+        let reach = self.cut * self.swell;
+        let shown = groups::shown(&self.groups, &self.measure, &self.baselines, &values, reach);
         let reading = self.judge(&shown, &values);
         self.learn(&values);
         reading
@@ -183,7 +203,11 @@ impl Comparison {
         let not_worse = shown.iter().map(|group| (margin(group) - guard - group.difference) / scale);
         self.worse.bet(&worse.collect::<Vec<_>>());
         self.not_worse.bet(&not_worse.collect::<Vec<_>>());
+        let excess = |group: &Shown| (group.group, (group.whole - margin(group) + guard).max(-scale));
+        let excesses: Vec<_> = shown.iter().map(excess).collect();
         let mean = |of: &dyn Fn(&Shown) -> f64| shown.iter().map(of).sum::<f64>() / shown.len().max(1) as f64;
+        let (margin_worse, margin_not_worse) = (mean(&room), mean(&margin) - guard);
+        self.watch(&excesses, scale);
         Reading {
             groups: shown.len(),
             canaries: values.canaries.iter().flatten().count(),
@@ -192,35 +216,49 @@ impl Comparison {
             thin: values.thin,
             invalid: values.invalid,
             difference: mean(&|group| group.difference),
-            margin_worse: mean(&room),
-            margin_not_worse: mean(&margin) - guard,
+            margin_worse,
+            margin_not_worse,
             scale,
+            excess: self.excess.mean,
+            beyond: self.excesses.iter().filter(|excess| excess.mean > 1.0).count(),
             e_worse: self.worse.value(),
             e_not_worse: self.not_worse.value(),
             looks: self.worse.looks(),
         }
     }
 
-    /// Three standard errors of the mean difference of so many groups, known before the look.
-    fn guard(&self, groups: usize) -> f64 {
-        let fewer = self.groups.len() as f64 / groups.max(1) as f64;
-        let baselines = self.baseline_variance * fewer * self.swell * self.swell;
-        GUARD_ERRORS * (baselines + self.wander.variance_of_mean(groups)).sqrt()
+    /// What the bets cut off is kept in mind here: a few canaries that are many times worse are outvoted in the bets, and
+    /// are a lot on average.
+    fn watch(&mut self, excesses: &[(usize, f64)], scale: f64) {
+        for &(group, excess) in excesses {
+            self.excesses[group].record(excess / scale);
+        }
+        if !excesses.is_empty() {
+            self.excess
+                .record(excesses.iter().map(|(_, excess)| excess).sum::<f64>() / excesses.len() as f64);
+        }
     }
 
-    /// What the next look may use of this one.
+    /// What the mean difference of so many groups may be by chance of history and wandering, known before the look.
+    fn guard(&self, groups: usize) -> f64 {
+        let fewer = self.groups.len() as f64 / groups.max(1) as f64;
+        let baselines = self.baseline_allowance * fewer * self.swell * self.swell;
+        (baselines + self.wander.allowance(groups)).sqrt()
+    }
+
+    /// What the next look may use of this one. No control weighs more than a cut difference, nor swells anything alone.
     fn learn(&mut self, values: &Values) {
-        let all = 0..self.baselines.controls.len();
-        let change = groups::change(&self.measure, &self.baselines.controls, &values.controls, all);
-        let Some(change) = change else { return };
-        for (device, (baseline, value)) in self.baselines.controls.iter().zip(&values.controls).enumerate() {
+        let (measure, baselines) = (&self.measure, &self.baselines);
+        let middle = Middle::of(&self.groups, measure, baselines, values, self.cut * self.swell);
+        let Some(middle) = middle else { return };
+        for (device, (baseline, value)) in baselines.controls.iter().zip(&values.controls).enumerate() {
             let (Some(baseline), Some(value)) = (*baseline, *value) else { continue };
-            let difference =
-                groups::difference(&self.measure, self.baselines.pooled, baseline, value, change);
+            let value = middle.held(measure, baselines.pooled, baseline, value);
+            let difference = groups::difference(measure, baselines.pooled, baseline, value, middle.change);
             self.wander.record(device, difference);
         }
-        self.swell = match self.measure.scale {
-            Scale::Rate { .. } | Scale::Level => change.max(1.0),
+        self.swell = match measure.scale {
+            Scale::Rate { .. } | Scale::Level => middle.change.max(1.0),
             Scale::Absolute => 1.0,
         };
     }
@@ -240,24 +278,23 @@ fn check_devices(baselines: &Baselines, needed: (usize, usize)) -> Result<(), No
     Ok(())
 }
 
-fn shown(groups: &[Group], measure: &Measure, baselines: &Baselines, values: &Values) -> Vec<Shown> {
-    groups.iter().filter_map(|group| group.show(measure, baselines, values)).collect()
-}
-
-/// The variance of the mean difference over the whole history, from the means of its blocks.
-fn variance_of_mean(past: &[Vec<Shown>]) -> f64 {
+/// The square of what the error of the baselines may bring to the mean difference, from the means of blocks of the history.
+fn baseline_allowance(past: &[Vec<Shown>], cut: f64) -> f64 {
     let looks: Vec<f64> = past
         .iter()
         .filter(|groups| !groups.is_empty())
-        .map(|groups| groups.iter().map(|group| group.difference).sum::<f64>() / groups.len() as f64)
+        .map(|groups| {
+            groups.iter().map(|group| group.difference.clamp(-cut, cut)).sum::<f64>() / groups.len() as f64
+        })
         .collect();
-    let blocks: Vec<f64> = looks.chunks(looks.len().div_ceil(HISTORY_BLOCKS).max(1)).map(mean).collect();
-    if blocks.len() < 2 {
+    let mut blocks = Running::default();
+    for block in looks.chunks(looks.len().div_ceil(HISTORY_BLOCKS).max(1)) {
+        blocks.record(mean(block));
+    }
+    if blocks.count < 2 {
         return 0.0;
     }
-    let middle = mean(&blocks);
-    let squares: f64 = blocks.iter().map(|block| (block - middle) * (block - middle)).sum();
-    squares / (blocks.len() as f64 - 1.0) / blocks.len() as f64
+    BASELINE_ERRORS * BASELINE_ERRORS * blocks.variance() / blocks.count as f64
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -265,17 +302,18 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 /// The largest difference that counts: four standard deviations of one group in one look, and never less than two
-/// events or two margins, or a fleet without any failure would have a test without any sense of proportion.
-fn cut(measure: &Measure, baselines: &Baselines, inferences: f64, past: &[Vec<Shown>]) -> f64 {
-    let (mut squares, mut count) = (0.0, 0.0);
-    for group in past.iter().flatten() {
-        squares += group.difference * group.difference;
-        count += 1.0;
+/// events or some margins, or a fleet without any failure would have a test without any sense of proportion. The group
+/// is the median one, so a device that broke in the history decides nothing.
+fn cut(measure: &Measure, baselines: &Baselines, inferences: f64, past: &[Vec<Shown>], groups: usize) -> f64 {
+    let mut squares = vec![Running::default(); groups];
+    for shown in past.iter().flatten() {
+        squares[shown.group].record(shown.difference * shown.difference);
     }
-    let deviation = if count > 0.0 { f64::sqrt(squares / count) } else { 0.0 };
+    let seen = squares.iter().filter(|group| group.count > 0).map(|group| group.mean);
+    let deviation = groups::median(seen.collect()).unwrap_or(0.0).sqrt();
     let least = match measure.scale {
         Scale::Rate { .. } => 2.0 / (inferences * baselines.pooled),
-        Scale::Level | Scale::Absolute => 2.0 * measure.margin,
+        Scale::Level | Scale::Absolute => LEAST_CUT_MARGINS * measure.margin,
     };
     (CUT_DEVIATIONS * deviation).max(least)
 }

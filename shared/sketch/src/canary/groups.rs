@@ -14,10 +14,24 @@ pub(super) struct Group {
 /// What a group showed in one look. Both are in the unit of the scale: shares of the baseline, or the metric's own.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Shown {
+    /// Its place among the groups.
+    pub(super) group: usize,
     /// How much worse its canaries are than expected.
     pub(super) difference: f64,
+    /// The same with nothing held back on either side.
+    pub(super) whole: f64,
     /// How much one margin weighs in this group.
     pub(super) margin_unit: f64,
+}
+
+/// What the controls have become in one look, and how far from it a single one of them counts. So one control that
+/// breaks moves neither margin, scale nor guard by more than any other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Middle {
+    /// A factor of their baselines, or for [`Scale::Absolute`] an addend: the median of the groups.
+    pub(super) change: f64,
+    /// In the unit of the scale.
+    pub(super) reach: f64,
 }
 
 /// As many groups as possible, like with like: the quietest canaries against the quietest controls.
@@ -40,23 +54,107 @@ fn by_baseline(baselines: &[Option<f64>]) -> Vec<usize> {
     known.into_iter().map(|(device, _)| device).collect()
 }
 
+/// What all groups showed in one look.
+pub(super) fn shown(
+    groups: &[Group],
+    measure: &Measure,
+    baselines: &Baselines,
+    values: &Values,
+    reach: f64,
+) -> Vec<Shown> {
+    let Some(middle) = Middle::of(groups, measure, baselines, values, reach) else { return vec![] };
+    let seen = groups.iter().enumerate();
+    seen.filter_map(|(place, group)| group.show(place, measure, baselines, values, middle)).collect()
+}
+
 impl Group {
     /// `None` when nobody of one side has anything to say.
-    pub(super) fn show(&self, measure: &Measure, baselines: &Baselines, values: &Values) -> Option<Shown> {
-        let change = change(measure, &baselines.controls, &values.controls, self.controls.iter().copied())?;
+    fn show(
+        &self,
+        place: usize,
+        measure: &Measure,
+        baselines: &Baselines,
+        values: &Values,
+        middle: Middle,
+    ) -> Option<Shown> {
+        let change = self.change(measure, baselines, values, Some(middle))?;
+        let whole_change = self.change(measure, baselines, values, None)?;
         let seen = self.canaries.iter().filter_map(|&device| {
             let baseline = baselines.canaries[device]?;
             let value = values.canaries.get(device).copied().flatten()?;
-            Some((difference(measure, baselines.pooled, baseline, value, change), baseline))
+            let off = |change| difference(measure, baselines.pooled, baseline, value, change);
+            Some((off(change), off(whole_change), baseline))
         });
-        let (mut sum, mut units, mut count) = (0.0, 0.0, 0.0);
-        for (difference, baseline) in seen {
+        let (mut sum, mut wholes, mut units, mut count) = (0.0, 0.0, 0.0, 0.0);
+        for (difference, whole, baseline) in seen {
             sum += difference;
+            wholes += whole;
             units += margin_unit(measure, baselines.pooled, baseline);
             count += 1.0;
         }
-        (count > 0.0).then(|| Shown { difference: sum / count, margin_unit: units / count })
+        (count > 0.0).then(|| Shown {
+            group: place,
+            difference: sum / count,
+            whole: wholes / count,
+            margin_unit: units / count,
+        })
     }
+
+    /// What its controls have become, each no further from the middle than counts, where there is one.
+    fn change(
+        &self,
+        measure: &Measure,
+        baselines: &Baselines,
+        values: &Values,
+        middle: Option<Middle>,
+    ) -> Option<f64> {
+        let (mut changes, mut weights) = (0.0, 0.0);
+        for &device in &self.controls {
+            let Some(baseline) = baselines.controls[device] else { continue };
+            let Some(value) = values.controls.get(device).copied().flatten() else { continue };
+            let value =
+                middle.map_or(value, |middle| middle.held(measure, baselines.pooled, baseline, value));
+            let (change, weight) = match measure.scale {
+                Scale::Rate { .. } => (value, baseline),
+                Scale::Level => (value / baseline, 1.0),
+                Scale::Absolute => (value - baseline, 1.0),
+            };
+            changes += change;
+            weights += weight;
+        }
+        (weights > 0.0).then(|| changes / weights)
+    }
+}
+
+impl Middle {
+    /// `None` when no control has anything to say.
+    pub(super) fn of(
+        groups: &[Group],
+        measure: &Measure,
+        baselines: &Baselines,
+        values: &Values,
+        reach: f64,
+    ) -> Option<Self> {
+        let changes = groups.iter().filter_map(|group| group.change(measure, baselines, values, None));
+        median(changes.collect()).map(|change| Self { change, reach })
+    }
+
+    /// The figure of a control, no further from what the middle lets expect than counts.
+    pub(super) fn held(&self, measure: &Measure, pooled: f64, baseline: f64, value: f64) -> f64 {
+        let (expected, unit) = match measure.scale {
+            Scale::Rate { .. } => (baseline * self.change, pooled),
+            Scale::Level => (baseline * self.change, baseline),
+            Scale::Absolute => (baseline + self.change, 1.0),
+        };
+        value.clamp(expected - self.reach * unit, expected + self.reach * unit)
+    }
+}
+
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let upper = values.get(values.len() / 2)?;
+    let lower = values[(values.len() - 1) / 2];
+    Some(lower / 2.0 + upper / 2.0)
 }
 
 /// How much worse a device is than its baseline and the change of the controls let expect.
@@ -66,28 +164,6 @@ pub(super) fn difference(measure: &Measure, pooled: f64, baseline: f64, value: f
         Scale::Level => value / baseline - change,
         Scale::Absolute => value - baseline - change,
     })
-}
-
-/// What the controls have become: a factor of their baselines, or for [`Scale::Absolute`] an addend.
-pub(super) fn change(
-    measure: &Measure,
-    baselines: &[Option<f64>],
-    values: &[Option<f64>],
-    devices: impl Iterator<Item = usize>,
-) -> Option<f64> {
-    let (mut changes, mut weights) = (0.0, 0.0);
-    for device in devices {
-        let Some(baseline) = baselines[device] else { continue };
-        let Some(value) = values.get(device).copied().flatten() else { continue };
-        let (change, weight) = match measure.scale {
-            Scale::Rate { .. } => (value, baseline),
-            Scale::Level => (value / baseline, 1.0),
-            Scale::Absolute => (value - baseline, 1.0),
-        };
-        changes += change;
-        weights += weight;
-    }
-    (weights > 0.0).then(|| changes / weights)
 }
 
 fn margin_unit(measure: &Measure, pooled: f64, baseline: f64) -> f64 {

@@ -132,6 +132,21 @@ fn devices_that_wander_by_themselves_widen_the_margin() {
     assert!(later.margin_not_worse < 0.0);
 }
 
+#[test]
+fn one_control_far_off_moves_neither_scale_nor_guard_further_than_a_cut_difference() {
+    let mut comparison = started(LATENCY, 20.0, 0.05);
+    let mut still = comparison.clone();
+    for look in 0..40 {
+        let mut odd = window(look, 20.0, 20.0, 0.05);
+        let sum = 1_000.0 * 10.0_f64.powi(look as i32);
+        odd.controls[0] = Some(Sample { sum, count: 50 });
+        let reading = comparison.observe(&odd);
+        let usual = still.observe(&window(look, 20.0, 20.0, 0.05));
+        assert!(reading.scale < 1.1 * usual.scale, "{reading:?}");
+        assert!(reading.margin_worse < 0.1, "{reading:?}");
+    }
+}
+
 /// Any sample that can be written, sensible or not.
 fn any_sample() -> impl Strategy<Value = Option<Sample>> {
     let sum = prop_oneof![any::<f64>(), 0.0..1e4_f64, Just(f64::MAX), Just(f64::MIN_POSITIVE)];
@@ -187,7 +202,7 @@ proptest! {
         if let Ok(mut comparison) = Comparison::start(measure, &past, (6, 6), (1, 1)) {
             for look in &looks {
                 let reading = comparison.observe(look);
-                let figures = [reading.difference, reading.margin_worse, reading.margin_not_worse, reading.scale];
+                let figures = [reading.difference, reading.margin_worse, reading.margin_not_worse, reading.scale, reading.excess];
                 prop_assert!(figures.iter().all(|figure| figure.is_finite()), "{:?}", reading);
                 prop_assert!(reading.e_worse > 0.0 && reading.e_worse.is_finite());
                 prop_assert!(reading.e_not_worse > 0.0 && reading.e_not_worse.is_finite());
