@@ -9,6 +9,8 @@
 //!   they depend on each other, so no correction is needed. It is final.
 //! - **Healthy** when for every metric that counts the evidence against harm has reached `1/alpha_promote`. All of them have
 //!   to, so a candidate that is worse in any of them is promoted with probability at most `alpha_promote`.
+//!   Besides, what the bets cut off must not speak against it: not the mean with nothing cut, and not more than one
+//!   canary in twenty that is far beyond the margin.
 //! - **Insufficient** otherwise: too few devices, no controls, no history, too little traffic, or simply not yet. It
 //!   never passes and never condemns.
 //!
@@ -31,6 +33,10 @@ pub use explain::{curve, replay};
 pub use look::{Figures, Look, LookRefused, figures_of};
 pub use outcome::{Degradation, Gap, GapWhy, LookRecord, MetricVerdict};
 pub use policy::{InvalidPolicy, MAX_METRICS, Metric, MetricPolicy, Need, VerdictPolicy};
+
+/// One group of so many may be further above the margin than counts, and the rest still pass: in a large rollout a device
+/// breaks by itself.
+const FEW_BEYOND: usize = 20;
 
 /// Who is compared with whom. A device in both sets is a canary.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,7 +210,7 @@ impl CanaryJudge {
         if comparison.e_worse() >= promote_at {
             Some(GapWhy::Suspicious { e_worse: comparison.e_worse() })
         } else if not_worse_since.is_some() {
-            None
+            outvoted(last)
         } else if looks < needed {
             Some(GapWhy::FewLooks { looks, needed })
         } else if last.margin_not_worse <= 0.0 {
@@ -237,6 +243,17 @@ impl Judged {
             Self::Compared { last, .. } => Some(last),
             Self::Not { .. } => None,
         }
+    }
+}
+
+/// Harm that the bets cut off: the mean of everything that was seen, or one group of twenty.
+fn outvoted(last: &Reading) -> Option<GapWhy> {
+    if last.excess > 0.0 {
+        Some(GapWhy::WorseOnAverage { excess: last.excess })
+    } else if last.beyond * FEW_BEYOND > last.groups {
+        Some(GapWhy::SomeFarWorse { groups: last.beyond, of: last.groups })
+    } else {
+        None
     }
 }
 

@@ -81,6 +81,18 @@ pub enum GapWhy {
         /// How much there is.
         e_worse: f64,
     },
+    /// The evidence would pass, and the mean of all looks, with nothing cut off, would not.
+    WorseOnAverage {
+        /// How far the mean is above what would pass.
+        excess: f64,
+    },
+    /// Some canaries are further above the margin than the evidence can tell.
+    SomeFarWorse {
+        /// How many groups of canaries.
+        groups: usize,
+        /// Of how many in the last look.
+        of: usize,
+    },
 }
 
 /// One look, as it is stored: a point of the curve that leads to the verdict.
@@ -149,6 +161,13 @@ impl fmt::Display for GapWhy {
                 write!(f, "evidence that it is not worse stands at {e_not_worse:.1}, {needed:.0} pass")
             }
             Self::Suspicious { e_worse } => write!(f, "evidence of harm stands at {e_worse:.1}"),
+            Self::WorseOnAverage { excess } => {
+                write!(
+                    f,
+                    "most canaries are fine, and a few so much worse that the mean is {excess:.4} too high"
+                )
+            }
+            Self::SomeFarWorse { groups, of } => write!(f, "{groups} of {of} canaries are far worse"),
         }
     }
 }

@@ -72,6 +72,23 @@ fn a_condemned_candidate_stays_condemned_when_it_gets_better() {
 }
 
 #[test]
+fn canaries_that_are_much_slower_are_not_outvoted_by_those_that_are_not() {
+    let cohorts = cohorts(20, 40);
+    let mixed = |number: u64| {
+        let mut look = look(number, &cohorts, 1.0);
+        let slow = look.devices.values_mut().next().unwrap();
+        slow.entry(Metric::Latency).and_modify(|latency| latency.sum *= 3.0);
+        look
+    };
+    let (history, after) = (looks(0, 40, &cohorts, 1.0), (40..140).map(mixed).collect::<Vec<_>>());
+    let records = replay(VerdictPolicy::default(), cohorts.clone(), &history, &after).unwrap();
+    let last = records.last().unwrap();
+    assert!(last.metrics[&Metric::Latency].e_not_worse > 20.0, "{last:?}");
+    let why = &gaps(last.verdict.clone())[0].why;
+    assert!(matches!(why, GapWhy::WorseOnAverage { excess } if *excess > 0.05), "{why}");
+}
+
+#[test]
 fn an_equal_candidate_is_healthy_before_the_day_is_over() {
     let records = records(&cohorts(10, 20), 288, 1.0);
     let healthy = records.iter().find(|record| matches!(record.verdict, MetricVerdict::Healthy { .. }));
@@ -81,7 +98,7 @@ fn an_equal_candidate_is_healthy_before_the_day_is_over() {
 #[test]
 fn without_controls_or_with_too_few_canaries_nothing_is_decided() {
     let why = |cohorts: &Cohorts| gaps(verdict_after(cohorts, 50, 2.0)).remove(0).why;
-    let controls = NoComparison::Controls { with_history: 0, devices: 0, needed: 5 };
+    let controls = NoComparison::Controls { with_history: 0, devices: 0, needed: 20 };
     assert_eq!(why(&cohorts(10, 0)), GapWhy::NoComparison { why: controls });
     let canaries = NoComparison::Canaries { with_history: 2, devices: 2, needed: 3 };
     assert_eq!(why(&cohorts(2, 20)), GapWhy::NoComparison { why: canaries });
@@ -177,7 +194,7 @@ fn the_curve_shows_how_evidence_grew_to_its_threshold() {
 proptest! {
     #[test]
     fn stored_looks_give_the_same_evidence_to_the_bit(slower in 0.8_f64..1.3, stop in 1_usize..15) {
-        let cohorts = cohorts(4, 8);
+        let cohorts = cohorts(4, 20);
         let history = looks(0, 20, &cohorts, 1.0);
         let after = looks(20, 40, &cohorts, slower);
         let first = replay(VerdictPolicy::default(), cohorts.clone(), &history, &after).unwrap();
