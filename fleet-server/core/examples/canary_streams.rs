@@ -36,8 +36,7 @@ fn main() -> io::Result<()> {
     let mut simulation = Simulation::new();
     for seed in 1..=rollouts {
         simulation.restart(seed);
-        let started =
-            CanaryJudge::start(VerdictPolicy::default(), Simulation::cohorts(), &simulation.history);
+        let started = CanaryJudge::start(VerdictPolicy::default(), simulation.cohorts(), &simulation.history);
         let judge = started.expect("the default policy is sound");
         for scenario in SCENARIOS {
             simulation.begin(scenario);

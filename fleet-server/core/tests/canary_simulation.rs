@@ -24,8 +24,7 @@ fn run_on<const N: usize>(mut simulation: Simulation, scenarios: [Scenario; N], 
     let mut tallies = [const { Tally { rollouts: 0, degraded: vec![], healthy: vec![] } }; N];
     for seed in 1..=rollouts {
         simulation.restart(seed);
-        let started =
-            CanaryJudge::start(VerdictPolicy::default(), Simulation::cohorts(), &simulation.history);
+        let started = CanaryJudge::start(VerdictPolicy::default(), simulation.cohorts(), &simulation.history);
         let judge = started.expect("the default policy is sound");
         for (scenario, tally) in scenarios.iter().zip(&mut tallies) {
             simulation.begin(*scenario);
@@ -137,4 +136,53 @@ fn a_model_worse_than_a_margin_is_promoted_in_at_most_one_rollout_of_twenty() {
     let [within, slower, failing] = run(near, 200);
     assert_eq!(within.degraded.len(), 0);
     assert!(slower.healthy.len() <= 10 && failing.healthy.len() <= 10, "of 200 each");
+}
+
+/// Who must never be promoted, as too few are harmed for most bets to be lost.
+#[test]
+fn a_few_canaries_that_are_much_slower_are_not_outvoted_by_the_rest() {
+    for (noise, percent) in [(0.3 / 4.2, "0.3 %"), (1.0, "4.2 %")] {
+        let mut simulation = Simulation::new();
+        simulation.noise *= noise;
+        println!("noise of a device and look {percent}:");
+        let few = [
+            Scenario { name: "2 of 10 canaries three times as slow", harmed: (2, 3.0), ..UNCHANGED },
+            Scenario { name: "1 of 10 canaries three times as slow", harmed: (1, 3.0), ..UNCHANGED },
+            Scenario { name: "2 of 10 canaries +15 %", harmed: (2, 1.15), ..UNCHANGED },
+        ];
+        let tallies = run_on(simulation, few, 10);
+        assert!(tallies.iter().all(|tally| tally.healthy.is_empty()), "noise {percent}");
+    }
+}
+
+#[test]
+fn the_smallest_cohorts_condemn_no_more_than_large_ones() {
+    let restless = Scenario { name: "A/A, 3 v 20, latency moves by sd 5 %", restless: 0.05, ..UNCHANGED };
+    let drifting = Scenario { name: "A/A, 3 v 20, latency drifts by sd 5 %", memory: 0.995, ..restless };
+    let tallies = run_on(Simulation::of(3, 20), [restless, drifting], 2_000);
+    let condemned = tallies.map(|tally| tally.degraded.len());
+    assert!(condemned.iter().all(|&condemned| condemned <= 2), "{condemned:?} of 2,000 each");
+}
+
+#[test]
+fn one_control_that_breaks_neither_hides_harm_nor_makes_it() {
+    let broken = [
+        ((3.0, 1.0), "one control three times as slow"),
+        ((30.0, 1.0), "one control 30 times as slow"),
+        ((10.0, 10.0), "one control ten times slower each look"),
+    ];
+    for (odd_control, name) in broken {
+        println!("{name}:");
+        let base = Scenario { odd_control, ..UNCHANGED };
+        let scenarios = [
+            Scenario { name: "A/A", ..base },
+            Scenario { name: "latency +2.5 %", latency: 1.025, ..base },
+            Scenario { name: "latency +10 %", latency: 1.1, ..base },
+            Scenario { name: "latency +100 %", latency: 2.0, ..base },
+        ];
+        let [unchanged, near, slower, twice] = run_on(Simulation::new(), scenarios, 10);
+        assert_eq!(unchanged.degraded.len(), 0, "{name}");
+        assert!(near.healthy.is_empty() && slower.healthy.is_empty() && twice.healthy.is_empty(), "{name}");
+        assert_eq!((slower.degraded.len(), twice.degraded.len()), (10, 10), "{name}");
+    }
 }

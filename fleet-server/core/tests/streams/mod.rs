@@ -41,6 +41,12 @@ pub struct Scenario {
     pub errors_everywhere: f64,
     /// How far the latency of each device moves away from its history by itself: a deviation.
     pub restless: f64,
+    /// How much of that it keeps from look to look; 1 is for good.
+    pub memory: f64,
+    /// The factor of the latency of so many canaries, the last ones.
+    pub harmed: (usize, f64),
+    /// The factor of the latency of the last control, in the first look and from look to look.
+    pub odd_control: (f64, f64),
 }
 
 /// Nothing happens.
@@ -52,6 +58,9 @@ pub const UNCHANGED: Scenario = Scenario {
     latency_everywhere: 1.0,
     errors_everywhere: 1.0,
     restless: 0.0,
+    memory: 1.0,
+    harmed: (0, 1.0),
+    odd_control: (1.0, 1.0),
 };
 
 /// What a cohort did in a look, as the rules of others see it.
@@ -76,25 +85,44 @@ pub struct Simulation {
     scenario: Scenario,
     /// The share of looks in which half of a device's inferences fail, in history and since: a camera behind a lorry.
     pub bursts: f64,
+    /// Deviation of one inference's latency.
+    pub noise: f64,
+    canaries: usize,
     random: Random,
     /// Where the numbers stood when the history was written: every scenario of a fleet goes on from there.
     after_history: Random,
     devices: Vec<Device>,
+    after_history_devices: Vec<Device>,
     pub history: Vec<Look>,
     pub look: Look,
 }
 
 impl Simulation {
     pub fn new() -> Self {
+        Self::of(CANARIES, DEVICES - CANARIES)
+    }
+
+    pub fn of(canaries: usize, controls: usize) -> Self {
         let figures: Figures = [Metric::Latency, Metric::Errors, Metric::Confidence]
             .map(|metric| (metric, Sample { sum: 0.0, count: u64::from(INFERENCES) }))
             .into();
-        let devices = (0..DEVICES).map(|n| (id(n), figures.clone())).collect();
+        let devices = (0..canaries + controls).map(|n| (id(n), figures.clone())).collect();
         let look = Look { number: 0, devices };
         let history = (0..DAY).map(|number| Look { number, ..look.clone() }).collect();
         let (random, after_history) = (Random(0), Random(0));
-        let devices = vec![Device::default(); DEVICES];
-        Self { scenario: UNCHANGED, bursts: 0.0, random, after_history, devices, history, look }
+        let devices = vec![Device::default(); canaries + controls];
+        Self {
+            scenario: UNCHANGED,
+            bursts: 0.0,
+            noise: LATENCY_NOISE,
+            canaries,
+            random,
+            after_history,
+            after_history_devices: devices.clone(),
+            devices,
+            history,
+            look,
+        }
     }
 
     /// Draws a fleet and its history.
@@ -104,23 +132,27 @@ impl Simulation {
             *device = self.random.device();
         }
         for look in &mut self.history {
-            fill(&mut self.random, look, &self.devices, None);
+            fill(&mut self.random, look, &self.devices, self.noise, &UNCHANGED, 0);
             burst(&mut self.random, look, self.bursts);
         }
         self.after_history = self.random.clone();
+        self.after_history_devices.clone_from(&self.devices);
     }
 
     /// The candidate comes, to the fleet and the history that are there.
     pub fn begin(&mut self, scenario: Scenario) {
         self.scenario = scenario;
         self.random = self.after_history.clone();
+        self.devices.clone_from(&self.after_history_devices);
         self.look.number = DAY - 1;
     }
 
     /// Draws the next look.
     pub fn advance(&mut self) {
         self.look.number += 1;
-        fill(&mut self.random, &mut self.look, &self.devices, Some(&self.scenario));
+        self.wander();
+        fill(&mut self.random, &mut self.look, &self.devices, self.noise, &self.scenario, self.canaries);
+        self.break_control();
         burst(&mut self.random, &mut self.look, self.bursts);
     }
 
@@ -129,15 +161,34 @@ impl Simulation {
         self.look.number - DAY + 1
     }
 
-    pub fn cohorts() -> Cohorts {
-        Cohorts { canaries: (0..CANARIES).map(id).collect(), controls: (CANARIES..DEVICES).map(id).collect() }
+    pub fn cohorts(&self) -> Cohorts {
+        let (canaries, devices) = (self.canaries, self.devices.len());
+        Cohorts { canaries: (0..canaries).map(id).collect(), controls: (canaries..devices).map(id).collect() }
+    }
+
+    /// Each device forgets some of where it is and moves a little, so the deviation stays what it was.
+    fn wander(&mut self) {
+        let kept = self.scenario.memory;
+        if kept < 1.0 {
+            for device in &mut self.devices {
+                device.restless = kept * device.restless + (1.0 - kept * kept).sqrt() * self.random.normal();
+            }
+        }
+    }
+
+    fn break_control(&mut self) {
+        let (first, from_look_to_look) = self.scenario.odd_control;
+        let factor = first * from_look_to_look.powf((self.looks() - 1) as f64);
+        if let Some(figures) = self.look.devices.values_mut().next_back() {
+            figures.entry(Metric::Latency).and_modify(|latency| latency.sum *= factor);
+        }
     }
 
     /// Canaries and controls of the last look.
     pub fn pooled(&self) -> (Pooled, Pooled) {
         let mut sides = (Pooled::default(), Pooled::default());
         for (index, figures) in self.look.devices.values().enumerate() {
-            let side = if index < CANARIES { &mut sides.0 } else { &mut sides.1 };
+            let side = if index < self.canaries { &mut sides.0 } else { &mut sides.1 };
             let (latency, errors) = (figures[&Metric::Latency], figures[&Metric::Errors]);
             let (inferences, mean) = (latency.count as f64, latency.sum / latency.count as f64);
             side.inferences += inferences;
@@ -153,22 +204,29 @@ fn id(number: usize) -> DeviceId {
     DeviceId::new(format!("d{number:03}")).expect("a letter and digits are a device's name")
 }
 
-fn fill(random: &mut Random, look: &mut Look, devices: &[Device], scenario: Option<&Scenario>) {
+/// One look, whose first devices are `canaries`.
+fn fill(
+    random: &mut Random,
+    look: &mut Look,
+    devices: &[Device],
+    noise: f64,
+    scenario: &Scenario,
+    canaries: usize,
+) {
     let noon = 1.0 - 0.1 * (TAU * (look.number % DAY) as f64 / DAY as f64).cos();
     let n = f64::from(INFERENCES);
+    let unharmed = canaries - scenario.harmed.0.min(canaries);
     for (index, (figures, device)) in look.devices.values_mut().zip(devices).enumerate() {
-        let (mut latency, mut errors, mut confidence) =
-            (device.latency * noon, device.errors, device.confidence);
-        if let Some(scenario) = scenario {
-            latency *= scenario.latency_everywhere * (1.0 + scenario.restless * device.restless).max(0.1);
-            errors *= scenario.errors_everywhere;
-            if index < CANARIES {
-                latency *= scenario.latency;
-                errors *= scenario.errors;
-                confidence += scenario.confidence;
-            }
+        let moved = (1.0 + scenario.restless * device.restless).max(0.1);
+        let mut latency = device.latency * noon * scenario.latency_everywhere * moved;
+        let mut errors = device.errors * scenario.errors_everywhere;
+        let mut confidence = device.confidence;
+        if index < canaries {
+            latency *= scenario.latency * if index < unharmed { 1.0 } else { scenario.harmed.1 };
+            errors *= scenario.errors;
+            confidence += scenario.confidence;
         }
-        let latency = latency * (1.0 + LATENCY_NOISE / n.sqrt() * random.normal());
+        let latency = latency * (1.0 + noise / n.sqrt() * random.normal());
         let confidence = confidence + 0.15 / n.sqrt() * random.normal();
         let failed = f64::from(random.binomial(INFERENCES, errors.min(0.9)));
         let sums = [latency * n, failed, confidence * n];
