@@ -163,11 +163,8 @@ impl Shell {
                 Some(question) = sources.questions.recv() => answer = Some(self.take_question(question)),
                 Ok(()) = sources.hardening.changed() => self.announce_inventory(),
                 _ = window.tick() => {
-                    // What waits for a window, what looks at the device and what sends need different code.
-                    resident::release_idle_code();
                     let bytes = self.link_bytes();
                     self.windows.close_if_due(self.clock.now(), bytes, &self.courier);
-                    resident::release_idle_code();
                     self.expect_quiet();
                     self.tell_local_time();
                 }
