@@ -61,13 +61,21 @@ pub enum HardeningLevel {
     None,
 }
 
+impl HardeningLevel {
+    /// As it is written everywhere.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Partial => "partial",
+            Self::None => "none",
+        }
+    }
+}
+
 impl fmt::Display for Hardening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.level {
-            HardeningLevel::Full => "full",
-            HardeningLevel::Partial => "partial",
-            HardeningLevel::None => "none",
-        })?;
+        f.write_str(self.level.word())?;
         if self.missing.is_empty() { Ok(()) } else { write!(f, "; missing: {}", self.missing.join(", ")) }
     }
 }

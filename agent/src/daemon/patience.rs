@@ -129,6 +129,7 @@ mod tests {
         assert_eq!(failed.unwrap_err().to_string(), "not a socket");
         assert_eq!(attempts, 1);
     }
+
     fn failing(errno: Errno, times: u32) -> impl FnMut() -> anyhow::Result<u32> {
         let mut attempts = 0;
         move || {

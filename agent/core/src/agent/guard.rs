@@ -1,5 +1,4 @@
-//! What sends a candidate back beside the judge: its memory, a hang, and a person on the
-//! device.
+//! What sends a candidate back beside the judge: its memory, a hang, and a person on the device.
 
 use shared::{ModelName, ReleaseId, report::RollbackReason};
 

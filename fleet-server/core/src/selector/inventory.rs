@@ -1,6 +1,6 @@
 //! What can be selected of what a device told of itself.
 
-use shared::device::{Hardening, HardeningLevel, Inventory};
+use shared::device::Inventory;
 
 /// Something that is a word; it is compared for equality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +47,9 @@ impl Word {
         let told = match self {
             Self::Arch => inventory.arch.as_str(),
             Self::Agent => inventory.agent_version.as_str(),
-            Self::Hardening => inventory.hardening.as_ref().map_or("", level),
+            Self::Hardening => inventory.hardening.as_ref().map_or("", |hardening| hardening.level.word()),
         };
         Some(told).filter(|told| !told.is_empty())
-    }
-}
-
-fn level(hardening: &Hardening) -> &'static str {
-    match hardening.level {
-        HardeningLevel::Full => "full",
-        HardeningLevel::Partial => "partial",
-        HardeningLevel::None => "none",
     }
 }
 
