@@ -82,7 +82,7 @@ pub(super) fn core(start: Start, record: Option<PathBuf>) -> anyhow::Result<(Age
 
 /// One that is gone or has changed is fetched again; one that cannot be read just now is neither.
 fn manifests_of(store: &Store, ledger: &Ledger) -> io::Result<Vec<(Digest, Manifest)>> {
-    let read = |digest| Ok(store.read_manifest(&digest)?.map(|manifest| (digest, manifest)));
+    let read = |digest| Ok(store.manifest(&digest)?.map(|manifest| (digest, manifest)));
     ledger.manifests().filter_map(|digest| read(digest).transpose()).collect()
 }
 

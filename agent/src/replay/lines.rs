@@ -6,6 +6,8 @@ use agent_core::Ending;
 use serde::Serialize;
 use shared::{BootId, DeviceId, Digest, Generation, Timestamp};
 
+use crate::clock::in_words;
+
 /// What the core was built from, and what it did before it was told anything.
 #[derive(Serialize)]
 pub(super) struct Beginning {
@@ -63,7 +65,7 @@ pub(super) enum Agreement {
 
 impl fmt::Display for Beginning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "device {}, boot {}, at {}", self.device, self.boot, moment(self.at))?;
+        writeln!(f, "device {}, boot {}, at {}", self.device, self.boot, in_words(self.at))?;
         let Self { generation, models, ledger, .. } = self;
         writeln!(f, "  starts from generation {generation} with {models} models and ledger {ledger}")?;
         self.followed.fmt(f)
@@ -117,9 +119,4 @@ fn note_difference(f: &mut fmt::Formatter<'_>, differs_here: bool) -> fmt::Resul
     } else {
         Ok(())
     }
-}
-
-fn moment(at: Timestamp) -> String {
-    let moment = i64::try_from(at.as_millis()).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    moment.map_or_else(|| at.to_string(), |moment| moment.to_string())
 }

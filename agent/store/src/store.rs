@@ -155,7 +155,7 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// When the bytes have another digest, there is no room, or the file system fails.
     pub fn keep_manifest(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
-        if self.manifest(digest).is_some() {
+        if matches!(self.manifest(digest), Ok(Some(_))) {
             return self.keep_name();
         }
         if Digest::of(bytes) != *digest {
@@ -171,17 +171,11 @@ impl<D: Disk> Store<D> {
         self.disk.sync_dir(&self.artifacts).map_err(io_error("sync the store"))
     }
 
-    /// Reads a manifest that was kept; `None` when it is gone, cannot be read or its bytes have changed.
-    #[must_use]
-    pub fn manifest(&self, digest: &Digest) -> Option<Manifest> {
-        self.read_manifest(digest).ok()?
-    }
-
     /// Reads a manifest that was kept; `None` when it is gone or its bytes have changed.
     ///
     /// # Errors
     /// When it cannot be read, which says nothing about what is there.
-    pub fn read_manifest(&self, digest: &Digest) -> io::Result<Option<Manifest>> {
+    pub fn manifest(&self, digest: &Digest) -> io::Result<Option<Manifest>> {
         let read = self.disk.read_bounded(&self.path(digest), MAX_MANIFEST_BYTES);
         let bytes = match read {
             Ok(Some(bytes)) => bytes,

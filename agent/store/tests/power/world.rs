@@ -70,7 +70,7 @@ impl World {
         (facts.saved, facts.saving) = (Arc::new(saved.clone()), None);
         disk.learn(facts.clone());
         let manifests =
-            saved.ledger.manifests().filter_map(|digest| Some((digest, store.manifest(&digest)?)));
+            saved.ledger.manifests().filter_map(|digest| Some((digest, store.manifest(&digest).ok()??)));
         let (manifests, boot) = (manifests.collect(), BootId::new(format!("boot{boots}")).unwrap());
         let settings = Settings { jitter_seed: 7, ..Settings::default() };
         let agent = Agent::new(device_id(), boot, saved.ledger.clone(), manifests, settings, now);
