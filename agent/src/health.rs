@@ -8,6 +8,8 @@ use shared::{
 };
 use sysinfo::{Components, CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
+use crate::local_time;
+
 const MIB: u64 = 1_024 * 1_024;
 
 /// What the device is; read once at every connect.
@@ -33,6 +35,7 @@ pub fn inventory(data_dir: &Path, hardening: Option<Hardening>) -> Inventory {
         disk_free_mib: disk_free_mib(data_dir),
         engines: vec![muster_engine::ENGINE.into()],
         hardening,
+        utc_offset_secs: Some(local_time::utc_offset_now_secs()),
     }
 }
 

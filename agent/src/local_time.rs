@@ -1,4 +1,5 @@
-//! How far the device's local time is ahead of UTC. Maintenance windows are the only thing that asks.
+//! How far the device's local time is ahead of UTC. Maintenance windows ask, and the server, whose rollouts have windows
+//! too.
 
 use shared::Timestamp;
 
@@ -16,4 +17,10 @@ pub fn of_core(clock: &Clock) -> i32 {
 pub fn utc_offset_secs(at: Timestamp) -> i32 {
     let moment = i64::try_from(at.as_millis()).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     moment.map_or(0, |moment| jiff::tz::TimeZone::system().to_offset(moment).seconds())
+}
+
+/// The offset now.
+#[must_use]
+pub fn utc_offset_now_secs() -> i32 {
+    utc_offset_secs(Timestamp(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)))
 }

@@ -44,7 +44,10 @@ pub use devices::{
 };
 pub use enroll_tokens::{CreateEnrollToken, CreatedEnrollToken};
 pub use models::{Figures, ModelSummary, Published, ReleaseView};
-pub use rollouts::{Order, OrderBody, PlanView, RolloutSummaryView, RolloutView, StartRollout};
+pub use rollouts::{
+    ExplainView, ExplainedWave, Order, OrderBody, PlanView, RolloutSummaryView, RolloutView, StartRollout,
+    StopBody, Stopped,
+};
 pub use routes::RouteSpec;
 pub use tokens::{CreateToken, CreatedToken, TokenView};
 
@@ -75,6 +78,9 @@ pub fn table(upload_mib: u32) -> Table {
         .needs(Permission::Read, routes!(rollouts::show))
         .needs(Permission::Read, routes!(rollouts::events))
         .needs(Permission::Operate, routes!(rollouts::order))
+        .needs(Permission::Approve, routes!(rollouts::approve))
+        .needs(Permission::Read, routes!(rollouts::explain))
+        .needs(Permission::Operate, routes!(rollouts::stop_everything))
         .needs(Permission::Read, routes!(devices::list))
         .needs(Permission::Read, routes!(devices::show))
         .needs(Permission::Operate, routes!(devices::set_labels))

@@ -3,8 +3,10 @@
 use std::{
     path::PathBuf,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
+use fleet_core::Selector;
 use shared::DeviceId;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,10 @@ pub struct App {
     pub endpoints: Endpoints,
     /// The program that runs as gate worker: this one.
     pub program: PathBuf,
+    /// Time between two looks at the metrics of devices.
+    pub look_every: Duration,
+    /// Devices that no rollout reaches before somebody else agreed to it.
+    pub approval: Vec<Selector>,
     /// Folder for files of a publication under way.
     pub scratch: PathBuf,
 

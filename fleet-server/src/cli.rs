@@ -47,6 +47,9 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Model(command) => models::run(&client()?, command, &output).await,
         Command::Rollout(command) => rollouts::run(&client()?, command, &output).await,
+        Command::StopEverything { reason, yes } => {
+            rollouts::stop_everything(&client()?, reason, yes, &output).await
+        }
         Command::Device(command) => devices::run(&client()?, command, &output).await,
         Command::Token(command) => tokens::run(&client()?, command, &output).await,
         Command::Context => {

@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use fleet_core::Selector;
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
@@ -41,6 +42,8 @@ pub struct Config {
     pub database: Database,
     /// What is kept of the devices' figures.
     pub telemetry: TelemetryConfig,
+    /// How rollouts are watched and who may start them alone.
+    pub rollouts: Rollouts,
     /// Bounds that protect the server.
     pub limits: Limits,
 }
@@ -97,6 +100,17 @@ pub struct TelemetryConfig {
     pub keep_hours: u32,
 }
 
+/// How rollouts are watched and who may start them alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rollouts {
+    /// Time between two looks at the metrics of devices. Telemetry comes every half minute, so less than that would look at
+    /// nothing.
+    pub look_secs: u32,
+    /// Devices that no rollout reaches before somebody other than its author agreed, as selectors.
+    pub approval: Vec<Selector>,
+}
+
 /// Bounds that protect the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -121,6 +135,7 @@ impl Default for Config {
             certificates: Certificates::default(),
             database: Database::default(),
             telemetry: TelemetryConfig::default(),
+            rollouts: Rollouts::default(),
             limits: Limits::default(),
         }
     }
@@ -150,6 +165,13 @@ impl Default for Certificates {
 impl Default for TelemetryConfig {
     fn default() -> Self {
         Self { keep_hours: 48 }
+    }
+}
+
+impl Default for Rollouts {
+    /// A look holds ten reports of each device, and a day of looks is what a verdict learns from.
+    fn default() -> Self {
+        Self { look_secs: 300, approval: vec![] }
     }
 }
 
@@ -200,6 +222,7 @@ impl Config {
             ("limits.blocks_kib_per_second", self.limits.blocks_kib_per_second),
             ("limits.device_blocks_kib_per_second", self.limits.device_blocks_kib_per_second),
             ("telemetry.keep_hours", self.telemetry.keep_hours),
+            ("rollouts.look_secs", self.rollouts.look_secs),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::value(key, "0", "a number from 1 up"));

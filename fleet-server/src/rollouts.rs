@@ -12,7 +12,12 @@ mod effects;
 mod entry;
 mod facts;
 mod fleet;
+mod guard;
+mod late;
+mod orders;
+mod stop;
 mod task;
+mod verdicts;
 
 use fleet_core::{Plan, PlanError, Refusal, RolloutStatus, Selector, Strategy};
 use shared::{
@@ -25,26 +30,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::store::{RolloutRow, StoreError};
 
+pub use orders::Order;
 pub use task::run;
 
 /// Commands that wait for the task. Beyond it devices wait, which is what their links are told to do.
 const INBOX: usize = 1_024;
-
-/// What an operator wants of a rollout that runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
-    /// Ask nobody new.
-    Pause,
-    /// Go on.
-    Resume,
-    /// Stop for good and leave devices as they are.
-    Halt {
-        /// Why.
-        reason: String,
-    },
-    /// Take the release away again.
-    Rollback,
-}
 
 /// A rollout that is asked for.
 #[derive(Debug, Clone)]
@@ -115,6 +105,7 @@ pub(super) enum Command {
     Plan { wanted: Wanted, reply: Reply<Plan> },
     Start { wanted: Wanted, reply: Reply<RolloutId> },
     Order { id: RolloutId, order: Order, by: String, reply: Reply<()> },
+    StopEverything { reason: String, by: String, reply: Reply<Vec<RolloutId>> },
 }
 
 /// The commands of a task that is not yet running.
@@ -176,6 +167,14 @@ impl Executor {
     /// When there is no such rollout or the order does not fit its state.
     pub async fn order(&self, id: RolloutId, order: Order, by: String) -> Result<(), RolloutError> {
         self.ask(|reply| Command::Order { id, order, by, reply }).await
+    }
+
+    /// Halts every rollout that is under way, and tells which those were.
+    ///
+    /// # Errors
+    /// When it could not be stored; then none is halted.
+    pub async fn stop_everything(&self, reason: String, by: String) -> Result<Vec<RolloutId>, RolloutError> {
+        self.ask(|reply| Command::StopEverything { reason, by, reply }).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, RolloutError> {

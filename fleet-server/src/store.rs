@@ -16,6 +16,7 @@ mod reports;
 mod rollouts;
 mod telemetry;
 mod tokens;
+mod verdicts;
 
 use std::{path::Path, time::Duration};
 
@@ -35,6 +36,7 @@ pub use reports::ReportRow;
 pub use rollouts::{NewRollout, RolloutRow, Saved};
 pub use telemetry::{MinuteFigures, TelemetryRow};
 pub use tokens::{NewToken, TokenRow};
+pub use verdicts::{ComparisonRow, LookRow, Opening};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 

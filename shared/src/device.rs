@@ -38,6 +38,9 @@ pub struct Inventory {
     /// that do not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardening: Option<Hardening>,
+    /// How far local time is ahead of UTC, in seconds; unknown to agents that do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utc_offset_secs: Option<i32>,
 }
 
 /// How far the kernel keeps the processes that touch models away from the rest of the device.

@@ -1,8 +1,10 @@
 //! What the server knows of a device when it plans.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use shared::{
-    DeviceId, Generation, ModelName, ReleaseId, Timestamp,
+    DeviceId, Generation, ModelName, ReleaseId, Timestamp, Version,
     device::{Inventory, Labels},
 };
 
@@ -27,6 +29,9 @@ pub struct DeviceFacts {
     pub generation: Generation,
     /// Taken out of every rollout by a person.
     pub quarantined: bool,
+    /// Versions that a person wants it to keep.
+    #[serde(default)]
+    pub pins: BTreeMap<ModelName, Version>,
 }
 
 impl DeviceFacts {
@@ -35,6 +40,12 @@ impl DeviceFacts {
     pub fn already_runs(&self, release: &ReleaseId) -> bool {
         let wanted = version_of(&self.desired, &release.model);
         self.committed.contains(release) && wanted.is_none_or(|wanted| wanted == release)
+    }
+
+    /// What it runs of a model, or else what it was asked to run.
+    #[must_use]
+    pub fn runs(&self, model: &ModelName) -> Option<&ReleaseId> {
+        version_of(&self.committed, model).or_else(|| version_of(&self.desired, model))
     }
 
     /// The release to go back to when `next` is taken away again: what it runs, or else what it was asked to run.

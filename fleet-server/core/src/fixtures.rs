@@ -28,6 +28,7 @@ pub(crate) fn device(name: &str, site: &str) -> DeviceFacts {
         committed: vec![release("digits@1")],
         generation: Generation(1),
         quarantined: false,
+        pins: Default::default(),
     }
 }
 

@@ -18,11 +18,13 @@ mod fixtures;
 pub use device::DeviceFacts;
 pub use plan::{
     Blocked, BlockedWhy, Plan, PlanError, PlannedDevice, Reach, ReleaseNeeds, RolloutSpec, RolloutSummary,
-    Superseding, WavePlan, plan,
+    Superseding, WaveKind, WavePlan, plan, plan_late,
 };
 pub use rollout::{
-    Cause, Counts, DeviceStatus, Effect, Event, FirstFailure, Input, Progress, Refusal, Restoration, Rollout,
-    RolloutStatus, State, Verdict, Wakeup, WaveState, WaveStatus,
+    Cause, Counts, DeviceStatus, Effect, Event, FirstFailure, Freeze, HoldReason, Input, Progress, Refusal,
+    Restoration, Rollout, RolloutStatus, State, Verdict, Wakeup, WaveState, WaveStatus,
 };
 pub use selector::{Selector, SelectorError};
-pub use strategy::{InvalidStrategy, MaxFailed, StopAction, Strategy, WaveShare, WaveSpec};
+pub use strategy::{
+    InvalidStrategy, MaxFailed, MetricGate, Ramp, Retries, StopAction, Strategy, WaveShare, WaveSpec,
+};

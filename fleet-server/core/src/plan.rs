@@ -7,12 +7,11 @@
 //! Two rollouts of one model never pull at one device: the newer one wins, and the plan lists what it takes from
 //! older ones.
 
+mod obstacle;
 mod order;
+mod waves;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use shared::{DeviceId, ReleaseId, RolloutId, Timestamp, manifest::Manifest};
@@ -20,12 +19,17 @@ use thiserror::Error;
 
 use crate::{
     device::DeviceFacts,
+    rollout::Freeze,
     selector::Selector,
-    strategy::{InvalidStrategy, Strategy, WaveSpec},
+    strategy::{InvalidStrategy, Strategy},
 };
 
+pub use obstacle::{Blocked, BlockedWhy};
+use obstacle::{obstacle, rivals};
+use waves::cut;
+
 /// What an operator asks for. It never changes once the rollout is started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RolloutSpec {
     /// Name of the rollout.
     pub id: RolloutId,
@@ -37,7 +41,7 @@ pub struct RolloutSpec {
     pub strategy: Strategy,
     /// Who asked for it.
     pub author: String,
-    /// When; of two rollouts of one model the later one wins.
+    /// When; of two rollouts of one model and one priority the later one wins.
     pub created_at: Timestamp,
 }
 
@@ -72,6 +76,9 @@ pub struct RolloutSummary {
     pub id: RolloutId,
     /// What it installs.
     pub release: ReleaseId,
+    /// Its priority among the rollouts of its model.
+    #[serde(default)]
+    pub priority: u8,
     /// When it was created.
     pub created_at: Timestamp,
     /// The devices whose desired state it speaks for.
@@ -87,6 +94,9 @@ pub struct Plan {
     pub blocked: Vec<Blocked>,
     /// Devices taken over from older rollouts of the same model, which must be told.
     pub supersedes: Vec<Superseding>,
+    /// Times in which nobody is asked.
+    #[serde(default)]
+    pub freezes: Vec<Freeze>,
     /// When it was made; what it says of connections and versions held then.
     pub planned_at: Timestamp,
 }
@@ -98,6 +108,25 @@ pub struct WavePlan {
     pub devices: Vec<PlannedDevice>,
     /// How long the wave is watched after its last device has settled.
     pub bake_time_secs: u64,
+    /// Somebody other than the author has to agree before it is asked.
+    #[serde(default)]
+    pub approve: bool,
+    /// What it is for.
+    #[serde(default)]
+    pub kind: WaveKind,
+}
+
+/// What a wave is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaveKind {
+    /// A step of the strategy.
+    #[default]
+    Step,
+    /// The devices held back for comparison; asked when every step has passed.
+    Control,
+    /// Devices that came to match the selector after the start of a continuous rollout.
+    Late,
 }
 
 /// One device of a wave.
@@ -111,6 +140,9 @@ pub struct PlannedDevice {
     pub bytes: u64,
     /// Whether it can be reached now.
     pub reach: Reach,
+    /// How far its local time is ahead of UTC, in seconds; 0 when it never told.
+    #[serde(default)]
+    pub utc_offset_secs: i32,
 }
 
 /// Whether a device can be reached at the moment of planning.
@@ -132,65 +164,8 @@ pub struct Superseding {
     pub device: DeviceId,
 }
 
-/// A selected device that is left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Blocked {
-    /// Who.
-    pub device: DeviceId,
-    /// Why.
-    pub why: BlockedWhy,
-}
-
-/// Why a selected device is left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum BlockedWhy {
-    /// There is nothing to do.
-    AlreadyRuns,
-    /// A person took it out of every rollout.
-    Quarantined,
-    /// The release cannot fit.
-    NotEnoughMemory {
-        /// What the release needs.
-        needed_mib: u64,
-        /// What the device has.
-        has_mib: u64,
-    },
-    /// Nothing there runs the release.
-    EngineMissing {
-        /// What the release needs.
-        engine: String,
-        /// What the device has.
-        has: Vec<String>,
-    },
-    /// A rollout of the same model that was created later holds it.
-    InNewerRollout {
-        /// Which.
-        rollout: RolloutId,
-    },
-    /// The waves of the strategy are too small to reach it.
-    BeyondLastWave,
-}
-
-impl fmt::Display for BlockedWhy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AlreadyRuns => f.write_str("already runs it"),
-            Self::Quarantined => f.write_str("is quarantined"),
-            Self::NotEnoughMemory { needed_mib, has_mib } => {
-                write!(f, "needs {needed_mib} MiB of memory and has {has_mib} MiB")
-            }
-            Self::EngineMissing { engine, has } => {
-                write!(f, "needs the engine {engine} and has {}", has.join(", "))
-            }
-            Self::InNewerRollout { rollout } => write!(f, "is in the newer rollout {rollout} of this model"),
-            Self::BeyondLastWave => f.write_str("no wave reaches it; end the strategy with a wave of `all`"),
-        }
-    }
-}
-
 /// Why there is no plan.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 pub enum PlanError {
     /// The strategy cannot be followed.
     #[error("the strategy cannot be followed")]
@@ -208,7 +183,7 @@ pub enum PlanError {
     AllBlocked(Vec<Blocked>),
 }
 
-/// Plans a rollout. `others` are all rollouts that still speak for devices: running, stopped and completed ones
+/// Plans a rollout, without regard to freezes, which whoever knows them adds. `others` are all rollouts that still speak for devices: running, stopped and completed ones
 /// (see [`Rollout::summary`](crate::Rollout::summary)).
 ///
 /// # Errors
@@ -234,49 +209,28 @@ pub fn plan(
         }
     }
     let ordered = order::spread(able, spec.strategy.seed);
-    let (waves, beyond) = cut(&ordered, &spec.strategy.waves, |device| planned(spec, needs, device));
+    let (waves, beyond) = cut(&ordered, &spec.strategy, |device| planned(spec, needs, device));
     blocked.extend(beyond.iter().map(|d| Blocked { device: d.id.clone(), why: BlockedWhy::BeyondLastWave }));
     blocked.sort_by(|a, b| a.device.cmp(&b.device));
     if waves.is_empty() {
         return Err(PlanError::AllBlocked(blocked));
     }
     let supersedes = taken_over(spec, &waves, others);
-    Ok(Plan { waves, blocked, supersedes, planned_at: now })
+    Ok(Plan { waves, blocked, supersedes, freezes: vec![], planned_at: now })
 }
 
-fn obstacle(
+/// Plans for one device that came to match a continuous rollout after its start; `None` when it does not.
+///
+/// # Errors
+/// Says why the device cannot take part.
+pub fn plan_late(
     spec: &RolloutSpec,
     needs: &ReleaseNeeds,
     device: &DeviceFacts,
     others: &[RolloutSummary],
-) -> Option<BlockedWhy> {
-    if device.quarantined {
-        return Some(BlockedWhy::Quarantined);
-    }
-    let newer = |other: &&RolloutSummary| (other.created_at, &other.id) > (spec.created_at, &spec.id);
-    if let Some(other) = rivals(spec, others, &device.id).find(newer) {
-        return Some(BlockedWhy::InNewerRollout { rollout: other.id.clone() });
-    }
-    if device.already_runs(&spec.release) {
-        return Some(BlockedWhy::AlreadyRuns);
-    }
-    if !device.may_hold(needs.memory_mib) {
-        let has_mib = device.inventory.memory_mib;
-        return Some(BlockedWhy::NotEnoughMemory { needed_mib: needs.memory_mib, has_mib });
-    }
-    let engine = needs.engine.as_ref().filter(|engine| !device.may_have_engine(engine))?;
-    Some(BlockedWhy::EngineMissing { engine: engine.clone(), has: device.inventory.engines.clone() })
-}
-
-/// Other rollouts of the same model that speak for the device.
-fn rivals<'a>(
-    spec: &'a RolloutSpec,
-    others: &'a [RolloutSummary],
-    device: &'a DeviceId,
-) -> impl Iterator<Item = &'a RolloutSummary> {
-    others.iter().filter(move |other| {
-        other.id != spec.id && other.release.model == spec.release.model && other.devices.contains(device)
-    })
+) -> Option<Result<PlannedDevice, BlockedWhy>> {
+    let matches = spec.selector.matches(&device.id, &device.labels, &device.inventory);
+    matches.then(|| obstacle(spec, needs, device, others).map_or(Ok(planned(spec, needs, device)), Err))
 }
 
 fn planned(spec: &RolloutSpec, needs: &ReleaseNeeds, device: &DeviceFacts) -> PlannedDevice {
@@ -285,27 +239,8 @@ fn planned(spec: &RolloutSpec, needs: &ReleaseNeeds, device: &DeviceFacts) -> Pl
         from: device.fallback(&spec.release).cloned(),
         bytes: needs.size_bytes,
         reach: if device.connected { Reach::Connected } else { Reach::Offline },
+        utc_offset_secs: device.inventory.utc_offset_secs.unwrap_or(0),
     }
-}
-
-/// Deals the devices to the waves in order; returns also those that no wave reaches.
-fn cut<'a>(
-    ordered: &'a [&'a DeviceFacts],
-    specs: &[WaveSpec],
-    planned: impl Fn(&DeviceFacts) -> PlannedDevice,
-) -> (Vec<WavePlan>, &'a [&'a DeviceFacts]) {
-    let mut rest = ordered;
-    let mut waves = Vec::new();
-    for wave in specs {
-        let size = wave.share.size(ordered.len()).min(rest.len());
-        let (now, later) = rest.split_at(size);
-        rest = later;
-        if !now.is_empty() {
-            let devices = now.iter().map(|device| planned(device)).collect();
-            waves.push(WavePlan { devices, bake_time_secs: wave.bake_time_secs });
-        }
-    }
-    (waves, rest)
 }
 
 fn taken_over(spec: &RolloutSpec, waves: &[WavePlan], others: &[RolloutSummary]) -> Vec<Superseding> {

@@ -2,28 +2,44 @@
 //!
 //! | state | input | next | effects |
 //! |---|---|---|---|
-//! | – | `start` | Running{0} | Assign the first wave |
+//! | – | `start` | Running{0}, or AwaitingApproval{0} if the wave wants it | Assign, Compare |
+//! | AwaitingApproval | Approve, not by the author | Running{wave} | Assign, Compare |
 //! | Running | report, connect | Running | the device moves on; a failed one gets Restore |
-//! | Running | failures of a wave > limit | RollingBack, or Halted if `on_halt` is pause | Restore, newest first |
-//! | Running | wave settled, at least one committed, bake time over | Running{next}, Completed | Assign the next wave |
-//! | Running | Pause | Paused | |
-//! | Paused | Resume | Running | |
-//! | Paused | failures of a wave > limit | as in Running | |
-//! | Running, Paused | Halt | Halted | |
-//! | Running, Paused, Halted, Completed | Rollback | RollingBack | Restore, newest first |
+//! | Running | the network did not carry it, tries are left | Running | Assign again, later |
+//! | Running | failures of a wave > limit, or its metrics are degraded | RollingBack, or Halted if `on_halt` is pause | Restore, newest first |
+//! | Running | the gate of the wave lets it pass, or Promote | Running{next}, AwaitingApproval{next}, Completed | Assign the next wave |
+//! | Running | every wave passed, and it is continuous | Watching | |
+//! | Watching | Join | Watching | Assign |
+//! | Watching | failures of late devices > limit | Halted | |
+//! | Running, Watching | Pause | Paused | |
+//! | Paused | Resume | Running, Watching | |
+//! | Paused, AwaitingApproval | as Running: failures, degraded metrics | as in Running | |
+//! | all of these | Halt | Halted | |
+//! | Running, Watching, Completed | Retry | Running | Assign, to those that failed or fell silent |
+//! | all but RollingBack, RolledBack | Rollback | RollingBack | Restore, newest first |
 //! | RollingBack | every seen device confirmed, or [`RESTORE_PATIENCE`] over | RolledBack | |
-//! | any | Superseded | same | none: the newer rollout writes the desired state |
+//! | any | Superseded | same | none: the other rollout writes the desired state |
+//!
+//! The gate of a wave stands in `gate.rs`: who has settled, how many were seen, fell silent and keep the release, how
+//! long it was watched, and what the metrics say. A wave that it neither passes nor stops is Held, with the reason.
+//! Within a wave, devices are asked as the ramp, their windows, freezes and retries allow (`ask.rs`).
 //!
 //! Every other order is a [`Refusal`] and changes nothing. Reports are welcome in every state: late ones are
-//! recorded, but only Running asks anybody, so a stopped rollout never assigns again.
+//! recorded, but only Running and Watching ask anybody, so a stopped rollout never assigns again.
 //!
 //! The shell's turn: `handle`, then `poll_effect` until it is empty, store the effects (outbox) and this state
 //! in one transaction, then perform them. Effects that are not polled are part of the state and survive.
 
+mod ask;
+mod freeze;
 mod gate;
 mod message;
 mod orders;
 mod progress;
+mod reason;
+mod report;
+mod settle;
+mod state;
 mod status;
 
 use std::{
@@ -32,13 +48,17 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use shared::{DeviceId, ReleaseId, RolloutId, Timestamp, report::DeploymentEvent};
+use shared::{DeviceId, RolloutId, Timestamp};
 
-use crate::plan::{Blocked, Plan, Reach, RolloutSpec, RolloutSummary};
+use crate::plan::{Blocked, Plan, RolloutSpec, RolloutSummary, WaveKind, WavePlan};
 use progress::Record;
+use state::Wave;
 
-pub use message::{Cause, Effect, Event, FirstFailure, Input, Refusal, Verdict, Wakeup};
+pub use freeze::Freeze;
+pub use message::{Effect, Event, Input, Wakeup};
 pub use progress::{Progress, Restoration};
+pub use reason::{Cause, FirstFailure, HoldReason, Refusal, Verdict};
+pub use state::{State, WaveState};
 pub use status::{Counts, DeviceStatus, RolloutStatus, WaveStatus};
 
 /// How long a rollback waits for devices to confirm: going back needs no network and takes seconds, so who is
@@ -46,7 +66,7 @@ pub use status::{Counts, DeviceStatus, RolloutStatus, WaveStatus};
 pub const RESTORE_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A started rollout.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rollout {
     /// What was asked for.
     spec: RolloutSpec,
@@ -62,97 +82,48 @@ pub struct Rollout {
     /// Its devices.
     devices: BTreeMap<DeviceId, Record>,
 
-    /// Not yet polled; at most two effects for each device and one for each change of state in a turn.
+    /// Times in which nobody new is asked.
+    #[serde(default)]
+    freezes: Vec<Freeze>,
+    /// The one that held at the last turn.
+    #[serde(default)]
+    frozen: Option<Freeze>,
+    /// The moment up to which the pace is used up.
+    #[serde(default)]
+    paced_at: Timestamp,
+    /// When somebody who waits to be asked, or to be brought back, may be; after the last turn.
+    #[serde(default)]
+    ask_at: Option<Timestamp>,
+    /// When the wave under way is held if nothing more is heard; after the last turn.
+    #[serde(default)]
+    hold_at: Option<Timestamp>,
+
+    /// Not yet polled; at most two effects for each device and a few for each change of state in a turn.
     effects: VecDeque<Effect>,
 }
 
-/// Where a rollout stands. Waves count from 0.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum State {
-    /// A wave is asked or watched.
-    Running {
-        /// Which.
-        wave: usize,
-    },
-    /// A person wants nobody new to be asked.
-    Paused {
-        /// Who.
-        by: String,
-        /// Where it goes on.
-        wave: usize,
-    },
-    /// It stopped for good; devices stay as they are.
-    Halted {
-        /// Why.
-        verdict: Verdict,
-    },
-    /// Devices are brought back.
-    RollingBack {
-        /// Why.
-        cause: Cause,
-        /// Since when.
-        since: Timestamp,
-    },
-    /// Every device that can be reached is back.
-    RolledBack {
-        /// Why.
-        cause: Cause,
-        /// Since when.
-        at: Timestamp,
-    },
-    /// Every wave passed.
-    Completed {
-        /// When.
-        at: Timestamp,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Wave {
-    bake_time_secs: u64,
-    state: WaveState,
-}
-
-/// Where a wave stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum WaveState {
-    /// It is not its turn.
-    Waiting,
-    /// Its devices are asked.
-    Updating,
-    /// Its reachable devices have settled; it is watched.
-    Baking {
-        /// Until when.
-        until: Timestamp,
-    },
-    /// It is done.
-    Passed {
-        /// Since when.
-        at: Timestamp,
-    },
-    /// The rollout stopped in it.
-    Stopped,
-}
-
 impl Rollout {
-    /// Starts a planned rollout: the first wave is asked.
+    /// Starts a planned rollout: the first wave is asked, or waits for somebody to agree.
     #[must_use]
     pub fn start(spec: RolloutSpec, plan: Plan, now: Timestamp) -> Self {
-        let waves = plan.waves.iter();
-        let waves =
-            waves.map(|w| Wave { bake_time_secs: w.bake_time_secs, state: WaveState::Waiting }).collect();
+        let continuous = spec.strategy.continuous;
+        let late = WavePlan { devices: vec![], bake_time_secs: 0, approve: false, kind: WaveKind::Late };
+        let plans: Vec<_> = plan.waves.into_iter().chain(continuous.then_some(late)).collect();
         let mut rollout = Self {
             spec,
             started_at: now,
-            blocked: plan.blocked.clone(),
+            blocked: plan.blocked,
             state: State::Running { wave: 0 },
-            waves,
-            devices: records(plan, now),
+            waves: plans.iter().map(Wave::of).collect(),
+            devices: records(plans, now),
+            freezes: plan.freezes,
+            frozen: None,
+            paced_at: Timestamp::default(),
+            ask_at: None,
+            hold_at: None,
             effects: VecDeque::new(),
         };
-        rollout.ask_wave(0, now);
+        rollout.begin_wave(0, now);
         rollout
     }
 
@@ -180,6 +151,25 @@ impl Rollout {
         self.devices.contains_key(device)
     }
 
+    /// True when devices that come to match its selector are to be passed in.
+    #[must_use]
+    pub fn takes_late_devices(&self) -> bool {
+        self.spec.strategy.continuous && self.active_wave().is_some()
+    }
+
+    /// The wave under way, counted from 0, if its metrics are compared: its devices have the release, or get it, and
+    /// those they are compared with do not.
+    #[must_use]
+    pub fn compared_wave(&self) -> Option<usize> {
+        self.active_wave().filter(|&wave| self.waves[wave].compared)
+    }
+
+    /// The freezes that concern it, as they were last passed in.
+    #[must_use]
+    pub fn freezes(&self) -> &[Freeze] {
+        &self.freezes
+    }
+
     /// What planning another rollout must know of this one: the devices whose desired state it speaks for.
     #[must_use]
     pub fn summary(&self) -> RolloutSummary {
@@ -190,6 +180,7 @@ impl Rollout {
         RolloutSummary {
             id: self.spec.id.clone(),
             release: self.spec.release.clone(),
+            priority: self.spec.strategy.priority,
             created_at: self.spec.created_at,
             devices: held.map(|(device, _)| device.clone()).collect(),
         }
@@ -204,9 +195,15 @@ impl Rollout {
             Input::Report { device, at, release, event } => self.report(&device, at, &release, event, now)?,
             Input::DeviceConnected { device } => self.connected(&device, now)?,
             Input::Confirmed { device } => self.confirmed(&device, now)?,
+            Input::Join { planned } => self.join(planned, now)?,
             Input::Tick => {}
+            Input::Judged { wave, verdict } => self.judged(wave, verdict)?,
+            Input::Freezes { freezes } => self.freezes = freezes,
             Input::Pause { by } => self.pause(by)?,
-            Input::Resume { by } => self.resume(by)?,
+            Input::Resume { by } => self.resume(by, now)?,
+            Input::Approve { by } => self.approve(by, now)?,
+            Input::Promote { by } => self.promote(by)?,
+            Input::Retry { by } => self.retry(by, now)?,
             Input::Halt { by, reason } => self.stop_by_order(by, reason)?,
             Input::Rollback { by } => self.roll_back_by_order(by, now)?,
             Input::Superseded { device, by } => self.supersede(&device, by, now)?,
@@ -220,106 +217,17 @@ impl Rollout {
         self.effects.pop_front()
     }
 
-    fn report(
-        &mut self,
-        device: &DeviceId,
-        at: Timestamp,
-        release: &ReleaseId,
-        event: DeploymentEvent,
-        now: Timestamp,
-    ) -> Result<(), Refusal> {
-        let (ours, id) = (*release == self.spec.release, self.spec.id.clone());
-        let record = self.record(device)?;
-        if !ours {
-            let previous = record.from.as_ref() == Some(release);
-            if !previous || record.restoration == Restoration::None {
-                return Err(Refusal::OtherRelease {
-                    device: device.clone(),
-                    release: release.clone(),
-                    rollout: id,
-                });
+    /// The wave that is asked, watched or waited for; `None` when the rollout has stopped or is complete.
+    fn active_wave(&self) -> Option<usize> {
+        match self.state {
+            State::AwaitingApproval { wave, .. } | State::Running { wave } | State::Paused { wave, .. } => {
+                Some(wave)
             }
-            record.heard_at = Some(now);
-            if matches!(event, DeploymentEvent::Committed { .. }) {
-                self.confirm_restoration(device, now);
-            }
-            return Ok(());
-        }
-        if record.progress == Progress::Waiting {
-            return Err(Refusal::NotAsked { device: device.clone(), release: release.clone() });
-        }
-        record.heard_at = Some(now);
-        // A device that failed to fetch may start again, but a late report of the failed attempt is no start.
-        let is_late = record.reported_at.is_some_and(|last| at <= last);
-        if !(is_late && matches!(record.progress, Progress::Failed(_))) {
-            self.advance(device, Progress::of(event), Some(at), now);
-        }
-        Ok(())
-    }
-
-    /// A silent device that is back is waited for again.
-    fn connected(&mut self, device: &DeviceId, now: Timestamp) -> Result<(), Refusal> {
-        let record = self.record(device)?;
-        record.heard_at = Some(now);
-        if record.progress == Progress::Silent {
-            self.advance(device, Progress::Asked { at: now }, None, now);
-        }
-        Ok(())
-    }
-
-    /// A device that goes back to nothing has no release to report about, so its word is enough.
-    fn confirmed(&mut self, device: &DeviceId, now: Timestamp) -> Result<(), Refusal> {
-        self.record(device)?.heard_at = Some(now);
-        self.confirm_restoration(device, now);
-        Ok(())
-    }
-
-    /// Moves a device on, if `next` says something new.
-    fn advance(&mut self, device: &DeviceId, next: Progress, at: Option<Timestamp>, now: Timestamp) {
-        let Some(record) = self.devices.get_mut(device) else { return };
-        let restoring = record.restoration != Restoration::None;
-        let gone = matches!(
-            next,
-            Progress::RolledBack(_)
-                | Progress::Rejected(_)
-                | Progress::Failed(_)
-                | Progress::Superseded { .. }
-        );
-        // When we took the release away, "superseded" is the answer to that and not an outcome.
-        let is_answer = restoring && matches!(next, Progress::Superseded { by: None });
-        if record.progress.yields_to(&next) && !is_answer {
-            record.progress = next.clone();
-            record.since = now;
-            record.reported_at = at.or(record.reported_at);
-            let failed = next.failure().is_some();
-            self.announce(Event::DeviceProgressed { device: device.clone(), progress: next });
-            if failed {
-                self.restore(device, now);
-            }
-        }
-        if gone {
-            self.confirm_restoration(device, now);
-        }
-    }
-
-    /// Takes the release out of the desired state of a device.
-    fn restore(&mut self, device: &DeviceId, now: Timestamp) {
-        let Some(record) = self.devices.get_mut(device).filter(|record| record.can_restore()) else { return };
-        // A device that refused the release or went back from it runs the previous one already.
-        let back = record.progress.failure().is_some();
-        record.restoration = Restoration::Ordered { at: now };
-        let previous = record.from.clone();
-        self.effects.push_back(Effect::Restore { device: device.clone(), previous });
-        if back {
-            self.confirm_restoration(device, now);
-        }
-    }
-
-    fn confirm_restoration(&mut self, device: &DeviceId, now: Timestamp) {
-        let Some(record) = self.devices.get_mut(device) else { return };
-        if matches!(record.restoration, Restoration::Ordered { .. }) {
-            record.restoration = Restoration::Confirmed { at: now };
-            self.announce(Event::DeviceRestored { device: device.clone() });
+            State::Watching { .. } => self.waves.len().checked_sub(1),
+            State::Halted { .. }
+            | State::RollingBack { .. }
+            | State::RolledBack { .. }
+            | State::Completed { .. } => None,
         }
     }
 
@@ -333,6 +241,13 @@ impl Rollout {
         self.devices.values().filter(move |record| record.wave == wave)
     }
 
+    /// Devices that fit, in the order of asking.
+    fn in_order(&self, fits: impl Fn(&Record) -> bool) -> Vec<DeviceId> {
+        let mut found: Vec<_> = self.devices.iter().filter(|(_, record)| fits(record)).collect();
+        found.sort_by_key(|(_, record)| record.place);
+        found.into_iter().map(|(device, _)| device.clone()).collect()
+    }
+
     fn announce(&mut self, event: Event) {
         self.effects.push_back(Effect::Announce(event));
     }
@@ -342,54 +257,10 @@ impl Rollout {
     }
 }
 
-fn records(plan: Plan, now: Timestamp) -> BTreeMap<DeviceId, Record> {
-    let waves = plan.waves.into_iter().enumerate();
-    let devices = waves.flat_map(|(wave, spec)| spec.devices.into_iter().map(move |device| (wave, device)));
-    let record = |(place, (wave, planned)): (usize, (usize, crate::plan::PlannedDevice))| {
-        let heard_at = match planned.reach {
-            Reach::Connected => Some(now),
-            Reach::Offline => None,
-        };
-        let record = Record {
-            wave,
-            place,
-            from: planned.from,
-            bytes: planned.bytes,
-            progress: Progress::Waiting,
-            since: now,
-            reported_at: None,
-            heard_at,
-            restoration: Restoration::None,
-        };
-        (planned.device, record)
-    };
-    devices.enumerate().map(record).collect()
-}
-
-impl State {
-    /// The state in a word.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Running { .. } => "running",
-            Self::Paused { .. } => "paused",
-            Self::Halted { .. } => "halted",
-            Self::RollingBack { .. } => "rolling back",
-            Self::RolledBack { .. } => "rolled back",
-            Self::Completed { .. } => "completed",
-        }
-    }
-
-    /// Why it stands there, as a sentence.
-    #[must_use]
-    pub fn reason(&self) -> Option<String> {
-        match self {
-            Self::Running { .. } | Self::Completed { .. } => None,
-            Self::Paused { by, .. } => Some(format!("paused by {by}")),
-            Self::Halted { verdict } => Some(verdict.to_string()),
-            Self::RollingBack { cause, .. } | Self::RolledBack { cause, .. } => Some(cause.to_string()),
-        }
-    }
+fn records(plans: Vec<WavePlan>, now: Timestamp) -> BTreeMap<DeviceId, Record> {
+    let waves = plans.into_iter().enumerate();
+    let devices = waves.flat_map(|(wave, plan)| plan.devices.into_iter().map(move |device| (wave, device)));
+    devices.enumerate().map(|(place, (wave, planned))| Record::of(planned, wave, place, now)).collect()
 }
 
 #[cfg(test)]

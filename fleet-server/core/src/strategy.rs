@@ -1,7 +1,19 @@
-//! How a rollout proceeds: its waves, how many failures it bears, and what it does when it stops.
+//! How a rollout proceeds: its waves and their pace, what it bears, what it asks of the metrics, and what it does when
+//! it stops.
+
+mod limits;
+mod pace;
+mod wave;
 
 use serde::{Deserialize, Serialize};
+use shared::{Version, maintenance::MaintenanceWindows};
 use thiserror::Error;
+
+use crate::verdict::InvalidPolicy;
+
+pub use limits::{MaxFailed, MetricGate, Retries, SMALL_WAVE, StopAction};
+pub use pace::Ramp;
+pub use wave::{WaveShare, WaveSpec};
 
 /// Most waves of a rollout: doubling from one device, 32 waves reach more devices than exist.
 pub const MAX_WAVES: usize = 32;
@@ -9,22 +21,44 @@ pub const MAX_WAVES: usize = 32;
 /// Longest bake time and longest deadline: a rollout that takes longer than 90 days for one step is forgotten.
 pub const MAX_STEP_SECS: u64 = 90 * 86_400;
 
-/// Below this many reachable devices a percentage says nothing: one device of ten is already 10 %.
-pub const SMALL_WAVE: usize = 20;
+/// Most versions that a rollout may name as those to come from.
+pub const MAX_FROM: usize = 64;
 
 /// How a rollout proceeds. The default asks everybody at once and stops at the first failure of a small fleet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Strategy {
     /// Ordered steps; the first is the canary.
     pub waves: Vec<WaveSpec>,
+    /// Percentage of the devices that is held back until every wave has passed, to compare the others with.
+    pub control_percent: u32,
+    /// How fast devices are asked within a wave; all at once when absent.
+    pub ramp: Option<Ramp>,
+    /// When, in the device's local time, it may be asked; always when absent.
+    pub windows: Option<MaintenanceWindows>,
+
     /// How many devices of a wave may refuse the release or go back from it.
     pub max_failed: MaxFailed,
     /// A reachable device that says nothing for this long is silent. Longer than the probation of the release,
     /// for a device on probation has nothing to say.
     pub silent_after_secs: u64,
+    /// Percentage of a wave's devices that were seen and may have fallen silent; with more the wave is held.
+    pub max_silent_percent: u32,
+    /// Percentage of a wave's devices that must have been seen before it passes.
+    pub quorum_percent: u32,
+    /// What the metrics must show before a wave passes; nothing when absent.
+    pub metrics: Option<MetricGate>,
+    /// How often a device is asked again when the network did not carry the release.
+    pub retries: Retries,
     /// What a verdict does to the devices that have moved already.
     pub on_halt: StopAction,
+
+    /// Versions of the model that a device may come from; any, or none at all, when empty.
+    pub from: Vec<Version>,
+    /// Of two rollouts of one model the one with the higher priority holds a device, and of equal ones the newer.
+    pub priority: u8,
+    /// Ask also devices that come to match the selector after the start.
+    pub continuous: bool,
     /// Decides the order of devices; the same seed gives the same waves.
     pub seed: u64,
     /// Ask also devices that refused this release or went back from it before.
@@ -34,92 +68,28 @@ pub struct Strategy {
 impl Default for Strategy {
     fn default() -> Self {
         Self {
-            waves: vec![WaveSpec { share: WaveShare::All, bake_time_secs: 0 }],
+            waves: vec![WaveSpec::of(WaveShare::All)],
+            control_percent: 0,
+            ramp: None,
+            windows: None,
             max_failed: MaxFailed::default(),
             silent_after_secs: 86_400,
+            max_silent_percent: 20,
+            quorum_percent: 50,
+            metrics: None,
+            retries: Retries::default(),
             on_halt: StopAction::Rollback,
+            from: vec![],
+            priority: 0,
+            continuous: false,
             seed: 0,
             retry: false,
         }
     }
 }
 
-/// One step of a rollout, as the operator describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WaveSpec {
-    /// How many devices.
-    pub share: WaveShare,
-    /// How long the wave is watched after its last device has settled.
-    #[serde(default)]
-    pub bake_time_secs: u64,
-}
-
-/// The size of a wave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WaveShare {
-    /// A percentage of all devices of the rollout, at least one device.
-    Percent(u32),
-    /// A number of devices.
-    Count(u32),
-    /// Every device that no earlier wave holds.
-    All,
-}
-
-impl WaveShare {
-    /// Devices that belong to a wave of this share, of `total` in the rollout.
-    #[must_use]
-    pub fn size(self, total: usize) -> usize {
-        match self {
-            Self::Percent(percent) => total.saturating_mul(percent as usize).div_ceil(100),
-            Self::Count(count) => count as usize,
-            Self::All => total,
-        }
-    }
-}
-
-/// How many devices of a wave may fail before the rollout stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MaxFailed {
-    /// Percentage of the reachable devices of the wave, used from [`SMALL_WAVE`] devices up.
-    pub percent: u32,
-    /// Number of devices that is always borne.
-    pub absolute: u32,
-}
-
-impl Default for MaxFailed {
-    fn default() -> Self {
-        Self { percent: 5, absolute: 0 }
-    }
-}
-
-impl MaxFailed {
-    /// Failures that a wave bears when `reachable` of its devices were seen.
-    #[must_use]
-    pub fn limit(self, reachable: usize) -> usize {
-        let absolute = self.absolute as usize;
-        if reachable < SMALL_WAVE {
-            return absolute;
-        }
-        absolute.max(reachable.saturating_mul(self.percent as usize) / 100)
-    }
-}
-
-/// What a verdict does to the devices that have moved already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StopAction {
-    /// Bring them back to what they ran before, newest first.
-    #[default]
-    Rollback,
-    /// Leave them as they are and wait for a person.
-    Pause,
-}
-
 /// Why a strategy cannot be followed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 pub enum InvalidStrategy {
     /// No wave or too many.
     #[error("the strategy has {0} waves; write 1 to {MAX_WAVES}")]
@@ -127,9 +97,18 @@ pub enum InvalidStrategy {
     /// A wave holds nobody.
     #[error("wave {0} has no devices; give it a percentage from 1 to 100, a count from 1 up, or `all`")]
     EmptyWave(usize),
-    /// A percentage above 100.
-    #[error("{0} % is not a share; write 1 to 100")]
-    Percent(u32),
+    /// A percentage out of range.
+    #[error("{what} is {percent} %; write {least} to {most}")]
+    Percent {
+        /// Which field.
+        what: &'static str,
+        /// What it says.
+        percent: u32,
+        /// The smallest value that makes sense.
+        least: u32,
+        /// The largest.
+        most: u32,
+    },
     /// A time out of range.
     #[error("{what} is {secs} s; write {least} to {MAX_STEP_SECS}")]
     Time {
@@ -140,6 +119,28 @@ pub enum InvalidStrategy {
         /// The smallest value that makes sense.
         least: u64,
     },
+    /// A ramp that does not move, or turns back.
+    #[error(
+        "the ramp cannot be followed: write per_minute and max_per_minute from 1 to {most}, factor from 1 to 10, \
+         and after from 1 up",
+        most = Ramp::MOST_PER_MINUTE
+    )]
+    Ramp,
+    /// Too many retries.
+    #[error("retries.max is {0}; write 0 to {most}", most = Retries::MOST)]
+    Retries(u32),
+    /// Too many versions to come from.
+    #[error("the strategy allows {0} versions to come from; write at most {MAX_FROM}, or none for any")]
+    From(usize),
+    /// There is nobody to compare the first wave with.
+    #[error(
+        "metrics need devices to compare with: write control_percent, or more than one wave, so that the devices of \
+         later waves are compared with those of earlier ones"
+    )]
+    NobodyToCompareWith,
+    /// The metrics cannot be judged by these rules.
+    #[error("the metrics cannot be judged: {0}")]
+    Metrics(#[from] InvalidPolicy),
 }
 
 impl Strategy {
@@ -152,24 +153,30 @@ impl Strategy {
             return Err(InvalidStrategy::WaveCount(self.waves.len()));
         }
         for (index, wave) in self.waves.iter().enumerate() {
-            check_wave(index + 1, wave)?;
+            wave.check(index + 1)?;
         }
-        check_percent(self.max_failed.percent)?;
-        check_secs("silent_after_secs", self.silent_after_secs, 1)
+        check_percent("control_percent", self.control_percent, 0, 90)?;
+        check_percent("max_failed.percent", self.max_failed.percent, 0, 100)?;
+        check_percent("max_silent_percent", self.max_silent_percent, 0, 100)?;
+        check_percent("quorum_percent", self.quorum_percent, 0, 100)?;
+        check_secs("silent_after_secs", self.silent_after_secs, 1)?;
+        self.ramp.map_or(Ok(()), Ramp::check)?;
+        self.retries.check()?;
+        if self.from.len() > MAX_FROM {
+            return Err(InvalidStrategy::From(self.from.len()));
+        }
+        if self.metrics.is_some() && self.control_percent == 0 && self.waves.len() == 1 {
+            return Err(InvalidStrategy::NobodyToCompareWith);
+        }
+        self.metrics.as_ref().map_or(Ok(()), MetricGate::check)
     }
 }
 
-fn check_wave(number: usize, wave: &WaveSpec) -> Result<(), InvalidStrategy> {
-    match wave.share {
-        WaveShare::Percent(0) | WaveShare::Count(0) => return Err(InvalidStrategy::EmptyWave(number)),
-        WaveShare::Percent(percent) => check_percent(percent)?,
-        WaveShare::Count(_) | WaveShare::All => {}
+fn check_percent(what: &'static str, percent: u32, least: u32, most: u32) -> Result<(), InvalidStrategy> {
+    if (least..=most).contains(&percent) {
+        return Ok(());
     }
-    check_secs("bake_time_secs", wave.bake_time_secs, 0)
-}
-
-fn check_percent(percent: u32) -> Result<(), InvalidStrategy> {
-    if percent > 100 { Err(InvalidStrategy::Percent(percent)) } else { Ok(()) }
+    Err(InvalidStrategy::Percent { what, percent, least, most })
 }
 
 fn check_secs(what: &'static str, secs: u64, least: u64) -> Result<(), InvalidStrategy> {
@@ -184,31 +191,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_failure_stops_a_small_wave_and_the_sixth_a_hundred() {
-        let limit = MaxFailed::default();
-        assert_eq!((limit.limit(0), limit.limit(19), limit.limit(20), limit.limit(100)), (0, 0, 1, 5));
-    }
-
-    #[test]
-    fn a_strategy_that_asks_nobody_is_refused() {
-        let wave =
-            |share| Strategy { waves: vec![WaveSpec { share, bake_time_secs: 0 }], ..Strategy::default() };
-        assert_eq!(wave(WaveShare::Count(0)).check(), Err(InvalidStrategy::EmptyWave(1)));
-        assert_eq!(wave(WaveShare::Percent(101)).check(), Err(InvalidStrategy::Percent(101)));
-        assert_eq!(
-            Strategy { waves: vec![], ..Strategy::default() }.check(),
-            Err(InvalidStrategy::WaveCount(0))
-        );
-        assert_eq!(Strategy::default().check(), Ok(()));
+    fn a_strategy_that_cannot_be_followed_names_the_field() {
+        let default = Strategy::default;
+        let wave = |share| Strategy { waves: vec![WaveSpec::of(share)], ..default() };
+        let says = |strategy: Strategy| strategy.check().unwrap_err().to_string();
+        assert!(says(wave(WaveShare::Count(0))).starts_with("wave 1 has no devices"));
+        assert_eq!(says(wave(WaveShare::Percent(101))), "share.percent is 101 %; write 1 to 100");
+        assert!(says(Strategy { waves: vec![], ..default() }).starts_with("the strategy has 0 waves"));
+        let all_control = Strategy { control_percent: 100, ..default() };
+        assert_eq!(says(all_control), "control_percent is 100 %; write 0 to 90");
+        let still = Ramp { per_minute: 0, ..Ramp::steady(1) };
+        assert!(says(Strategy { ramp: Some(still), ..default() }).starts_with("the ramp cannot be followed"));
+        let retries = Retries { max: 99, ..Retries::default() };
+        assert!(says(Strategy { retries, ..default() }).starts_with("retries.max is 99"));
+        assert_eq!(default().check(), Ok(()));
     }
 
     #[test]
     fn an_operator_writes_only_what_differs_from_the_default() {
-        let text =
-            r#"{"waves":[{"share":{"percent":5},"bake_time_secs":600},{"share":"all"}],"on_halt":"pause"}"#;
+        let text = r#"{"waves":[{"share":{"percent":5},"bake_time_secs":600},{"share":"all","approve":true}],
+            "on_halt":"pause","ramp":{"per_minute":10},"windows":["Mon-Fri 22:00-05:00"],"metrics":{}}"#;
         let strategy: Strategy = serde_json::from_str(text).unwrap();
         assert_eq!(strategy.waves[0].share, WaveShare::Percent(5));
+        assert!(strategy.waves[1].approve && !strategy.waves[0].approve);
         assert_eq!((strategy.on_halt, strategy.silent_after_secs), (StopAction::Pause, 86_400));
+        assert_eq!(strategy.ramp, Some(Ramp::steady(10)));
+        assert_eq!(strategy.metrics, Some(MetricGate::default()));
+        assert_eq!(strategy.check(), Ok(()));
         assert!(serde_json::from_str::<Strategy>(r#"{"wave":[]}"#).is_err());
+    }
+
+    #[test]
+    fn a_strategy_of_an_older_program_is_read() {
+        let text = r#"{"waves":[{"share":"all","bake_time_secs":0}],"max_failed":{"percent":5,"absolute":0},
+            "silent_after_secs":86400,"on_halt":"rollback","seed":0,"retry":false}"#;
+        assert_eq!(serde_json::from_str::<Strategy>(text).unwrap(), Strategy::default());
     }
 }

@@ -16,12 +16,14 @@
 //!
 //! Which metrics take part is settled by the history alone: one that nobody reported before the rollout says
 //! nothing in it. There is no clock and no chance here: the same looks in the same order give the same bits, and
-//! [`replay`] does just that with stored ones. Nothing uses the judge yet; the gate of a wave counts outcomes.
+//! [`replay`] does just that with stored ones. The gate of a wave asks it where the strategy wants metrics
+//! ([`MetricGate`](crate::strategy::MetricGate)); looks are made of sums that only grow ([`Tally`]).
 
 mod explain;
 mod look;
 mod outcome;
 mod policy;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +35,7 @@ pub use explain::{curve, replay};
 pub use look::{Figures, Look, LookRefused, figures_of};
 pub use outcome::{Degradation, Gap, GapWhy, LookRecord, MetricVerdict};
 pub use policy::{InvalidPolicy, MAX_METRICS, Metric, MetricPolicy, Need, VerdictPolicy};
+pub use tally::{ByVersion, Intervals, Period, Tally, look_at};
 
 /// One group of so many may be further above the margin than counts, and the rest still pass: in a large rollout a device
 /// breaks by itself.

@@ -1,5 +1,8 @@
 //! Rollouts.
 
+mod explain;
+mod stop;
+
 use std::time::Duration;
 
 use axum::{
@@ -7,7 +10,7 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use fleet_core::{Plan, PlanError, RolloutStatus, Selector, Strategy};
+use fleet_core::{Plan, PlanError, Refusal, RolloutStatus, Selector, Strategy};
 use serde::{Deserialize, Serialize};
 use shared::{ReleaseId, RolloutId};
 use tokio::time::{Instant, timeout_at};
@@ -22,6 +25,9 @@ use crate::{
     rollouts::{self, RolloutError, Wanted},
     store::{EventRow, RolloutRow},
 };
+
+pub use explain::{__path_explain, ExplainView, ExplainedWave, explain};
+pub use stop::{__path_stop_everything, StopBody, Stopped, stop_everything};
 
 /// Longest that a request waits for a change; proxies end quiet requests after a minute.
 const MAX_WAIT_MS: u64 = 30_000;
@@ -85,6 +91,10 @@ pub enum Order {
     Pause,
     /// Go on.
     Resume,
+    /// Let the wave under way pass, whatever it still waits for.
+    Promote,
+    /// Ask the devices again that failed or fell silent.
+    Retry,
     /// Stop for good and leave devices as they are.
     Halt,
     /// Take the release away again.
@@ -240,12 +250,32 @@ pub async fn order(
     let order = match body.order {
         Order::Pause => rollouts::Order::Pause,
         Order::Resume => rollouts::Order::Resume,
+        Order::Promote => rollouts::Order::Promote,
+        Order::Retry => rollouts::Order::Retry,
         Order::Halt => {
             rollouts::Order::Halt { reason: body.reason.unwrap_or_else(|| "no reason given".into()) }
         }
         Order::Rollback => rollouts::Order::Rollback,
     };
     app.rollouts.order(id.clone(), order, caller.name).await?;
+    Ok(Json(view(&find(&app, &id).await?)?))
+}
+
+/// Agrees that the wave is asked which waits for it; the author cannot.
+#[utoipa::path(
+    post,
+    path = "/api/v1/rollouts/{id}/approve",
+    tag = "rollouts",
+    params(("id" = String, Path, description = "Id of the rollout")),
+    responses((status = 200, body = RolloutView), (status = 404, body = Problem), (status = 409, body = Problem))
+)]
+pub async fn approve(
+    State(app): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer<Json<RolloutView>> {
+    let id = rollout_id(&id)?;
+    app.rollouts.order(id.clone(), rollouts::Order::Approve, caller.name).await?;
     Ok(Json(view(&find(&app, &id).await?)?))
 }
 
@@ -288,6 +318,10 @@ impl From<RolloutError> for Problem {
             }
             RolloutError::Plan(PlanError::AllBlocked(_)) => Self::refused("all_blocked", error.to_string())
                 .hint("see who is left out and why: muster rollout plan"),
+            RolloutError::Refused(refusal @ Refusal::AuthorApproves { .. }) => {
+                Self::conflict("author_approves", refusal.to_string())
+                    .hint("ask somebody with a token of their own and the role approver")
+            }
             RolloutError::Refused(refusal) => Self::conflict("wrong_state", refusal.to_string()),
             RolloutError::Outdated => Self::conflict("outdated", error.to_string()).hint("try again"),
             RolloutError::Stopping => {

@@ -55,6 +55,15 @@ pub enum Command {
     /// Bring releases to devices.
     #[command(subcommand)]
     Rollout(RolloutCommand),
+    /// Halt every rollout under way, at once; devices stay as they are.
+    StopEverything {
+        /// Why; kept with every rollout.
+        #[arg(long)]
+        reason: String,
+        /// Do not ask whether it is meant.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Look at devices and change them.
     #[command(subcommand)]
     Device(DeviceCommand),
@@ -186,6 +195,35 @@ pub enum RolloutCommand {
         /// Its id.
         id: String,
     },
+    /// Let the wave under way pass, whatever it still waits for.
+    Promote {
+        /// Its id.
+        id: String,
+    },
+    /// Agree that the wave is asked which waits for it; its author cannot.
+    Approve {
+        /// Its id.
+        id: String,
+    },
+    /// Ask the devices again that failed or fell silent.
+    Retry {
+        /// Its id.
+        id: String,
+    },
+    /// Tell why it decided as it did: the evidence of its metrics, judged once more.
+    Explain {
+        /// Its id.
+        id: String,
+    },
+    /// Start what a file describes, unless it was started already.
+    Apply {
+        /// TOML: `release`, `selector`, and `[strategy]`.
+        #[arg(short = 'f', long, value_name = "FILE")]
+        file: PathBuf,
+        /// Say what it would do; nothing moves.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Stop for good and leave devices as they are.
     Halt {
         /// Its id.
@@ -215,7 +253,22 @@ pub struct RolloutArgs {
     /// Watch each wave this long after its devices have settled.
     #[arg(long, value_parser = parse_duration)]
     pub bake: Option<Duration>,
-    /// Whole strategy as JSON, instead of the two above.
+    /// Percentage of the devices that is held back to the end, to compare the others with.
+    #[arg(long, value_name = "PERCENT")]
+    pub control: Option<u32>,
+    /// Ask at most so many devices a minute.
+    #[arg(long, value_name = "DEVICES")]
+    pub per_minute: Option<u32>,
+    /// Let a wave pass only when its metrics are not worse than those of devices that were not asked.
+    #[arg(long)]
+    pub metrics: bool,
+    /// Somebody else has to approve before the first device is asked.
+    #[arg(long)]
+    pub approve: bool,
+    /// Ask also devices that come to match later.
+    #[arg(long)]
+    pub continuous: bool,
+    /// Whole strategy as JSON or, in a file that ends in .toml, as TOML; the other options change it.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["waves", "bake"])]
     pub strategy: Option<PathBuf>,
     /// Ask also devices that refused this release before.

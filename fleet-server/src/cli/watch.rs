@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fleet_core::{DeviceStatus, Restoration, RolloutStatus, State, WaveState};
+use fleet_core::{DeviceStatus, Restoration, RolloutStatus, State, WaveKind, WaveState, WaveStatus};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Client, Exit, Failure, output::Output};
@@ -31,7 +31,7 @@ pub(super) async fn watch(
         let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
         let view = ask(client, id, after, left).await?;
         screen.show(&view);
-        if view.finished {
+        if view.finished || matches!(view.status.state, State::Watching { .. }) {
             screen.end();
             output.one(&view, view.status.id.as_str(), || lines(&view));
             return verdict(&view);
@@ -60,7 +60,7 @@ async fn ask(
 
 fn verdict(view: &RolloutView) -> Result<(), Failure> {
     match &view.status.state {
-        State::Completed { .. } => Ok(()),
+        State::Completed { .. } | State::Watching { .. } => Ok(()),
         state => {
             let reason = view.status.reason.clone().unwrap_or_default();
             let message = format!("rollout {} is {}: {reason}", view.status.id, state.word());
@@ -76,14 +76,9 @@ pub(super) fn lines(view: &RolloutView) -> Vec<String> {
     let mut lines =
         vec![format!("{} {} to {}: {}", status.id, status.release, status.selector, status.state.word())];
     lines.extend(status.reason.iter().map(|reason| format!("  {reason}")));
+    lines.extend(status.frozen.iter().map(|freeze| format!("  {freeze}")));
     for (number, wave) in status.waves.iter().enumerate() {
-        lines.push(format!(
-            "  wave {}: {}, {} of {} committed",
-            number + 1,
-            wave_word(&wave.state),
-            wave.counts.committed,
-            wave.counts.devices
-        ));
+        lines.push(format!("  wave {}: {}", number + 1, wave_line(wave)));
         lines.extend(shown(status, number).map(|device| format!("    {}", device_line(device))));
         let hidden = wave.counts.devices.saturating_sub(MAX_SHOWN);
         lines.extend((hidden > 0).then(|| format!("    … and {hidden} more")));
@@ -101,11 +96,26 @@ fn shown(status: &RolloutStatus, wave: usize) -> impl Iterator<Item = &DeviceSta
     devices.into_iter().take(MAX_SHOWN)
 }
 
+fn wave_line(wave: &WaveStatus) -> String {
+    let mut line =
+        format!("{}, {} of {} committed", wave_word(&wave.state), wave.counts.committed, wave.counts.devices);
+    match wave.kind {
+        WaveKind::Step => {}
+        WaveKind::Control => line.push_str(", held back for comparison"),
+        WaveKind::Late => line.push_str(", came later"),
+    }
+    line.extend(wave.approved_by.iter().map(|by| format!(", approved by {by}")));
+    line.extend(wave.promoted_by.iter().map(|by| format!(", promoted by {by}")));
+    line.extend(wave.metrics.iter().map(|verdict| format!("; metrics {verdict}")));
+    line
+}
+
 fn wave_word(state: &WaveState) -> &'static str {
     match state {
         WaveState::Waiting => "waiting",
         WaveState::Updating => "updating",
         WaveState::Baking { .. } => "baking",
+        WaveState::Held { .. } => "held",
         WaveState::Passed { .. } => "passed",
         WaveState::Stopped => "stopped",
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fleet_core::{Effect, Event};
 use shared::{DeviceId, Generation, ReleaseId, Timestamp, message::Assignment};
 
-use super::{RolloutError, entry::Entry};
+use super::{RolloutError, entry::Entry, verdicts};
 use crate::store::{DesiredChange, ReleaseRow, Saved, Store, Tx};
 
 /// Carries out every effect of a machine, then stores the machine. Returns whose desired state changed.
@@ -53,6 +53,10 @@ async fn perform(
             let generation = write(tx, entry, &device, row.map(|row| row.assignment(false)), now).await?;
             entry.restoring(&device, generation);
             Ok(Some(device))
+        }
+        Effect::Compare { wave, cohorts, policy } => {
+            verdicts::open(tx, entry, wave, cohorts, policy, now).await?;
+            Ok(None)
         }
         Effect::Announce(event) => {
             if let Event::DeviceRestored { device } = &event {
@@ -103,7 +107,16 @@ async fn announce(tx: &mut Tx, entry: &Entry, event: &Event, now: Timestamp) -> 
         Event::Completed { counts } => {
             Some(("rollout.complete", format!("{} of {} devices", counts.committed, counts.devices)))
         }
-        Event::WaveStarted { .. }
+        Event::WaveHeld { wave, why } => Some(("rollout.hold", format!("wave {}: {why}", wave + 1))),
+        Event::WaveJudged { wave, verdict } => {
+            Some(("rollout.verdict", format!("wave {}: {verdict}", wave + 1)))
+        }
+        Event::ApprovalNeeded { .. }
+        | Event::Approved { .. }
+        | Event::Promoted { .. }
+        | Event::Retried { .. }
+        | Event::DeviceJoined { .. }
+        | Event::WaveStarted { .. }
         | Event::DeviceProgressed { .. }
         | Event::WaveBaking { .. }
         | Event::WavePassed { .. }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fleet_core::{Input, Refusal, Rollout, State};
+use fleet_core::{Input, Refusal, Rollout};
 use serde::{Deserialize, Serialize};
 use shared::{DeviceId, Generation, Timestamp, report::Report};
 
@@ -42,7 +42,7 @@ impl Entry {
         let mut row = self.row.clone();
         row.state = self.document();
         row.phase = self.machine.state().word().to_owned();
-        row.finished = is_finished(self.machine.state());
+        row.finished = self.machine.state().is_final();
         row
     }
 
@@ -90,12 +90,5 @@ impl Entry {
             event: report.event.clone(),
         };
         self.machine.handle(input, now)
-    }
-}
-
-fn is_finished(state: &State) -> bool {
-    match state {
-        State::Running { .. } | State::Paused { .. } | State::RollingBack { .. } => false,
-        State::Halted { .. } | State::RolledBack { .. } | State::Completed { .. } => true,
     }
 }

@@ -19,6 +19,14 @@ pub(super) async fn facts(store: &Store) -> Result<Vec<DeviceFacts>, StoreError>
     Ok(devices.into_iter().map(|device| facts_of(device, &mut desired, &known)).collect())
 }
 
+/// One device at this moment; `None` when there is none of this name.
+pub(super) async fn facts_of_device(store: &Store, id: &DeviceId) -> Result<Option<DeviceFacts>, StoreError> {
+    let Some(device) = store.device(id).await? else { return Ok(None) };
+    let mut desired = BTreeMap::from([(id.clone(), store.desired(id).await?)]);
+    let known = store.release_ids().await?;
+    Ok(Some(facts_of(device, &mut desired, &known)))
+}
+
 fn facts_of(
     device: DeviceRow,
     desired: &mut BTreeMap<DeviceId, Desired>,
@@ -36,6 +44,7 @@ fn facts_of(
         committed: committed.filter(|release| known.contains(release)).collect(),
         generation: wanted.generation,
         quarantined: device.quarantined,
+        pins: BTreeMap::new(),
     }
 }
 

@@ -5,11 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use fleet_core::{Input, Plan, Refusal, ReleaseNeeds, Rollout, RolloutSpec, plan};
+use fleet_core::{Input, Plan, Refusal, ReleaseNeeds, Rollout, RolloutSpec, RolloutSummary, plan};
 use shared::{DeviceId, RolloutId, Timestamp, report::Report};
 use uuid::Uuid;
 
-use super::{Greeting, Order, RolloutError, Wanted, effects, entry::Entry, facts};
+use super::{Greeting, Order, RolloutError, Wanted, effects, entry::Entry, facts, guard, verdicts::Looks};
 use crate::{
     app::App,
     store::{NewRollout, ReleaseRow, Store, StoreError, Tx},
@@ -18,24 +18,25 @@ use crate::{
 /// The rollouts of one server.
 pub(super) struct Fleet {
     pub(super) app: Arc<App>,
-    entries: BTreeMap<RolloutId, Entry>,
+    pub(super) entries: BTreeMap<RolloutId, Entry>,
+    pub(super) looks: Looks,
 }
 
 /// A transaction and the rollouts as they will be after it.
-struct Turn {
-    tx: Tx,
-    now: Timestamp,
-    drafts: BTreeMap<RolloutId, Entry>,
+pub(super) struct Turn {
+    pub(super) tx: Tx,
+    pub(super) now: Timestamp,
+    pub(super) drafts: BTreeMap<RolloutId, Entry>,
 }
 
 impl Turn {
     /// The draft of an entry, made on first use.
-    fn draft(&mut self, entry: &Entry) -> &mut Entry {
+    pub(super) fn draft(&mut self, entry: &Entry) -> &mut Entry {
         self.drafts.entry(entry.row.id.clone()).or_insert_with(|| entry.clone())
     }
 
     /// Passes an input on, if it has a meaning there.
-    fn input(&mut self, entry: &Entry, input: Input) {
+    pub(super) fn input(&mut self, entry: &Entry, input: Input) {
         let now = self.now;
         note(&entry.row.id, self.draft(entry).machine.handle(input, now));
     }
@@ -85,7 +86,8 @@ impl Fleet {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { app, entries })
+        let looks = Looks::every(app.look_every, app.clock.now());
+        Ok(Self { app, entries, looks })
     }
 
     /// When a machine next wants to hear that time has passed.
@@ -117,6 +119,7 @@ impl Fleet {
                 turn.greet(entry, greeting);
             }
         }
+        self.take_in(&mut turn, greetings).await?;
         self.finish(turn).await
     }
 
@@ -188,12 +191,8 @@ impl Fleet {
         now: Timestamp,
     ) -> Result<BTreeSet<DeviceId>, RolloutError> {
         let entry = self.entries.get(id).ok_or_else(|| RolloutError::NoRollout(id.clone()))?;
-        let (action, input) = match order {
-            Order::Pause => ("rollout.pause", Input::Pause { by: by.clone() }),
-            Order::Resume => ("rollout.resume", Input::Resume { by: by.clone() }),
-            Order::Halt { reason } => ("rollout.order_halt", Input::Halt { by: by.clone(), reason }),
-            Order::Rollback => ("rollout.order_rollback", Input::Rollback { by: by.clone() }),
-        };
+        let action = order.action();
+        let input = order.input(by.clone());
         let mut draft = entry.clone();
         draft.machine.handle(input, now)?;
         let mut turn = self.turn(now).await?;
@@ -202,13 +201,13 @@ impl Fleet {
         self.finish(turn).await
     }
 
-    async fn turn(&self, now: Timestamp) -> Result<Turn, StoreError> {
+    pub(super) async fn turn(&self, now: Timestamp) -> Result<Turn, StoreError> {
         Ok(Turn { tx: self.app.store.begin().await?, now, drafts: BTreeMap::new() })
     }
 
     /// Stores every draft and commits; only then the drafts take the place of what was there. Whatever fails, memory
     /// and database agree afterwards.
-    async fn finish(&mut self, turn: Turn) -> Result<BTreeSet<DeviceId>, RolloutError> {
+    pub(super) async fn finish(&mut self, turn: Turn) -> Result<BTreeSet<DeviceId>, RolloutError> {
         let Turn { mut tx, now, mut drafts } = turn;
         let mut changed = BTreeSet::new();
         for draft in drafts.values_mut() {
@@ -239,6 +238,11 @@ impl Fleet {
         Ok(())
     }
 
+    /// What planning must know of every rollout.
+    pub(super) fn summaries(&self) -> Vec<RolloutSummary> {
+        self.entries.values().map(|entry| entry.machine.summary()).collect()
+    }
+
     async fn spec(&self, wanted: &Wanted, now: Timestamp) -> Result<(RolloutSpec, ReleaseRow), RolloutError> {
         let release = self.app.store.release(&wanted.release).await?;
         let release = release.ok_or_else(|| RolloutError::NoRelease(wanted.release.clone()))?;
@@ -261,8 +265,9 @@ impl Fleet {
     ) -> Result<Plan, RolloutError> {
         let needs = ReleaseNeeds::of(&release.manifest()?);
         let fleet = facts::facts(&self.app.store).await?;
-        let others: Vec<_> = self.entries.values().map(|entry| entry.machine.summary()).collect();
-        Ok(plan(spec, &needs, &fleet, &others, now)?)
+        let mut plan = plan(spec, &needs, &fleet, &self.summaries(), now)?;
+        guard::approval(&mut plan, &fleet, &self.app.approval);
+        Ok(plan)
     }
 }
 

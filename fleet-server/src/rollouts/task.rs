@@ -28,6 +28,7 @@ pub async fn run(app: Arc<App>, inbox: Inbox, stop: CancellationToken) -> Result
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = next_tick(&fleet, not_before) => not_before = tick(&mut fleet).await,
+            () = next_look(&fleet) => look(&mut fleet).await,
             received = receive(&mut commands, &mut batch) => {
                 if received == 0 {
                     return Ok(());
@@ -46,6 +47,21 @@ async fn next_tick(fleet: &Fleet, not_before: Timestamp) {
     match fleet.next_tick() {
         Some(at) => tokio::time::sleep(at.max(not_before).since(fleet.app.clock.now())).await,
         None => pending().await,
+    }
+}
+
+async fn next_look(fleet: &Fleet) {
+    tokio::time::sleep(fleet.next_look().since(fleet.app.clock.now())).await;
+}
+
+/// A look that fails is left out: the next one counts what it would have counted.
+async fn look(fleet: &mut Fleet) {
+    let now = fleet.app.clock.now();
+    match fleet.look(now).await {
+        Ok(changed) => tell(fleet, changed).await,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "no look at the metrics was taken")
+        }
     }
 }
 
@@ -129,6 +145,13 @@ async fn take_order(fleet: &mut Fleet, command: Command) {
                 tell(fleet, changed.clone()).await;
             }
             answer(reply, done.map(|_| ()));
+        }
+        Command::StopEverything { reason, by, reply } => {
+            let done = fleet.stop_everything(&reason, &by, now).await;
+            if let Ok((_, changed)) = &done {
+                tell(fleet, changed.clone()).await;
+            }
+            answer(reply, done.map(|(stopped, _)| stopped));
         }
         Command::Report { .. } | Command::Hello { .. } => {}
     }

@@ -52,6 +52,8 @@ pub(super) async fn parts(
         limits: config.limits.clone(),
         endpoints: endpoints.clone(),
         program,
+        look_every: Duration::from_secs(config.rollouts.look_secs.into()),
+        approval: config.rollouts.approval.clone(),
         scratch: scratch(data_dir)?,
         clock,
         store,

@@ -5,12 +5,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     fixtures::{device, fleet, id, needs, planned, release, spec},
-    strategy::{Strategy, WaveShare},
+    strategy::{Strategy, WaveShare, WaveSpec},
 };
 
 fn waves(shares: &[WaveShare]) -> Strategy {
-    let wave = |share: &WaveShare| WaveSpec { share: *share, bake_time_secs: 0 };
-    Strategy { waves: shares.iter().map(wave).collect(), ..Strategy::default() }
+    Strategy { waves: shares.iter().cloned().map(WaveSpec::of).collect(), ..Strategy::default() }
 }
 
 fn plan_for(selector: &str, fleet: &[DeviceFacts], others: &[RolloutSummary]) -> Result<Plan, PlanError> {
@@ -21,6 +20,7 @@ fn other(name: &str, created_at: u64, device: &str) -> RolloutSummary {
     RolloutSummary {
         id: RolloutId::new(name).unwrap(),
         release: release("digits@3"),
+        priority: 0,
         created_at: Timestamp(created_at),
         devices: [id(device)].into(),
     }
@@ -105,4 +105,42 @@ proptest! {
         fleet.reverse();
         prop_assert_eq!(planned(strategy, &fleet), plan);
     }
+}
+
+#[test]
+fn the_control_cohort_is_held_back_to_the_end_and_is_a_picture_of_the_fleet() {
+    let strategy = Strategy { control_percent: 20, ..waves(&[WaveShare::Count(2), WaveShare::All]) };
+    let plan = planned(strategy, &fleet(20));
+    let sizes: Vec<_> = plan.waves.iter().map(|wave| (wave.devices.len(), wave.kind)).collect();
+    assert_eq!(sizes, [(2, WaveKind::Step), (14, WaveKind::Step), (4, WaveKind::Control)]);
+    let even = |planned: &&PlannedDevice| planned.device.as_str()[1..].parse::<u32>().unwrap() % 2 == 0;
+    assert_eq!(plan.waves[2].devices.iter().filter(even).count(), 2);
+}
+
+#[test]
+fn a_wave_can_name_its_devices() {
+    let paris = WaveShare::Selector(Selector::parse("site=paris").unwrap());
+    let plan = planned(waves(&[paris, WaveShare::All]), &fleet(6));
+    let first: BTreeSet<_> = plan.waves[0].devices.iter().map(|planned| planned.device.to_string()).collect();
+    assert_eq!(first, ["d1", "d3", "d5"].map(str::to_owned).into());
+    assert_eq!(plan.waves[1].devices.len(), 3);
+}
+
+#[test]
+fn a_pinned_device_and_one_of_another_version_are_left_out() {
+    let mut fleet = fleet(3);
+    fleet[0].pins = [(release("digits@1").model, release("digits@1").version)].into();
+    fleet[1].committed = vec![release("digits@3")];
+    let strategy = Strategy { from: vec![release("digits@1").version], ..Strategy::default() };
+    let plan = planned(strategy, &fleet);
+    let why: Vec<_> = plan.blocked.iter().map(|blocked| blocked.why.to_string()).collect();
+    assert_eq!(why, ["is pinned to version 1", "runs version 3, and the strategy starts from 1"]);
+}
+
+#[test]
+fn a_higher_priority_holds_a_device_against_a_newer_rollout() {
+    let mut important = other("r0", 1, "d0");
+    important.priority = 5;
+    let plan = plan_for("all", &fleet(2), std::slice::from_ref(&important)).unwrap();
+    assert_eq!(plan.blocked[0].why, BlockedWhy::InNewerRollout { rollout: important.id });
 }

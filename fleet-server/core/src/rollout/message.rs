@@ -1,15 +1,16 @@
 //! What goes into a rollout and what comes out of it.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use shared::{DeviceId, ReleaseId, RolloutId, Timestamp, report::DeploymentEvent};
-use thiserror::Error;
 
-use super::{Counts, Progress};
+use super::{Cause, Counts, Freeze, HoldReason, Progress, Verdict};
+use crate::{
+    plan::PlannedDevice,
+    verdict::{Cohorts, MetricVerdict, VerdictPolicy},
+};
 
 /// Something happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Input {
     /// A device reported. Reports of a generation older than the one that this rollout's effect was written
@@ -35,8 +36,25 @@ pub enum Input {
         /// Who.
         device: DeviceId,
     },
+    /// A device came to match the selector of a continuous rollout, and can take the release.
+    Join {
+        /// Who, and what it goes back to.
+        planned: PlannedDevice,
+    },
     /// Time has passed.
     Tick,
+    /// The metrics of a wave were looked at once more.
+    Judged {
+        /// Which wave, counted from 0.
+        wave: usize,
+        /// What they say now.
+        verdict: MetricVerdict,
+    },
+    /// The freezes that concern this rollout, all of them.
+    Freezes {
+        /// In any order; past ones are harmless.
+        freezes: Vec<Freeze>,
+    },
     /// A person asks to ask nobody new.
     Pause {
         /// Who asks.
@@ -44,6 +62,21 @@ pub enum Input {
     },
     /// A person lets a paused rollout go on.
     Resume {
+        /// Who asks.
+        by: String,
+    },
+    /// A person agrees that the wave that waits for it is asked.
+    Approve {
+        /// Who agrees.
+        by: String,
+    },
+    /// A person lets the wave under way pass, whatever it still waits for.
+    Promote {
+        /// Who asks.
+        by: String,
+    },
+    /// A person wants the devices that failed or fell silent to be asked again.
+    Retry {
         /// Who asks.
         by: String,
     },
@@ -59,17 +92,17 @@ pub enum Input {
         /// Who asks.
         by: String,
     },
-    /// A newer rollout of the same model took a device over.
+    /// Another rollout of the same model took a device over.
     Superseded {
         /// Which device.
         device: DeviceId,
-        /// The newer rollout.
+        /// The other rollout.
         by: RolloutId,
     },
 }
 
 /// What the shell shall do. Doing it twice is harmless: a desired state that says the same changes no device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Effect {
     /// Write a desired state with the next generation that names the release for its model.
@@ -88,15 +121,36 @@ pub enum Effect {
         /// What it ran before.
         previous: Option<ReleaseId>,
     },
+    /// Judge the metrics of a wave from now on, and say [`Input::Judged`] after every look, until the wave is over.
+    Compare {
+        /// Which wave, counted from 0.
+        wave: usize,
+        /// Who is compared with whom; nobody of either is asked for anything else meanwhile.
+        cohorts: Cohorts,
+        /// By which rules.
+        policy: VerdictPolicy,
+    },
     /// Tell people and other systems, and keep it in the audit trail.
     Announce(Event),
 }
 
 /// Something worth telling.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A wave is asked. Waves count from 0.
+    /// A wave waits for somebody to agree. Waves count from 0.
+    ApprovalNeeded {
+        /// Which.
+        wave: usize,
+    },
+    /// Somebody agreed.
+    Approved {
+        /// To which wave.
+        wave: usize,
+        /// Who.
+        by: String,
+    },
+    /// A wave is asked.
     WaveStarted {
         /// Which.
         wave: usize,
@@ -110,6 +164,11 @@ pub enum Event {
         /// Where it is now.
         progress: Progress,
     },
+    /// A device came to match the selector.
+    DeviceJoined {
+        /// Who.
+        device: DeviceId,
+    },
     /// Every reachable device of a wave has settled; it is watched.
     WaveBaking {
         /// Which.
@@ -117,10 +176,38 @@ pub enum Event {
         /// Until when.
         until: Timestamp,
     },
+    /// A wave neither passes nor stops the rollout.
+    WaveHeld {
+        /// Which.
+        wave: usize,
+        /// Why.
+        why: HoldReason,
+    },
+    /// The metrics of a wave came to a verdict.
+    WaveJudged {
+        /// Which.
+        wave: usize,
+        /// What they say.
+        verdict: MetricVerdict,
+    },
+    /// A person let a wave pass.
+    Promoted {
+        /// Which.
+        wave: usize,
+        /// Who.
+        by: String,
+    },
     /// A wave is done.
     WavePassed {
         /// Which.
         wave: usize,
+    },
+    /// A person wanted devices to be asked again.
+    Retried {
+        /// Who.
+        by: String,
+        /// How many devices.
+        devices: usize,
     },
     /// A person paused it.
     Paused {
@@ -161,130 +248,18 @@ pub enum Event {
     },
 }
 
-/// Why a rollout stopped for good, with the evidence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Verdict {
-    /// More devices of a wave failed than it bears.
-    TooManyFailures {
-        /// Which wave, counted from 0.
-        wave: usize,
-        /// Devices that refused the release or went back from it.
-        failed: usize,
-        /// Devices of the wave that were seen.
-        of: usize,
-        /// How many it would have borne.
-        limit: usize,
-        /// The first of them.
-        first: FirstFailure,
-    },
-    /// A person stopped it.
-    Ordered {
-        /// Who.
-        by: String,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// The first failure of a wave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FirstFailure {
-    /// Who.
-    pub device: DeviceId,
-    /// What the device gave as its reason.
-    pub reason: String,
-}
-
-/// Why devices are brought back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "by", rename_all = "snake_case")]
-pub enum Cause {
-    /// The rollout stopped itself.
-    Verdict {
-        /// Why.
-        verdict: Verdict,
-    },
-    /// A person asked for it.
-    Person {
-        /// Who.
-        name: String,
-    },
-}
-
 /// What a timeout is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wakeup {
     /// A device has said nothing for too long.
     Silence,
+    /// Too few devices of a wave have been seen for too long.
+    Quorum,
     /// A wave was watched long enough.
     BakeOver,
+    /// A device may be asked, or its release taken away: its pace, window, freeze or retry allows it.
+    Ask,
     /// Devices that did not confirm their restoration are no longer waited for.
     RestoreOverdue,
-}
-
-/// An input that has no meaning here; it changed nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// The device is not part of it.
-    #[error("device {device} is not in rollout {rollout}")]
-    NotInRollout {
-        /// Who.
-        device: DeviceId,
-        /// Which rollout.
-        rollout: RolloutId,
-    },
-    /// The report is about something else.
-    #[error("device {device} reports about {release}, which rollout {rollout} does not install")]
-    OtherRelease {
-        /// Who.
-        device: DeviceId,
-        /// What it reports about.
-        release: ReleaseId,
-        /// Which rollout.
-        rollout: RolloutId,
-    },
-    /// Its wave has not started.
-    #[error("device {device} reports about {release} before its wave was asked")]
-    NotAsked {
-        /// Who.
-        device: DeviceId,
-        /// What it reports about.
-        release: ReleaseId,
-    },
-    /// An order does not fit the state.
-    #[error("cannot {order} rollout {rollout}: it is {state}")]
-    WrongState {
-        /// What was asked.
-        order: &'static str,
-        /// Which rollout.
-        rollout: RolloutId,
-        /// Its state in a word.
-        state: &'static str,
-    },
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooManyFailures { wave, failed, of, limit, first } => write!(
-                f,
-                "{failed} of {of} devices of wave {} failed, {limit} allowed; first {}: {}",
-                wave + 1,
-                first.device,
-                first.reason
-            ),
-            Self::Ordered { by, reason } => write!(f, "stopped by {by}: {reason}"),
-        }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Verdict { verdict } => verdict.fmt(f),
-            Self::Person { name } => write!(f, "ordered by {name}"),
-        }
-    }
 }

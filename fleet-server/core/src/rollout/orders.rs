@@ -1,45 +1,99 @@
-//! What people and newer rollouts ask of a rollout. An order that does not fit the state is refused.
+//! What people and other rollouts ask of a rollout. An order that does not fit the state is refused.
 
 use shared::{DeviceId, RolloutId, Timestamp};
 
 use super::{Cause, Event, Progress, Refusal, Restoration, Rollout, State, Verdict, WaveState};
+use crate::plan::WaveKind;
 
 impl Rollout {
     pub(super) fn pause(&mut self, by: String) -> Result<(), Refusal> {
-        let State::Running { wave } = self.state else { return Err(self.wrong_state("pause")) };
+        let (State::Running { .. } | State::Watching { .. }, Some(wave)) = (&self.state, self.active_wave())
+        else {
+            return Err(self.wrong_state("pause"));
+        };
         self.state = State::Paused { by: by.clone(), wave };
         self.announce(Event::Paused { by });
         Ok(())
     }
 
-    pub(super) fn resume(&mut self, by: String) -> Result<(), Refusal> {
+    pub(super) fn resume(&mut self, by: String, now: Timestamp) -> Result<(), Refusal> {
         let State::Paused { wave, .. } = self.state else { return Err(self.wrong_state("resume")) };
-        self.state = State::Running { wave };
+        self.state = match self.waves[wave].kind {
+            WaveKind::Late => State::Watching { since: now },
+            WaveKind::Step | WaveKind::Control => State::Running { wave },
+        };
         self.announce(Event::Resumed { by });
         Ok(())
     }
 
-    pub(super) fn stop_by_order(&mut self, by: String, reason: String) -> Result<(), Refusal> {
-        let (State::Running { wave } | State::Paused { wave, .. }) = self.state else {
-            return Err(self.wrong_state("halt"));
+    pub(super) fn approve(&mut self, by: String, now: Timestamp) -> Result<(), Refusal> {
+        let State::AwaitingApproval { wave, .. } = self.state else {
+            return Err(self.wrong_state("approve"));
         };
+        if by == self.spec.author {
+            return Err(Refusal::AuthorApproves { by, rollout: self.spec.id.clone() });
+        }
+        self.waves[wave].approved_by = Some(by.clone());
+        self.announce(Event::Approved { wave, by });
+        self.begin_wave(wave, now);
+        Ok(())
+    }
+
+    pub(super) fn promote(&mut self, by: String) -> Result<(), Refusal> {
+        let State::Running { wave } = self.state else { return Err(self.wrong_state("promote")) };
+        self.waves[wave].promoted_by = Some(by.clone());
+        self.announce(Event::Promoted { wave, by });
+        Ok(())
+    }
+
+    /// Also a complete rollout goes on with those whom it did not reach.
+    pub(super) fn retry(&mut self, by: String, now: Timestamp) -> Result<(), Refusal> {
+        let last = self.waves.iter().rposition(|wave| wave.kind != WaveKind::Late);
+        let wave = match self.state {
+            State::Running { wave } => wave,
+            State::Watching { .. } | State::Completed { .. } => last.unwrap_or(0),
+            _ => return Err(self.wrong_state("retry")),
+        };
+        let mut devices = 0;
+        for record in self.devices.values_mut() {
+            let why = match &record.progress {
+                Progress::Silent => Some("it fell silent".to_owned()),
+                other => other.failure(),
+            };
+            if let Some(why) = why {
+                // A person's order does not use up the tries that the strategy allows.
+                record.progress = Progress::Retrying { at: now, attempt: record.retries, why };
+                record.since = now;
+                devices += 1;
+            }
+        }
+        if devices == 0 {
+            return Err(Refusal::NothingToRetry { rollout: self.spec.id.clone() });
+        }
+        self.announce(Event::Retried { by, devices });
+        self.state = State::Running { wave };
+        self.waves[wave].state = WaveState::Updating;
+        Ok(())
+    }
+
+    pub(super) fn stop_by_order(&mut self, by: String, reason: String) -> Result<(), Refusal> {
+        let Some(wave) = self.active_wave() else { return Err(self.wrong_state("halt")) };
         self.halt(wave, Verdict::Ordered { by, reason });
         Ok(())
     }
 
     pub(super) fn roll_back_by_order(&mut self, by: String, now: Timestamp) -> Result<(), Refusal> {
-        match self.state {
-            State::Running { wave } | State::Paused { wave, .. } => {
-                self.waves[wave].state = WaveState::Stopped
-            }
-            State::Halted { .. } | State::Completed { .. } => {}
-            State::RollingBack { .. } | State::RolledBack { .. } => return Err(self.wrong_state("roll back")),
+        if let State::RollingBack { .. } | State::RolledBack { .. } = self.state {
+            return Err(self.wrong_state("roll back"));
+        }
+        if let Some(wave) = self.active_wave() {
+            self.waves[wave].state = WaveState::Stopped;
         }
         self.roll_back(Cause::Person { name: by }, now);
         Ok(())
     }
 
-    /// The newer rollout writes the desired state, so there is nothing to restore here.
+    /// The other rollout writes the desired state, so there is nothing to restore here.
     pub(super) fn supersede(
         &mut self,
         device: &DeviceId,

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use shared::{
-    ReleaseId, RolloutId, Timestamp,
+    DeviceId, ReleaseId, RolloutId, Timestamp,
     report::{DeploymentEvent, FailReason, RejectReason, RollbackReason, TrialFigures},
 };
+
+use crate::plan::{PlannedDevice, Reach};
 
 /// How far a device is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +44,16 @@ pub enum Progress {
     },
     /// It was refused before it was activated.
     Rejected(RejectReason),
-    /// It did not arrive for now.
+    /// It did not arrive, and the device is asked again later.
+    Retrying {
+        /// When.
+        at: Timestamp,
+        /// Which further try it will be, counted from 1.
+        attempt: u32,
+        /// Why the last one failed.
+        why: String,
+    },
+    /// It did not arrive.
     Failed(FailReason),
     /// It was activated and went back.
     RolledBack(RollbackReason),
@@ -78,6 +89,16 @@ impl Progress {
         (1..=5).contains(&self.rank())
     }
 
+    /// True until the device is asked, or asked again.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Self::Waiting | Self::Retrying { .. })
+    }
+
+    pub(super) fn is_superseded(&self) -> bool {
+        matches!(self, Self::Superseded { .. })
+    }
+
     /// Why the release failed on the device; `None` when it did not. A device asks for blocks again and again by
     /// itself before it reports that it could not fetch them, so that is a failure like the others.
     #[must_use]
@@ -95,6 +116,7 @@ impl Progress {
             | Self::SelfTested(_)
             | Self::Probation
             | Self::Committed { .. }
+            | Self::Retrying { .. }
             | Self::Silent
             | Self::Superseded { .. } => None,
         }
@@ -106,7 +128,9 @@ impl Progress {
         match self {
             Self::Superseded { .. } => false,
             Self::Silent => true,
-            Self::Failed(_) => next.rank() > Self::ASKED_RANK && self.rank() != next.rank(),
+            Self::Failed(_) | Self::Retrying { .. } => {
+                next.rank() > Self::ASKED_RANK && self.rank() != next.rank()
+            }
             _ => self.rank() < next.rank(),
         }
     }
@@ -122,7 +146,7 @@ impl Progress {
             Self::SelfTested(_) => 4,
             Self::Probation => 5,
             Self::Silent => 6,
-            Self::Failed(_) => 7,
+            Self::Failed(_) | Self::Retrying { .. } => 7,
             Self::Committed { .. } => 8,
             Self::Superseded { .. } => 9,
             Self::Rejected(_) => 10,
@@ -160,6 +184,12 @@ pub(super) struct Record {
     pub(super) from: Option<ReleaseId>,
     /// Most bytes that it will fetch.
     pub(super) bytes: u64,
+    /// How far its local time is ahead of UTC.
+    #[serde(default)]
+    pub(super) utc_offset_secs: i32,
+    /// How often it was asked again.
+    #[serde(default)]
+    pub(super) retries: u32,
     /// How far it is.
     pub(super) progress: Progress,
     /// Since when, by the server's clock.
@@ -182,6 +212,24 @@ impl Record {
     pub(super) fn can_restore(&self) -> bool {
         self.restoration == Restoration::None
             && !matches!(self.progress, Progress::Waiting | Progress::Superseded { .. })
+    }
+
+    /// A device of the plan that was not asked yet.
+    pub(super) fn of(planned: PlannedDevice, wave: usize, place: usize, now: Timestamp) -> (DeviceId, Self) {
+        let record = Self {
+            wave,
+            place,
+            from: planned.from,
+            bytes: planned.bytes,
+            utc_offset_secs: planned.utc_offset_secs,
+            retries: 0,
+            progress: Progress::Waiting,
+            since: now,
+            reported_at: None,
+            heard_at: (planned.reach == Reach::Connected).then_some(now),
+            restoration: Restoration::None,
+        };
+        (planned.device, record)
     }
 
     /// True when it was seen and has not said that it is back.

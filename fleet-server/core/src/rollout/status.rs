@@ -3,11 +3,15 @@
 use serde::{Deserialize, Serialize};
 use shared::{DeviceId, ReleaseId, RolloutId, Timestamp};
 
-use super::{Progress, Record, Restoration, Rollout, State, WaveState};
-use crate::plan::Blocked;
+use super::{Freeze, Progress, Record, Restoration, Rollout, State, WaveState};
+use crate::{
+    plan::{Blocked, WaveKind},
+    strategy::Strategy,
+    verdict::MetricVerdict,
+};
 
 /// A rollout at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RolloutStatus {
     /// Which.
     pub id: RolloutId,
@@ -15,6 +19,8 @@ pub struct RolloutStatus {
     pub release: ReleaseId,
     /// For whom, as written.
     pub selector: String,
+    /// How it proceeds.
+    pub strategy: Strategy,
     /// Who asked for it.
     pub author: String,
     /// When it was created.
@@ -23,8 +29,11 @@ pub struct RolloutStatus {
     pub started_at: Timestamp,
     /// Where it stands.
     pub state: State,
-    /// Why it stands there, as a sentence; `None` while it runs or when it completed.
+    /// Why it stands there, or why the wave under way is held, as a sentence; `None` when there is nothing to explain.
     pub reason: Option<String>,
+    /// The freeze because of which nobody new is asked, at the last turn.
+    #[serde(default)]
+    pub frozen: Option<Freeze>,
     /// What became of the devices.
     pub counts: Counts,
     /// Its waves.
@@ -36,12 +45,24 @@ pub struct RolloutStatus {
 }
 
 /// A wave at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WaveStatus {
     /// Where it stands.
     pub state: WaveState,
     /// How long it is watched.
     pub bake_time_secs: u64,
+    /// What it is for.
+    pub kind: WaveKind,
+    /// When its devices began to be asked.
+    pub started_at: Option<Timestamp>,
+    /// Who agreed to it; `None` also when nobody had to.
+    pub approved_by: Option<String>,
+    /// Who let it pass.
+    pub promoted_by: Option<String>,
+    /// Whether its metrics are compared with devices that were not asked.
+    pub compared: bool,
+    /// What the metrics said last.
+    pub metrics: Option<MetricVerdict>,
     /// What became of its devices.
     pub counts: Counts,
 }
@@ -128,7 +149,8 @@ impl Counts {
             | Progress::Transferring { .. }
             | Progress::Staged { .. }
             | Progress::SelfTested(_)
-            | Progress::Probation => &mut self.in_progress,
+            | Progress::Probation
+            | Progress::Retrying { .. } => &mut self.in_progress,
             Progress::Committed { .. } => &mut self.committed,
             Progress::Rejected(_) => &mut self.rejected,
             Progress::Failed(_) => &mut self.failed,
@@ -149,11 +171,13 @@ impl Rollout {
             id: self.spec.id.clone(),
             release: self.spec.release.clone(),
             selector: self.spec.selector.to_string(),
+            strategy: self.spec.strategy.clone(),
             author: self.spec.author.clone(),
             created_at: self.spec.created_at,
             started_at: self.started_at,
             state: self.state.clone(),
-            reason: self.state.reason(),
+            reason: self.reason(),
+            frozen: self.frozen.clone(),
             counts: self.counts(),
             waves: (0..self.waves.len()).map(|wave| self.wave_status(wave)).collect(),
             devices: devices.into_iter().map(|(device, record)| device_status(device, record)).collect(),
@@ -170,7 +194,25 @@ impl Rollout {
     fn wave_status(&self, wave: usize) -> WaveStatus {
         let counts = Counts::of(self.records_of(wave));
         let wave = &self.waves[wave];
-        WaveStatus { state: wave.state, bake_time_secs: wave.bake_time_secs, counts }
+        WaveStatus {
+            state: wave.state.clone(),
+            bake_time_secs: wave.bake_time_secs,
+            kind: wave.kind,
+            started_at: wave.started_at,
+            approved_by: wave.approved_by.clone(),
+            promoted_by: wave.promoted_by.clone(),
+            compared: wave.compared,
+            metrics: wave.metrics.clone(),
+            counts,
+        }
+    }
+
+    /// Why it stands where it stands, or why the wave under way is held.
+    fn reason(&self) -> Option<String> {
+        self.state.reason().or_else(|| match &self.waves[self.active_wave()?].state {
+            WaveState::Held { why, .. } => Some(format!("held: {why}")),
+            _ => None,
+        })
     }
 }
 
@@ -182,7 +224,7 @@ fn device_status(device: &DeviceId, record: &Record) -> DeviceStatus {
         bytes: record.bytes,
         progress: record.progress.clone(),
         reason: match &record.progress {
-            Progress::Failed(reason) => Some(reason.to_string()),
+            Progress::Retrying { attempt, why, .. } => Some(format!("try {} follows: {why}", attempt + 1)),
             other => other.failure(),
         },
         since: record.since,

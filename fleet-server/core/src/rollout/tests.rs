@@ -1,5 +1,5 @@
 use proptest::{prelude::*, strategy::Strategy as Generate};
-use shared::report::{FailReason, RejectReason, RollbackReason, TrialFigures};
+use shared::report::{DeploymentEvent, FailReason, RejectReason, RollbackReason, TrialFigures};
 
 use super::*;
 use crate::{
@@ -7,11 +7,15 @@ use crate::{
     strategy::{MaxFailed, StopAction, Strategy, WaveShare, WaveSpec},
 };
 
+mod asking;
+mod gate;
+mod orders;
+
 const COMMITTED: DeploymentEvent = DeploymentEvent::Committed { inferences: 50, failures: 0 };
 const BAD: DeploymentEvent = DeploymentEvent::RolledBack(RollbackReason::CrashLoop { starts: 3 });
 
 fn two_waves(bake_time_secs: u64) -> Strategy {
-    let wave = |share| WaveSpec { share, bake_time_secs };
+    let wave = |share| WaveSpec { bake_time_secs, ..WaveSpec::of(share) };
     Strategy { waves: vec![wave(WaveShare::Count(1)), wave(WaveShare::All)], ..Strategy::default() }
 }
 
@@ -26,7 +30,7 @@ fn drain(rollout: &mut Rollout) -> Vec<Effect> {
 fn assigned(effects: &[Effect]) -> Vec<DeviceId> {
     let of = |effect: &Effect| match effect {
         Effect::Assign { device, .. } => Some(device.clone()),
-        Effect::Restore { .. } | Effect::Announce(_) => None,
+        Effect::Restore { .. } | Effect::Compare { .. } | Effect::Announce(_) => None,
     };
     effects.iter().filter_map(of).collect()
 }
@@ -34,7 +38,7 @@ fn assigned(effects: &[Effect]) -> Vec<DeviceId> {
 fn restored(effects: &[Effect]) -> Vec<DeviceId> {
     let of = |effect: &Effect| match effect {
         Effect::Restore { device, .. } => Some(device.clone()),
-        Effect::Assign { .. } | Effect::Announce(_) => None,
+        Effect::Assign { .. } | Effect::Compare { .. } | Effect::Announce(_) => None,
     };
     effects.iter().filter_map(of).collect()
 }

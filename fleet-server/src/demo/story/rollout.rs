@@ -112,7 +112,14 @@ fn tell_event(narrator: &Narrator, release: &str, event: &Event) {
             narrator.line("rollout", &format!("halted by the server: {verdict}"), Tone::Warning);
         }
         // What follows from the steps of the devices is told at the end, and nothing else is expected here.
-        Event::WaveStarted { .. }
+        Event::ApprovalNeeded { .. }
+        | Event::Approved { .. }
+        | Event::Promoted { .. }
+        | Event::Retried { .. }
+        | Event::DeviceJoined { .. }
+        | Event::WaveHeld { .. }
+        | Event::WaveJudged { .. }
+        | Event::WaveStarted { .. }
         | Event::WaveBaking { .. }
         | Event::WavePassed { .. }
         | Event::Paused { .. }
@@ -133,7 +140,7 @@ impl Passage {
 impl Trail {
     fn note(&mut self, progress: Progress) {
         self.steps.push(match progress {
-            Progress::Waiting | Progress::Asked { .. } | Progress::Silent => return,
+            Progress::Waiting | Progress::Asked { .. } | Progress::Retrying { .. } | Progress::Silent => return,
             Progress::Transferring { .. } => "transferring",
             Progress::Staged { fetched_bytes } => {
                 self.fetched_bytes = fetched_bytes;
@@ -163,6 +170,7 @@ fn is_end(progress: &Progress) -> bool {
         | Progress::Staged { .. }
         | Progress::SelfTested(_)
         | Progress::Probation
+        | Progress::Retrying { .. }
         | Progress::Silent => false,
         Progress::Committed { .. }
         | Progress::Rejected(_)
@@ -193,6 +201,7 @@ fn words(progress: &Progress) -> (String, Tone) {
             (format!("committed after {inferences} inferences, {failures} failed"), Tone::Good)
         }
         Progress::Rejected(reason) => (format!("rejected: {reason}"), Tone::Bad),
+        Progress::Retrying { why, .. } => (format!("did not arrive, asked again later: {why}"), Tone::Warning),
         Progress::Failed(reason) => (format!("did not arrive: {reason}"), Tone::Bad),
         Progress::RolledBack(reason) => (format!("rolled back by the device: {reason}"), Tone::Bad),
         Progress::Silent => ("silent".to_owned(), Tone::Warning),

@@ -1,0 +1,84 @@
+//! Approval, and asking again.
+
+use super::*;
+
+fn guarded() -> Rollout {
+    let mut strategy = two_waves(0);
+    strategy.waves[0].approve = true;
+    strategy.waves[1].approve = true;
+    started(strategy, &fleet(3))
+}
+
+fn approve(by: &str) -> Input {
+    Input::Approve { by: by.into() }
+}
+
+#[test]
+fn nobody_is_asked_before_somebody_other_than_the_author_agrees() {
+    let mut rollout = guarded();
+    assert_eq!(assigned(&drain(&mut rollout)), []);
+    assert_eq!(rollout.state().word(), "awaiting approval");
+    let own = rollout.handle(approve("ada"), Timestamp(2_000)).unwrap_err();
+    assert_eq!(own.to_string(), "ada started rollout r1 and cannot approve it; somebody else has to");
+    rollout.handle(approve("eve"), Timestamp(3_000)).unwrap();
+    let canary = assigned(&drain(&mut rollout));
+    assert_eq!(canary.len(), 1);
+    rollout.handle(says(&canary[0], COMMITTED, 1), Timestamp(4_000)).unwrap();
+    assert!(matches!(rollout.state(), State::AwaitingApproval { wave: 1, .. }));
+    rollout.handle(approve("eve"), Timestamp(5_000)).unwrap();
+    assert_eq!(assigned(&drain(&mut rollout)).len(), 2);
+    let status = rollout.status();
+    assert!(status.waves.iter().all(|wave| wave.approved_by.as_deref() == Some("eve")));
+    let late = rollout.handle(approve("eve"), Timestamp(6_000)).unwrap_err();
+    assert_eq!(late.to_string(), "cannot approve rollout r1: it is running");
+}
+
+#[test]
+fn a_canary_that_fails_while_the_next_wave_waits_for_approval_still_stops_the_rollout() {
+    let mut rollout = guarded();
+    rollout.handle(approve("eve"), Timestamp(2_000)).unwrap();
+    let canary = assigned(&drain(&mut rollout)).remove(0);
+    rollout.handle(says(&canary, COMMITTED, 1), Timestamp(3_000)).unwrap();
+    rollout.handle(says(&canary, BAD, 2), Timestamp(4_000)).unwrap();
+    assert!(matches!(rollout.state(), State::RolledBack { .. } | State::RollingBack { .. }));
+}
+
+#[test]
+fn devices_that_failed_are_asked_again_when_a_person_wants_it() {
+    let max_failed = MaxFailed { absolute: 3, percent: 5 };
+    let mut rollout = started(Strategy { max_failed, ..Strategy::default() }, &fleet(3));
+    drain(&mut rollout);
+    let nothing = rollout.handle(Input::Retry { by: "ada".into() }, Timestamp(1_500)).unwrap_err();
+    assert_eq!(nothing.to_string(), "rollout r1 has no device that failed or fell silent");
+    rollout.handle(says(&id("d0"), COMMITTED, 1), Timestamp(2_000)).unwrap();
+    rollout.handle(says(&id("d1"), COMMITTED, 1), Timestamp(2_000)).unwrap();
+    let full = DeploymentEvent::Failed(FailReason::DiskFull { needed_bytes: 10, free_bytes: 5 });
+    rollout.handle(says(&id("d2"), full, 1), Timestamp(2_000)).unwrap();
+    assert!(matches!(rollout.state(), State::Completed { .. }));
+    drain(&mut rollout);
+    rollout.handle(Input::Retry { by: "ada".into() }, Timestamp(3_000)).unwrap();
+    let asked = Effect::Assign { device: id("d2"), release: release("digits@2"), retry: true };
+    assert!(drain(&mut rollout).contains(&asked));
+    rollout.handle(says(&id("d2"), COMMITTED, 2), Timestamp(4_000)).unwrap();
+    assert!(matches!(rollout.state(), State::Completed { .. }));
+    assert_eq!((rollout.counts().committed, rollout.counts().failed), (3, 0));
+}
+
+#[test]
+fn an_order_that_does_not_fit_changes_nothing() {
+    let mut rollout = started(Strategy::default(), &fleet(1));
+    rollout.handle(says(&id("d0"), COMMITTED, 1), Timestamp(2_000)).unwrap();
+    let before = rollout.clone();
+    let by = || String::from("ada");
+    let orders = [
+        Input::Pause { by: by() },
+        Input::Resume { by: by() },
+        Input::Approve { by: "eve".into() },
+        Input::Promote { by: by() },
+        Input::Halt { by: by(), reason: "smoke".into() },
+    ];
+    for order in orders {
+        assert!(rollout.handle(order, Timestamp(3_000)).is_err());
+        assert_eq!(rollout, before);
+    }
+}
