@@ -12,8 +12,7 @@ use std::{
 use fleet_core::{
     Input,
     verdict::{
-        CanaryJudge, Cohorts, Intervals, MetricVerdict, Period, Tally, VerdictPolicy, figures_of,
-        look_at,
+        CanaryJudge, Cohorts, Intervals, MetricVerdict, Period, Tally, VerdictPolicy, figures_of, look_at,
     },
 };
 use shared::{DeviceId, ModelName, ReleaseId, Timestamp, Version};

@@ -31,6 +31,8 @@ pub struct Device {
     pub id: DeviceId,
     pub link: Link,
     events: mpsc::Receiver<Event>,
+    /// What its reports are about.
+    pub release: ReleaseId,
     signer: Signer,
     sequence: u64,
 }
@@ -63,7 +65,8 @@ impl Device {
         let topic = |down| (Topic::down(id.clone(), down).to_string(), Qos::AtLeastOnce);
         options.subscriptions = Down::ALL.map(topic).to_vec();
         let (link, events) = Link::start(options, CancellationToken::new());
-        let mut device = Self { id, link, events, signer: Signer::from_seed(&[7; 32]), sequence: 0 };
+        let mut device =
+            Self { id, link, events, release: release(), signer: Signer::from_seed(&[7; 32]), sequence: 0 };
         device.until_connected().await;
         device
     }
@@ -145,7 +148,7 @@ impl Device {
             sequence: self.sequence,
             at: now(),
             generation,
-            release: release(),
+            release: self.release.clone(),
             event,
         }
     }

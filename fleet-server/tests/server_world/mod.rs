@@ -16,12 +16,16 @@ use reqwest::{
 use serde_json::{Value, json};
 use shared::enroll::EnrollToken;
 
+/// Far beyond anything that should happen, so that only a hang runs into it.
+const DEADLINE: Duration = Duration::from_secs(60);
+
 /// A running server and an admin's token.
 pub struct World {
     pub folder: tempfile::TempDir,
     pub server: Option<Server>,
     pub admin: String,
     pub http: reqwest::Client,
+    adapt: fn(&mut Config),
 }
 
 pub fn config(folder: &tempfile::TempDir) -> Config {
@@ -31,22 +35,29 @@ pub fn config(folder: &tempfile::TempDir) -> Config {
     config
 }
 
-async fn start(folder: &tempfile::TempDir) -> Server {
-    Box::pin(Server::start(config(folder), PathBuf::from(env!("CARGO_BIN_EXE_muster")))).await.unwrap()
+async fn start(folder: &tempfile::TempDir, adapt: fn(&mut Config)) -> Server {
+    let mut config = config(folder);
+    adapt(&mut config);
+    Box::pin(Server::start(config, PathBuf::from(env!("CARGO_BIN_EXE_muster")))).await.unwrap()
 }
 
 impl World {
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With a configuration of its own.
+    pub async fn start_with(adapt: fn(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = start(&folder).await;
+        let server = start(&folder, adapt).await;
         let admin = server.first_token().unwrap().to_owned();
         let http = client(&std::fs::read_to_string(server.admin_context()).unwrap());
-        Self { folder, server: Some(server), admin, http }
+        Self { folder, server: Some(server), admin, http, adapt }
     }
 
     pub async fn restart(&mut self) {
         self.server.take().unwrap().stop().await;
-        self.server = Some(start(&self.folder).await);
+        self.server = Some(start(&self.folder, self.adapt).await);
     }
 
     pub fn server(&self) -> &Server {
@@ -101,6 +112,23 @@ impl World {
 
     pub async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
         self.request(&Method::POST, path, Some(&self.admin), Some(body)).await
+    }
+
+    /// What somebody with a token of their own is answered.
+    pub async fn post_as(&self, token: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        self.request(&Method::POST, path, Some(token), Some(body)).await
+    }
+
+    /// Waits by the server's own long poll until the rollout is as it should be.
+    pub async fn until_rollout(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = std::time::Instant::now() + DEADLINE;
+        let mut view = self.get(&format!("/api/v1/rollouts/{id}")).await;
+        while !wanted(&view) {
+            assert!(std::time::Instant::now() < deadline && view["finished"] == false, "{view}");
+            let after = view["revision"].as_u64().unwrap();
+            view = self.get(&format!("/api/v1/rollouts/{id}?after={after}&wait_ms=2000")).await;
+        }
+        view
     }
 
     pub async fn token(&self, role: Role) -> String {

@@ -140,7 +140,9 @@ impl Passage {
 impl Trail {
     fn note(&mut self, progress: Progress) {
         self.steps.push(match progress {
-            Progress::Waiting | Progress::Asked { .. } | Progress::Retrying { .. } | Progress::Silent => return,
+            Progress::Waiting | Progress::Asked { .. } | Progress::Retrying { .. } | Progress::Silent => {
+                return;
+            }
             Progress::Transferring { .. } => "transferring",
             Progress::Staged { fetched_bytes } => {
                 self.fetched_bytes = fetched_bytes;
@@ -201,7 +203,9 @@ fn words(progress: &Progress) -> (String, Tone) {
             (format!("committed after {inferences} inferences, {failures} failed"), Tone::Good)
         }
         Progress::Rejected(reason) => (format!("rejected: {reason}"), Tone::Bad),
-        Progress::Retrying { why, .. } => (format!("did not arrive, asked again later: {why}"), Tone::Warning),
+        Progress::Retrying { why, .. } => {
+            (format!("did not arrive, asked again later: {why}"), Tone::Warning)
+        }
         Progress::Failed(reason) => (format!("did not arrive: {reason}"), Tone::Bad),
         Progress::RolledBack(reason) => (format!("rolled back by the device: {reason}"), Tone::Bad),
         Progress::Silent => ("silent".to_owned(), Tone::Warning),

@@ -1,0 +1,144 @@
+//! Rollouts as people order them: approval, the emergency stop, files, and devices that come later.
+
+#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
+
+mod server_world;
+
+use muster::{auth::Role, config::Config};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use server_world::{World, device::Device};
+use shared::report::DeploymentEvent;
+
+const COMMITTED: DeploymentEvent = DeploymentEvent::Committed { inferences: 50, failures: 0 };
+
+async fn start(world: &World, strategy: Value) -> Value {
+    let body = json!({"release": "digits@1", "selector": "all", "strategy": strategy});
+    let (status, view) = world.post("/api/v1/rollouts", body).await;
+    assert_eq!(status, StatusCode::CREATED, "{view}");
+    view["status"].clone()
+}
+
+fn id(status: &Value) -> &str {
+    status["id"].as_str().unwrap()
+}
+
+fn is(kind: &'static str) -> impl Fn(&Value) -> bool {
+    move |view| view["status"]["state"]["kind"] == kind
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guarded_devices_are_asked_only_after_somebody_other_than_the_author_agreed() {
+    fn guard(config: &mut Config) {
+        config.rollouts.approval = vec!["site=berlin".parse().unwrap()];
+    }
+    let world = World::start_with(guard).await;
+    world.publish("digits", 1).await;
+    let mut device = Device::join(&world, "cam-7").await;
+    device.hello().await;
+    let status = start(&world, json!({})).await;
+    assert_eq!(status["state"]["kind"], "awaiting_approval", "{status}");
+    let path = format!("/api/v1/rollouts/{}/approve", id(&status));
+    let (refused, problem) = world.post(&path, Value::Null).await;
+    assert_eq!((refused, &problem["code"]), (StatusCode::CONFLICT, &json!("author_approves")), "{problem}");
+    let operator = world.token(Role::Operator).await;
+    assert_eq!(world.post_as(&operator, &path, Value::Null).await.0, StatusCode::FORBIDDEN);
+
+    let approver = world.token(Role::Approver).await;
+    let (approved, view) = world.post_as(&approver, &path, Value::Null).await;
+    assert_eq!(approved, StatusCode::OK, "{view}");
+    assert_eq!(view["status"]["waves"][0]["approved_by"], "approver");
+    let desired = device.until_generation(1).await;
+    device.tell(desired.generation, COMMITTED).await;
+    world.until_rollout(id(&status), is("completed")).await;
+    let audit = world.get("/api/v1/audit").await;
+    assert!(audit.to_string().contains("rollout.approve"), "{audit}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_emergency_stop_halts_everything_at_once_and_leaves_devices_as_they_are() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    world.publish("other", 2).await;
+    let mut device = Device::join(&world, "cam-7").await;
+    device.hello().await;
+    let first = start(&world, json!({})).await;
+    let second = json!({"release": "other@1", "selector": "all"});
+    let (_, second) = world.post("/api/v1/rollouts", second).await;
+    let generation = device.until_generation(2).await.generation;
+    let text = world.muster("stop-everything --reason smoke --yes").await;
+    for status in [&first, &second["status"]] {
+        assert!(text.contains(id(status)), "{text}");
+        let view = world.get(&format!("/api/v1/rollouts/{}", id(status))).await;
+        assert_eq!(view["status"]["state"]["kind"], "halted", "{view}");
+        assert_eq!(view["status"]["reason"], "stopped by admin: smoke");
+    }
+    let shown = world.get("/api/v1/devices/cam-7").await;
+    assert_eq!(shown["generation"], json!(generation.0), "{shown}");
+    assert_eq!(world.muster("stop-everything --reason again --yes").await, "no rollout was under way\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_file_that_is_applied_twice_starts_one_rollout() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    let mut device = Device::join(&world, "cam-7").await;
+    device.hello().await;
+    let file = world.folder.path().join("rollout.toml");
+    let text = "release = \"digits@1\"\nselector = \"site=berlin\"\n\n[strategy]\nsilent_after_secs = 600\n\n\
+                [[strategy.waves]]\nshare = \"all\"\n";
+    std::fs::write(&file, text).unwrap();
+    let apply = format!("rollout apply -f {}", file.display());
+    assert!(world.muster(&format!("{apply} --dry-run")).await.starts_with("wave 1: 1 devices"));
+    assert_eq!(world.get("/api/v1/rollouts").await, json!([]));
+    let first = world.muster(&format!("{apply} -o name")).await;
+    assert_eq!(world.muster(&format!("{apply} -o name")).await, first);
+    let generation = device.until_generation(1).await.generation;
+    device.tell(generation, COMMITTED).await;
+    world.until_rollout(first.trim(), is("completed")).await;
+    assert_eq!(
+        world.muster(&format!("{apply} -o name")).await,
+        first,
+        "what is complete is not started again"
+    );
+    assert_eq!(world.get("/api/v1/rollouts").await.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_enrolled_later_joins_a_continuous_rollout() {
+    let mut world = World::start().await;
+    world.publish("digits", 1).await;
+    let mut first = Device::join(&world, "cam-1").await;
+    first.hello().await;
+    let status = start(&world, json!({"continuous": true})).await;
+    let generation = first.until_generation(1).await.generation;
+    first.tell(generation, COMMITTED).await;
+    world.until_rollout(id(&status), is("watching")).await;
+
+    world.restart().await;
+    let mut late = Device::join(&world, "cam-2").await;
+    late.hello().await;
+    let desired = late.until_generation(1).await;
+    assert_eq!(desired.assignments[0].release, late.release);
+    late.tell(desired.generation, COMMITTED).await;
+    let both = |view: &Value| view["status"]["counts"]["committed"] == 2;
+    let view = world.until_rollout(id(&status), both).await;
+    assert_eq!(view["status"]["waves"][1]["kind"], "late", "{view}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_wave_says_why_and_goes_on_when_a_person_promotes_it() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    let (mut one, mut other) = (Device::join(&world, "cam-1").await, Device::join(&world, "cam-2").await);
+    one.hello().await;
+    other.hello().await;
+    let waves = json!([{"share": {"selector": "id=cam-1"}}, {"share": "all"}]);
+    let status = start(&world, json!({"silent_after_secs": 1, "waves": waves})).await;
+    let held = |view: &Value| view["status"]["waves"][0]["state"]["kind"] == "held";
+    let view = world.until_rollout(id(&status), held).await;
+    assert_eq!(view["status"]["reason"], "held: 1 of 1 devices fell silent, 0 are allowed");
+    let text = world.muster(&format!("rollout promote {}", id(&status))).await;
+    assert!(text.contains("promoted by admin"), "{text}");
+    assert_eq!(other.until_generation(1).await.assignments[0].release, other.release);
+}

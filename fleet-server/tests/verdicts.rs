@@ -1,0 +1,191 @@
+//! The metric verdict, over real connections: canaries that are slower are found and brought back.
+
+#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
+
+mod server_world;
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use muster::{config::Config, store::Store};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use server_world::{
+    World,
+    device::{Device, boot, now},
+};
+use shared::{
+    ReleaseId,
+    report::DeploymentEvent,
+    telemetry::{Delivery, DeviceHealth, Telemetry, VersionFigures},
+};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+const COMMITTED: DeploymentEvent = DeploymentEvent::Committed { inferences: 50, failures: 0 };
+const DEVICES: usize = 9;
+const CANARIES: usize = 3;
+
+/// Looks that a judge learns from, and some more: a device's first figures are where counting begins.
+const HISTORY: u64 = 15;
+
+fn every_second(config: &mut Config) {
+    config.rollouts.look_secs = 1;
+}
+
+/// A fleet that reports a window of figures before every look.
+struct Fleet {
+    world: World,
+    devices: Vec<Device>,
+    candidates: BTreeSet<String>,
+    rounds: u64,
+}
+
+impl Fleet {
+    async fn start() -> Self {
+        let world = World::start_with(every_second).await;
+        world.publish("digits", 1).await;
+        world.publish("digits", 2).await;
+        let mut devices = Vec::new();
+        for n in 0..DEVICES {
+            let mut device = Device::join(&world, &format!("cam-{n}")).await;
+            device.hello().await;
+            devices.push(device);
+        }
+        Self { world, devices, candidates: BTreeSet::new(), rounds: 0 }
+    }
+
+    /// Every device reports, the candidates with `factor` times their latency; then the server takes a look.
+    async fn round(&mut self, factor: f64) {
+        self.rounds += 1;
+        for (n, device) in self.devices.iter_mut().enumerate() {
+            let is_candidate = self.candidates.contains(device.id.as_str());
+            let release: ReleaseId = if is_candidate { "digits@2" } else { "digits@1" }.parse().unwrap();
+            let factor = if is_candidate { factor } else { 1.0 };
+            let mut figures = VersionFigures::new(release);
+            figures.counts.ok = 40;
+            for inference in 0..40 {
+                // Devices differ, and each differs a little from round to round.
+                let wobble = 1.0 + 0.02 * ((self.rounds * 7 + n as u64 * 3 + inference) % 11) as f64;
+                figures.latency_ms.record(((2.0 + n as f64) * wobble * factor) as f32);
+            }
+            device.send_telemetry(&telemetry(self.rounds, figures)).await;
+        }
+        self.until_next_look().await;
+    }
+
+    async fn until_next_look(&self) {
+        let store = &self.world.server().app().store;
+        let deadline = Instant::now() + DEADLINE;
+        let newest = async || {
+            let mut tx = store.begin().await.unwrap();
+            Store::newest_tally(&mut tx).await.unwrap()
+        };
+        let before = newest().await;
+        while newest().await == before {
+            assert!(Instant::now() < deadline, "no look was taken");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn commit(&mut self, release: &str, generation: u64) {
+        for device in &mut self.devices {
+            if release == "digits@2" && !self.candidates.contains(device.id.as_str()) {
+                continue;
+            }
+            let desired = device.until_generation(generation).await;
+            device.release = release.parse().unwrap();
+            device.tell(desired.generation, COMMITTED).await;
+        }
+    }
+}
+
+fn telemetry(sequence: u64, figures: VersionFigures) -> Telemetry {
+    Telemetry {
+        boot: boot(),
+        sequence,
+        from: now(),
+        to: now(),
+        health: DeviceHealth::default(),
+        delivery: Delivery::default(),
+        versions: vec![figures],
+    }
+}
+
+fn strategy() -> Value {
+    let policy = json!({"min_canaries": CANARIES, "min_controls": 5, "min_looks": 3});
+    json!({"waves": [{"share": {"count": CANARIES}}, {"share": "all"}], "metrics": {"policy": policy}})
+}
+
+/// Runs v1 everywhere until it is known what is normal, then starts v2.
+async fn canaries_of_v2() -> (Fleet, String) {
+    let mut fleet = Fleet::start().await;
+    let (_, first) =
+        fleet.world.post("/api/v1/rollouts", json!({"release": "digits@1", "selector": "all"})).await;
+    fleet.commit("digits@1", 1).await;
+    let id = first["status"]["id"].as_str().unwrap();
+    fleet.world.until_rollout(id, |view| view["finished"] == true).await;
+    for _ in 0..HISTORY {
+        fleet.round(1.0).await;
+    }
+    let body = json!({"release": "digits@2", "selector": "all", "strategy": strategy()});
+    let (status, view) = fleet.world.post("/api/v1/rollouts", body).await;
+    assert_eq!(status, StatusCode::CREATED, "{view}");
+    let asked = view["status"]["devices"].as_array().unwrap().iter().filter(|device| device["wave"] == 0);
+    fleet.candidates = asked.map(|device| device["device"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(fleet.candidates.len(), CANARIES);
+    fleet.commit("digits@2", 2).await;
+    (fleet, view["status"]["id"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slower_canaries_are_brought_back_and_the_stored_evidence_gives_the_same_verdict() {
+    let (mut fleet, id) = canaries_of_v2().await;
+    let path = format!("/api/v1/rollouts/{id}");
+    let mut view = fleet.world.get(&path).await;
+    for _ in 0..20 {
+        if view["status"]["state"]["kind"] == "rolling_back" {
+            break;
+        }
+        fleet.round(3.0).await;
+        view = fleet.world.get(&path).await;
+    }
+    let reason = view["status"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("wave 1 is degraded") && reason.contains("latency"), "{view}");
+    let candidates = fleet.candidates.clone();
+    for device in fleet.devices.iter_mut().filter(|device| candidates.contains(device.id.as_str())) {
+        let desired = device.until_generation(3).await;
+        assert_eq!(desired.assignments[0].release.to_string(), "digits@1");
+    }
+    let explained = fleet.world.get(&format!("{path}/explain")).await;
+    let wave = &explained["waves"][0];
+    assert_eq!((&wave["replays"], &wave["candidate"]), (&json!(true), &json!("digits@2")), "{explained}");
+    assert_eq!((&wave["canaries"], &wave["controls"]), (&json!(3), &json!(6)));
+    let text = fleet.world.muster(&format!("rollout explain {id}")).await;
+    assert!(text.contains("degraded at look") && text.contains("gives the same verdicts"), "{text}");
+    let audit = fleet.world.get("/api/v1/audit").await.to_string();
+    assert!(audit.contains("rollout.verdict"), "{audit}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn canaries_like_before_are_not_condemned_and_a_restart_goes_on_where_it_was() {
+    let (mut fleet, id) = canaries_of_v2().await;
+    for _ in 0..3 {
+        fleet.round(1.0).await;
+    }
+    fleet.world.restart().await;
+    for device in &mut fleet.devices {
+        device.until_connected().await;
+    }
+    for _ in 0..3 {
+        fleet.round(1.0).await;
+    }
+    let explained = fleet.world.get(&format!("/api/v1/rollouts/{id}/explain")).await;
+    let wave = &explained["waves"][0];
+    assert_eq!(wave["replays"], json!(true), "{explained}");
+    assert!(wave["records"].as_array().unwrap().len() >= 6, "{explained}");
+    let view = fleet.world.get(&format!("/api/v1/rollouts/{id}")).await;
+    let kind = view["status"]["state"]["kind"].as_str().unwrap();
+    assert!(matches!(kind, "running" | "completed"), "{view}");
+}
