@@ -11,6 +11,7 @@ mod enroll_tokens;
 mod events;
 mod figures;
 mod limits;
+mod many;
 mod releases;
 mod reports;
 mod rollouts;
