@@ -19,6 +19,7 @@ mod mutations;
 mod network;
 mod one_true_path;
 mod operator;
+mod postgres;
 mod power_cuts;
 mod power_loss;
 mod renewal;
