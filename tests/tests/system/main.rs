@@ -24,6 +24,7 @@ mod power_cuts;
 mod power_loss;
 mod renewal;
 mod rollback;
+mod server_kills;
 mod spool;
 mod swaps;
 mod telemetry;
