@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     artifacts::Artifacts, auth::TokenKey, broker::Broker, clock::Clock, config::Limits, metrics::Metrics,
-    pki::Authority, rollouts::Executor, signing::Signing, store::Store,
+    pki::Authority, rollouts::Executor, servers::Lease, signing::Signing, store::Store,
 };
 
 /// Where the server can be reached.
@@ -60,6 +60,8 @@ pub struct App {
     // What runs.
     /// Moves rollouts on.
     pub rollouts: Executor,
+    /// Whether it does so with time, among the servers on this database.
+    pub lease: Lease,
     /// The way to the devices; set once, before the API listens.
     pub broker: OnceLock<Arc<dyn Broker>>,
     /// Counts changes of rollouts, for those who wait for one.

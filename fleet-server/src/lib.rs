@@ -3,7 +3,7 @@
 //! One binary is server and command line. The server's parts, from the bottom up: [`config`] and [`data_dir`] (what
 //! the operator gave), [`pki`], [`auth`] and [`signing`] (who is who, and what is believed), [`store`] and
 //! [`artifacts`] (what is kept), [`broker`] and [`gateway`] (the way to devices), [`publish`] and [`rollouts`] (what
-//! changes), [`api`] (how people and programs ask), [`server`] (all of it, running). [`cli`] is a client of the API, and
+//! changes), [`servers`] (who else works on the same database), [`api`] (how people and programs ask), [`server`] (all of it, running). [`cli`] is a client of the API, and
 //! [`demo`] a fleet in a box.
 
 pub mod api;
@@ -22,5 +22,6 @@ pub mod pki;
 pub mod publish;
 pub mod rollouts;
 pub mod server;
+pub mod servers;
 pub mod signing;
 pub mod store;

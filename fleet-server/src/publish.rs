@@ -131,7 +131,7 @@ pub async fn publish(app: &Arc<App>, upload: Upload, by: &str) -> Result<Outcome
 /// The same files again. Listing repeats, in case the server died between storing and listing.
 async fn again(app: &App, release: ReleaseId) -> Result<Outcome, PublishError> {
     if let Some(row) = app.store.release(&release).await? {
-        app.signing.add_release(row.manifest_json.as_bytes(), app.clock.now())?;
+        app.signing.add_release(row.manifest_json.as_bytes(), app.clock.now()).await?;
     }
     Ok(Outcome { release, created: false })
 }
@@ -147,7 +147,7 @@ pub async fn list_stored(app: &App) -> Result<(), PublishError> {
         if app.signing.lists(&release, &row.manifest_digest) {
             continue;
         }
-        match app.signing.add_release(row.manifest_json.as_bytes(), app.clock.now()) {
+        match app.signing.add_release(row.manifest_json.as_bytes(), app.clock.now()).await {
             Ok(()) => tracing::info!(%release, "a stored release is listed"),
             Err(SigningError::Repository(error)) => {
                 tracing::error!(%release, error = &error as &dyn std::error::Error, "a stored release cannot be listed");
@@ -227,7 +227,7 @@ async fn sign(app: &App, sealed: Sealed, content: Digest, by: &str) -> Result<()
     }
     Store::audit(&mut tx, now, by, "model.publish", &release.to_string(), &content.to_string()).await?;
     tx.commit().await.map_err(StoreError::from)?;
-    app.signing.add_release(manifest_json.as_bytes(), now)?;
+    app.signing.add_release(manifest_json.as_bytes(), now).await?;
     Ok(())
 }
 

@@ -4,9 +4,14 @@
 //! now are, and what devices shall run. Only then is anything told: an acknowledgement to the device, a desired
 //! state to another. Reports of many devices share a turn, because a commit costs the same for one as for fifty.
 //!
-//! There is no list of things still to be sent: what a device shall run stands in the database, and a device that
-//! is connected and has not confirmed it is told again (see [`crate::gateway`]). So the process may die between any
-//! two statements, and nothing is lost or done twice with effect.
+//! There is no other list of things still to be sent: what a device shall run stands in the database, and a device that
+//! is connected and has not confirmed it is told again (see [`crate::gateway`]); what others must hear of stands among
+//! the events, written in the same transaction. So the process may die between any two statements, and nothing is lost
+//! or done twice with effect.
+//!
+//! Several servers may share the database. Their transactions take turns, and each begins with reading what the others
+//! changed, so a report or an order counts once wherever it arrives. Time is told to the machines by one server only
+//! (see [`crate::servers`]).
 
 mod effects;
 mod entry;
@@ -15,6 +20,7 @@ mod fleet;
 mod guard;
 mod late;
 mod orders;
+mod others;
 mod stop;
 mod task;
 mod verdicts;

@@ -22,6 +22,7 @@ use crate::{
     pki::PkiError,
     publish::{self, PublishError},
     rollouts,
+    servers::{self, Identity, NameTaken},
     signing::SigningError,
     store::StoreError,
 };
@@ -81,6 +82,9 @@ pub enum TaskError {
     /// The stored rollouts cannot be read.
     #[error("rollouts cannot be moved on")]
     Rollouts(#[from] StoreError),
+    /// Another process has this server's name.
+    #[error(transparent)]
+    NameTaken(#[from] NameTaken),
     /// The API cannot be served.
     #[error("the API cannot be served")]
     Api(#[source] io::Error),
@@ -132,6 +136,7 @@ impl Server {
         .map_err(StartError::Broker)?;
         let _ = app.broker.set(Arc::new(broker));
         tasks.spawn(lives(gateway::run_batcher(app.clone(), telemetry, keep, stop.clone())));
+        tasks.spawn(run_servers(app.clone(), parts.identity, stop.clone()));
         tasks.spawn(lives(run_blocks(blocks, stop.clone())));
         tasks.spawn(lives(gateway::redrive(app.clone(), stop.clone())));
         tasks.spawn(lives(gateway::keep_house(app.clone(), keep, stop.clone())));
@@ -205,6 +210,10 @@ async fn run_blocks(blocks: Arc<BlockServer>, stop: CancellationToken) {
 async fn lives(part: impl Future<Output = ()>) -> Result<(), TaskError> {
     part.await;
     Ok(())
+}
+
+async fn run_servers(app: Arc<App>, identity: Identity, stop: CancellationToken) -> Result<(), TaskError> {
+    Ok(servers::run(app, identity, stop).await?)
 }
 
 async fn run_rollouts(

@@ -1,29 +1,32 @@
 //! The keys of the repository and the director, and the repository they sign.
 //!
-//! The repository's state is on the disk before any device can see what it signs: a version that was seen must
-//! never be signed again with other contents.
+//! The repository's state is durable before any device can see what it signs: a version that was seen must never be
+//! signed again with other contents. A server that is alone keeps it in its data directory. Where several servers share
+//! a database it lies there, each change begins with the newest, and the file is a copy.
+
+mod open;
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use muster_repository::{Keys, MissingKey, Repository, RepositoryError, Role};
+use muster_repository::{Keys, MissingKey, Repository, RepositoryError};
 use shared::{
     DeviceId, Digest, ReleaseId, Timestamp,
     message::{Assignment, DesiredMessage, Limits},
     trust::Envelope,
 };
 use thiserror::Error;
-use zeroize::Zeroizing;
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
-    data_dir::{DataDir, DataDirError, read_secret, write_atomically, write_secret},
-    store::Desired,
+    data_dir::{DataDir, DataDirError, write_atomically},
+    store::{Desired, SharedRepository, Store, StoreError},
 };
 
 /// Why nothing was signed.
@@ -46,12 +49,25 @@ pub enum SigningError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// The repository in the database was signed with keys that are not here.
+    #[error(
+        "the database holds a signed repository, and {missing} is missing. Copy the keys from the data directory of the \
+         server that made it (*.key and ca.pem)",
+        missing = missing.display()
+    )]
+    KeysElsewhere {
+        /// A key that is needed.
+        missing: PathBuf,
+    },
+    /// The database gave no answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Random(#[source] getrandom::Error),
 }
 
-/// Where the repository lies in the data directory.
+/// Where the repository, or its copy, lies in the data directory.
 const STATE: &str = "repository/state.json";
 
 /// Metadata files by name.
@@ -61,38 +77,50 @@ pub type Files = BTreeMap<String, Bytes>;
 pub struct Signing {
     keys: Keys,
     file: PathBuf,
-    repository: Mutex<Repository>,
+    /// Where it lies for several servers; `None` when this one is alone.
+    shared: Option<Store>,
+    /// One change at a time.
+    changing: AsyncMutex<()>,
+    repository: Mutex<Known>,
     files: ArcSwap<Files>,
 }
 
+/// The repository as this server knows it.
+#[derive(Debug, Clone)]
+struct Known {
+    repository: Repository,
+    /// The number of its newest change in the database; 0 when none was seen.
+    change: u64,
+}
+
 impl Signing {
-    /// Reads keys and repository of `data_dir`, or makes them at the first start.
+    /// Reads the keys of `data_dir` and the repository there or in a shared database, or makes them at the first start.
     ///
     /// # Errors
-    /// When a file cannot be read or written or is lost, or others may read a key.
-    pub fn open(data_dir: &DataDir, now: Timestamp) -> Result<Self, SigningError> {
-        let file = data_dir.join(STATE);
-        let keys = Role::ALL.map(|role| format!("{role}.key"));
-        let names: Vec<_> = keys.iter().map(String::as_str).chain([STATE]).collect();
-        let (keys, mut repository) = if data_dir.has_all(&names)? {
-            (read_keys(data_dir)?, read_repository(&file)?)
-        } else {
-            let keys = create_keys(data_dir)?;
-            let repository = Repository::create(&keys, now);
-            (keys, repository)
+    /// When a file cannot be read or written or is lost, others may read a key, or the database gives no answer.
+    pub async fn open(data_dir: &DataDir, store: &Store, now: Timestamp) -> Result<Self, SigningError> {
+        let shared = store.is_shared().then(|| store.clone());
+        let newest = match &shared {
+            Some(store) => store.repository(0).await?,
+            None => None,
         };
-        repository.refresh(&keys, now)?;
-        save(&file, &repository)?;
-        let files = ArcSwap::from_pointee(files(&repository));
-        Ok(Self { keys, file, repository: Mutex::new(repository), files })
+        let (keys, known) = open::open(data_dir, newest, now)?;
+        let files = ArcSwap::from_pointee(files(&known.repository));
+        let file = data_dir.join(STATE);
+        let repository = Mutex::new(known);
+        let signing = Self { keys, file, shared, changing: AsyncMutex::new(()), repository, files };
+        // The first copy must not wait for the first change.
+        save(&signing.file, &signing.lock().repository)?;
+        signing.refresh(now).await?;
+        Ok(signing)
     }
 
     /// Lists a release by its manifest; listing it again changes nothing.
     ///
     /// # Errors
-    /// When the manifest is unusable or the file cannot be written.
-    pub fn add_release(&self, manifest: &[u8], now: Timestamp) -> Result<(), SigningError> {
-        self.change(|repository| Ok(repository.add_release(&self.keys, manifest, now).map(|_| ())?))
+    /// When the manifest is unusable or the state cannot be stored.
+    pub async fn add_release(&self, manifest: &[u8], now: Timestamp) -> Result<(), SigningError> {
+        self.change(|repository| Ok(repository.add_release(&self.keys, manifest, now).map(|_| ())?)).await
     }
 
     /// Whether [`Signing::add_release`] would take this manifest; nothing changes.
@@ -100,28 +128,28 @@ impl Signing {
     /// # Errors
     /// When the manifest is unusable or the repository is full.
     pub fn check_release(&self, manifest: &[u8], now: Timestamp) -> Result<(), SigningError> {
-        let mut copy = self.lock().clone();
+        let mut copy = self.lock().repository.clone();
         Ok(copy.add_release(&self.keys, manifest, now).map(|_| ())?)
     }
 
     /// Whether the release is listed with this manifest.
     #[must_use]
     pub fn lists(&self, release: &ReleaseId, manifest: &Digest) -> bool {
-        self.lock().assignment(release).is_some_and(|listed| listed.manifest_digest == *manifest)
+        self.lock().repository.assignment(release).is_some_and(|listed| listed.manifest_digest == *manifest)
     }
 
     /// Signs again what has lived half its life.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn refresh(&self, now: Timestamp) -> Result<(), SigningError> {
-        self.change(|repository| Ok(repository.refresh(&self.keys, now).map(|_| ())?))
+    /// When the state cannot be stored.
+    pub async fn refresh(&self, now: Timestamp) -> Result<(), SigningError> {
+        self.change(|repository| Ok(repository.refresh(&self.keys, now).map(|_| ())?)).await
     }
 
     /// How long from `now` until something is to be signed again.
     #[must_use]
     pub fn next_refresh(&self, now: Timestamp) -> Duration {
-        self.lock().next_refresh_at().since(now)
+        self.lock().repository.next_refresh_at().since(now)
     }
 
     /// A metadata file by name.
@@ -136,7 +164,7 @@ impl Signing {
     /// Never: what the repository signs is an envelope.
     #[must_use]
     pub fn trusted_root(&self) -> Envelope {
-        let root = self.lock().trusted_root();
+        let root = self.lock().repository.trusted_root();
         serde_json::from_slice(&root).expect("what the repository signs is an envelope")
     }
 
@@ -156,24 +184,63 @@ impl Signing {
         DesiredMessage { generation, director, limits }
     }
 
-    /// Changes a copy, stores it, and only then lets anyone see it.
-    fn change(
-        &self,
-        change: impl FnOnce(&mut Repository) -> Result<(), SigningError>,
-    ) -> Result<(), SigningError> {
-        let mut current = self.lock();
-        let mut next = current.clone();
-        change(&mut next)?;
-        if next != *current {
-            save(&self.file, &next)?;
-            self.files.store(Arc::new(files(&next)));
-            *current = next;
+    /// Takes over what another server signed.
+    ///
+    /// # Errors
+    /// When the database gives no answer or a newer program wrote it.
+    pub async fn follow(&self) -> Result<(), SigningError> {
+        let Some(store) = &self.shared else { return Ok(()) };
+        let known = self.lock().change;
+        if let Some(newer) = store.repository(known).await? {
+            let _turn = self.changing.lock().await;
+            if newer.change > self.lock().change {
+                self.adopt(open::read_shared(&newer)?)?;
+            }
         }
         Ok(())
     }
 
+    /// Changes a copy of the newest, stores it, and only then lets anyone see it.
+    async fn change(
+        &self,
+        change: impl FnOnce(&mut Repository) -> Result<(), SigningError>,
+    ) -> Result<(), SigningError> {
+        let _turn = self.changing.lock().await;
+        let Some(store) = &self.shared else {
+            let mut next = self.lock().clone();
+            change(&mut next.repository)?;
+            return self.adopt(next);
+        };
+        let mut tx = store.begin().await?;
+        let current = self.lock().clone();
+        let current = match Store::repository_in(&mut tx, current.change).await? {
+            Some(newer) => open::read_shared(&newer)?,
+            None => current,
+        };
+        let mut next = current.clone();
+        change(&mut next.repository)?;
+        if next.repository != current.repository || current.change == 0 {
+            next.change += 1;
+            let document = to_json(&next.repository);
+            Store::save_repository(&mut tx, &SharedRepository { change: next.change, document }).await?;
+        }
+        tx.commit().await.map_err(StoreError::from)?;
+        self.adopt(next)
+    }
+
+    /// Writes the file and serves what stands in it.
+    fn adopt(&self, next: Known) -> Result<(), SigningError> {
+        let mut current = self.lock();
+        if next.repository != current.repository {
+            save(&self.file, &next.repository)?;
+            self.files.store(Arc::new(files(&next.repository)));
+        }
+        *current = next;
+        Ok(())
+    }
+
     /// A change replaces the whole state at its end, so a poisoned lock is still good.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Repository> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.repository.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -182,82 +249,13 @@ fn files(repository: &Repository) -> Files {
     repository.files().into_iter().map(|(name, bytes)| (name, Bytes::from(bytes))).collect()
 }
 
-fn save(file: &std::path::Path, repository: &Repository) -> Result<(), SigningError> {
-    let bytes = serde_json::to_vec(repository).expect("the repository is texts, numbers and maps");
-    Ok(write_atomically(file, &bytes)?)
+fn save(file: &Path, repository: &Repository) -> Result<(), SigningError> {
+    Ok(write_atomically(file, to_json(repository).as_bytes())?)
 }
 
-fn read_repository(file: &std::path::Path) -> Result<Repository, SigningError> {
-    let bytes = std::fs::read(file).map_err(|source| DataDirError::Io {
-        act: "read",
-        path: file.to_owned(),
-        source,
-    })?;
-    serde_json::from_slice(&bytes)
-        .map_err(|source| SigningError::Unreadable { path: file.to_owned(), source })
-}
-
-fn key_file(data_dir: &DataDir, role: Role) -> PathBuf {
-    data_dir.join(&format!("{role}.key"))
-}
-
-fn create_keys(data_dir: &DataDir) -> Result<Keys, SigningError> {
-    let mut seeds = Zeroizing::new([[0; 32]; 5]);
-    for seed in seeds.iter_mut() {
-        getrandom::fill(seed).map_err(SigningError::Random)?;
-    }
-    let keys = Keys::from_seeds(&seeds);
-    for (role, pem) in keys.to_pem() {
-        write_secret(&key_file(data_dir, role), pem.as_bytes())?;
-    }
-    Ok(keys)
-}
-
-fn read_keys(data_dir: &DataDir) -> Result<Keys, SigningError> {
-    let mut files = BTreeMap::new();
-    for role in Role::ALL {
-        let bytes = read_secret(&key_file(data_dir, role))?;
-        files.insert(role, Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()));
-    }
-    Ok(Keys::from_pem(&files)?)
+fn to_json(repository: &Repository) -> String {
+    serde_json::to_string(repository).expect("the repository is texts, numbers and maps")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Timestamp = Timestamp(1_800_000_000_000);
-
-    #[test]
-    fn keys_and_repository_survive_a_restart() {
-        let root = tempfile::tempdir().unwrap();
-        let data_dir = DataDir::open(&root.path().join("data")).unwrap();
-        let first = Signing::open(&data_dir, NOW).unwrap();
-        let second = Signing::open(&data_dir, NOW).unwrap();
-        assert_eq!(first.trusted_root(), second.trusted_root());
-        assert_eq!(first.metadata("timestamp.json"), second.metadata("timestamp.json"));
-        assert!(first.metadata("1.root.json").is_some() && first.metadata("../ca.key").is_none());
-    }
-
-    #[test]
-    fn a_lost_repository_is_not_silently_replaced() {
-        let root = tempfile::tempdir().unwrap();
-        let data_dir = DataDir::open(&root.path().join("data")).unwrap();
-        Signing::open(&data_dir, NOW).unwrap();
-        std::fs::remove_file(data_dir.join(STATE)).unwrap();
-        let Err(error) = Signing::open(&data_dir, NOW) else { panic!("it starts") };
-        assert!(error.to_string().contains("state.json is missing"), "{error}");
-    }
-
-    #[test]
-    fn metadata_is_signed_again_at_half_its_life() {
-        let root = tempfile::tempdir().unwrap();
-        let data_dir = DataDir::open(&root.path().join("data")).unwrap();
-        let signing = Signing::open(&data_dir, NOW).unwrap();
-        let before = signing.metadata("timestamp.json").unwrap();
-        signing.refresh(NOW).unwrap();
-        assert_eq!(before, signing.metadata("timestamp.json").unwrap());
-        signing.refresh(NOW + signing.next_refresh(NOW)).unwrap();
-        assert_ne!(before, signing.metadata("timestamp.json").unwrap());
-    }
-}
+mod tests;

@@ -1,28 +1,36 @@
 //! Tables: the same SQL on SQLite and PostgreSQL.
 //!
-//! Every write goes through one connection, so two writers queue here and never meet in the database; reads have
-//! their own connections and do not wait. A commit is on the disk when it
-//! returns, because devices forget what the server has acknowledged.
+//! Every write goes through one connection, so two writers of a server queue here, and transactions of several servers
+//! on one database take turns there (see `connect`); reads have their own connections and do not wait. A commit is on
+//! the disk when it returns, because devices forget what the server has acknowledged.
 
 mod audit;
+mod connect;
 mod desired;
 mod devices;
 mod enroll_tokens;
 mod events;
 mod figures;
 mod limits;
+mod many;
 mod releases;
 mod reports;
+mod repository;
 mod rollouts;
+mod servers;
 mod telemetry;
 mod tokens;
 mod verdicts;
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Any, AnyPool, Executor, Row, Transaction, any::AnyPoolOptions, any::AnyRow, migrate::Migrator};
+use sqlx::{Any, AnyPool, Row, Transaction, any::AnyRow, migrate::Migrator};
 use thiserror::Error;
+
+use crate::servers::ServerId;
+
+use connect::{Connected, connect};
 
 pub use audit::{AuditEntry, AuditError};
 pub use desired::{Desired, DesiredChange};
@@ -33,22 +41,14 @@ pub use figures::{DeviceFiguresRow, DevicesByStatus};
 pub use limits::DeliverySums;
 pub use releases::{NewRelease, ReleaseRow, Stored};
 pub use reports::ReportRow;
+pub use repository::SharedRepository;
 pub use rollouts::{NewRollout, RolloutRow, Saved};
+pub use servers::{Beat, Lease, ServerRow};
 pub use telemetry::{MinuteFigures, TelemetryRow};
 pub use tokens::{NewToken, TokenRow};
 pub use verdicts::{ComparisonRow, LookRow, Opening};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
-
-/// Readers at once. More would only wait for the disk.
-const READERS: u32 = 4;
-
-/// Writers at once. One keeps the audit chain and the numbers of events without gaps and without retries; batching
-/// makes it fast enough (see `telemetry`).
-const WRITERS: u32 = 1;
-
-/// A request waits this long for a connection before it fails, so that overload is an error and not a pile.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Rows of one answer of a list, at most.
 pub const MAX_ROWS: i64 = 1_000;
@@ -85,36 +85,44 @@ pub enum StoreError {
 pub struct Store {
     writer: AnyPool,
     reader: AnyPool,
+    begin: &'static str,
+    server: ServerId,
+    is_shared: bool,
 }
 
 /// Several writes that happen together or not at all.
 pub type Tx = Transaction<'static, Any>;
 
 impl Store {
-    /// Opens the database at `url`, or the SQLite file in `folder`, and brings its tables to this version.
+    /// Opens the database at `url`, or the SQLite file in `folder`, for this server, and brings its tables to this
+    /// version.
     ///
     /// # Errors
     /// When it cannot be opened or its tables are of a newer version.
-    pub async fn open(url: Option<&str>, folder: &Path) -> Result<Self, StoreError> {
-        sqlx::any::install_default_drivers();
-        let url = match url {
-            Some(url) => url.to_owned(),
-            None => format!("sqlite://{}?mode=rwc", folder.join("muster.db").display()),
-        };
-        let sqlite = url.starts_with("sqlite:");
-        let failed = |source| StoreError::Open { url: without_password(&url), source };
-        let writer = options(sqlite, WRITERS).connect(&url).await.map_err(failed)?;
-        MIGRATIONS.run(&writer).await?;
-        let reader = options(sqlite, READERS).connect(&url).await.map_err(failed)?;
-        Ok(Self { writer, reader })
+    pub async fn open(url: Option<&str>, folder: &Path, server: ServerId) -> Result<Self, StoreError> {
+        let Connected { writer, reader, begin } = connect(url, folder).await?;
+        Ok(Self { writer, reader, begin, server, is_shared: url.is_some() })
     }
 
-    /// Starts several writes that happen together.
+    /// The server that this is.
+    #[must_use]
+    pub fn server(&self) -> &ServerId {
+        &self.server
+    }
+
+    /// True when other servers may use the same database. The file in the data directory is of one server only, which
+    /// has locked that.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// Starts several writes that happen together, while nobody else writes.
     ///
     /// # Errors
-    /// When no connection becomes free in time.
+    /// When no connection becomes free, or another server goes on writing for too long.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(self.writer.begin().await?)
+        Ok(self.writer.begin_with(self.begin).await?)
     }
 
     /// True when the database answers.
@@ -127,31 +135,6 @@ impl Store {
         self.reader.close().await;
         self.writer.close().await;
     }
-}
-
-fn options(sqlite: bool, connections: u32) -> AnyPoolOptions {
-    let options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
-    if !sqlite {
-        return options;
-    }
-    options.after_connect(|connection, _| {
-        Box::pin(async move {
-            connection
-                .execute(
-                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-                     PRAGMA busy_timeout = 10000;",
-                )
-                .await?;
-            Ok(())
-        })
-    })
-}
-
-/// `postgres://user:secret@host` as `postgres://user@host`.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let Some((user, host)) = rest.split_once('@') else { return url.to_owned() };
-    format!("{scheme}://{}@{host}", user.split(':').next().unwrap_or_default())
 }
 
 /// JSON text of a value that is made of texts, numbers and collections.

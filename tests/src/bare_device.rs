@@ -39,6 +39,17 @@ const DEADLINES: Deadlines = Deadlines {
 /// The least that the client takes; silence is noticed after two of these and the stall.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
+/// Who a device is, as it was enrolled.
+pub struct Identity {
+    /// Its name.
+    pub id: DeviceId,
+    /// What signs its reports.
+    pub signer: Signer,
+    host: String,
+    port: u16,
+    tls: Arc<ClientConfig>,
+}
+
 /// A connected device that does nothing by itself.
 pub struct BareDevice {
     id: DeviceId,
@@ -53,24 +64,12 @@ impl BareDevice {
     /// The link of `device`, which was enrolled.
     #[must_use]
     pub fn of(device: &Device) -> Self {
-        let identity = device.data_dir().join("identity");
-        let text = |name: &str| fs::read_to_string(identity.join(name)).expect("the device is enrolled");
-        let facts: Value = serde_json::from_str(&text("device.json")).expect("JSON");
-        let id = DeviceId::new(facts["device"].as_str().expect("a name")).expect("a device");
-        let (host, port) = facts["mqtt"].as_str().and_then(|mqtt| mqtt.rsplit_once(':')).expect("host:port");
-        let tls = Arc::new(tls(&text("ca.pem"), &text("tls.pem")));
-        let name = ServerName::try_from(host.to_owned()).expect("a host");
-        let source = Arc::new(move || Ok(Arc::clone(&tls)));
-        let port = port.parse().expect("a port");
-        let mut options = LinkOptions::new(host, port, name, id.as_str(), source);
-        options.subscriptions =
-            vec![(Topic::down(id.clone(), Down::Acknowledgement).to_string(), Qos::AtLeastOnce)];
-        (options.backoff, options.deadlines, options.keep_alive) = (BACKOFF, DEADLINES, KEEP_ALIVE);
+        let identity = Identity::of(device);
         let runtime = Runtime::new().expect("threads are plenty");
         let guard = runtime.enter();
-        let (link, events) = Link::start(options, CancellationToken::new());
+        let (link, events) = identity.connect(&[Down::Acknowledgement]);
         drop(guard);
-        let signer = Signer::from_pem(&text("report.key.pem")).expect("a key");
+        let Identity { id, signer, .. } = identity;
         Self { id, signer, link, events, runtime }
     }
 
@@ -120,6 +119,37 @@ impl BareDevice {
     /// Waits until everything that was left is with the server, and says goodbye.
     pub fn finish(self) {
         self.runtime.block_on(self.link.stop(PATIENCE * 4));
+    }
+}
+
+impl Identity {
+    /// What `device` was given when it was enrolled.
+    #[must_use]
+    pub fn of(device: &Device) -> Self {
+        let identity = device.data_dir().join("identity");
+        let text = |name: &str| fs::read_to_string(identity.join(name)).expect("the device is enrolled");
+        let facts: Value = serde_json::from_str(&text("device.json")).expect("JSON");
+        let (host, port) = facts["mqtt"].as_str().and_then(|mqtt| mqtt.rsplit_once(':')).expect("host:port");
+        Self {
+            id: DeviceId::new(facts["device"].as_str().expect("a name")).expect("a device"),
+            signer: Signer::from_pem(&text("report.key.pem")).expect("a key"),
+            host: host.to_owned(),
+            port: port.parse().expect("a port"),
+            tls: Arc::new(tls(&text("ca.pem"), &text("tls.pem"))),
+        }
+    }
+
+    /// A link that listens on these topics. It needs a runtime around it.
+    #[must_use]
+    pub fn connect(&self, down: &[Down]) -> (Link, mpsc::Receiver<Event>) {
+        let tls = Arc::clone(&self.tls);
+        let name = ServerName::try_from(self.host.clone()).expect("a host");
+        let source = Arc::new(move || Ok(Arc::clone(&tls)));
+        let mut options = LinkOptions::new(&self.host, self.port, name, self.id.as_str(), source);
+        let topic = |down: &Down| (Topic::down(self.id.clone(), *down).to_string(), Qos::AtLeastOnce);
+        options.subscriptions = down.iter().map(topic).collect();
+        (options.backoff, options.deadlines, options.keep_alive) = (BACKOFF, DEADLINES, KEEP_ALIVE);
+        Link::start(options, CancellationToken::new())
     }
 }
 

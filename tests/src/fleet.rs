@@ -80,7 +80,7 @@ impl Fleet {
     /// Publishes as the next version of `digits`.
     #[must_use]
     pub fn try_publish(&self, publication: &Publication) -> Answer {
-        self.cli().run(self.publish_arguments("digits", publication))
+        self.cli().run(publish_arguments(&self.server, "digits", publication))
     }
 
     /// Publishes as the next version of `digits`, and gives its name, for example `digits@2`.
@@ -94,9 +94,7 @@ impl Fleet {
     #[track_caller]
     #[must_use]
     pub fn publish_as(&self, model: &str, publication: &Publication) -> String {
-        let arguments = self.publish_arguments(model, publication).into_iter();
-        let answer = self.cli().run(arguments.chain(["-o".into(), "json".into()])).ok();
-        views::text(&answer.json(), "release")
+        publish_on(&self.server, model, publication)
     }
 
     /// Starts a rollout to [`SITE`] and gives its id.
@@ -176,25 +174,34 @@ impl Fleet {
             until_true(&format!("{} is online", device.name()), PATIENCE, || self.is_online(device.name()));
         }
     }
+}
 
-    fn publish_arguments(&self, model: &str, publication: &Publication) -> Vec<OsString> {
-        let Publication { onnx, golden, lineage, policy } = publication;
-        let policy = self.file("policy", &policy.toml());
-        let lineage = lineage.clone().unwrap_or_else(|| self.file("lineage", LINEAGE));
-        let mut arguments: Vec<OsString> = ["model", "publish", "--name", model].map(OsString::from).into();
-        let files = [("--golden", golden), ("--policy", &policy), ("--lineage", &lineage)];
-        arguments.extend(files.into_iter().flat_map(|(option, file)| [option.into(), file.into()]));
-        arguments.push(onnx.into());
-        arguments
-    }
+/// Publishes as the next version of `model` on `server`, and gives its name.
+#[track_caller]
+#[must_use]
+pub fn publish_on(server: &Server, model: &str, publication: &Publication) -> String {
+    let arguments = publish_arguments(server, model, publication).into_iter();
+    let answer = server.cli().run(arguments.chain(["-o".into(), "json".into()])).ok();
+    views::text(&answer.json(), "release")
+}
 
-    /// Writes `text` under a name that other texts do not get.
-    fn file(&self, kind: &str, text: &str) -> PathBuf {
-        let mark = text.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        let file = self.server.scratch().join(format!("{kind}-{mark:08x}.toml"));
-        fs::write(&file, text).expect("the scratch folder is writable");
-        file
-    }
+fn publish_arguments(server: &Server, model: &str, publication: &Publication) -> Vec<OsString> {
+    let Publication { onnx, golden, lineage, policy } = publication;
+    let policy = file(server, "policy", &policy.toml());
+    let lineage = lineage.clone().unwrap_or_else(|| file(server, "lineage", LINEAGE));
+    let mut arguments: Vec<OsString> = ["model", "publish", "--name", model].map(OsString::from).into();
+    let files = [("--golden", golden), ("--policy", &policy), ("--lineage", &lineage)];
+    arguments.extend(files.into_iter().flat_map(|(option, file)| [option.into(), file.into()]));
+    arguments.push(onnx.into());
+    arguments
+}
+
+/// Writes `text` under a name that other texts do not get.
+fn file(server: &Server, kind: &str, text: &str) -> PathBuf {
+    let mark = text.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    let file = server.scratch().join(format!("{kind}-{mark:08x}.toml"));
+    fs::write(&file, text).expect("the scratch folder is writable");
+    file
 }
 
 /// Makes an enrolment token.

@@ -14,6 +14,8 @@
 pub mod bare_device;
 pub mod cli;
 pub mod clock;
+pub mod crew;
+pub mod database;
 pub mod device;
 pub mod digits;
 pub mod effort;
@@ -27,6 +29,7 @@ pub mod lanes;
 pub mod memory;
 pub mod models;
 pub mod mutate;
+pub mod oracle;
 pub mod power;
 pub mod process;
 pub mod programs;

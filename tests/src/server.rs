@@ -1,8 +1,9 @@
 //! A real `muster serve` with its own data directory.
 
 use std::{
-    fs,
+    fs::{self, DirBuilder},
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -13,12 +14,16 @@ use tempfile::TempDir;
 
 use crate::{
     cli::Cli,
+    database::Database,
     http::{Request, Response, Target},
     process::Process,
     programs,
     proxy::Proxy,
     wait::{PATIENCE, until},
 };
+
+/// The administrator's context, as the first start writes it.
+const ADMIN_CONTEXT: &str = "admin-context.toml";
 
 /// Starts every API token.
 const TOKEN_PREFIX: &str = "muster_api_";
@@ -37,6 +42,8 @@ pub struct Server {
     advertised: Option<String>,
     /// Life of the devices' certificates, where it is not the usual one.
     device_life_secs: Option<u64>,
+    /// URL of a database that is not its own file.
+    database: Option<String>,
 }
 
 impl Server {
@@ -63,19 +70,75 @@ impl Server {
     fn start_with(advertised: Option<String>, device_life_secs: Option<u64>) -> Self {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let scratch = tempfile::Builder::new().prefix("muster-server-").tempdir().expect("a scratch folder");
-        let mut server =
-            Self { scratch, http: any_port, mqtt: any_port, advertised, device_life_secs, process: None };
+        let database = None;
+        let mut server = Self {
+            scratch,
+            http: any_port,
+            mqtt: any_port,
+            advertised,
+            device_life_secs,
+            database,
+            process: None,
+        };
         server.run();
         server
     }
 
+    /// Starts a server whose tables are in `database`. It tells its devices to connect through `proxy`.
+    #[must_use]
+    pub fn start_on(database: &Database, proxy: &Proxy) -> Self {
+        let mut server = Self::prepare(database, proxy);
+        server.run();
+        proxy.lead_to(server.mqtt);
+        server
+    }
+
+    /// Starts a second server on the database of `first`, with its keys, as its operator does.
+    #[must_use]
+    pub fn start_beside(first: &Self, database: &Database, proxy: &Proxy) -> Self {
+        let mut server = Self::prepare(database, proxy);
+        DirBuilder::new().mode(0o700).create(server.data_dir()).expect("the scratch folder is writable");
+        for name in
+            fs::read_dir(first.data_dir()).expect("a server that ran").map(|entry| entry.unwrap().path())
+        {
+            let is_shared =
+                ["key", "pem"].iter().any(|ending| name.extension().is_some_and(|is| is == *ending));
+            let name = name.file_name().expect("an entry has a name").to_owned();
+            if is_shared || name == ADMIN_CONTEXT {
+                fs::copy(first.data_dir().join(&name), server.data_dir().join(&name)).expect("readable");
+            }
+        }
+        server.run();
+        proxy.lead_to(server.mqtt);
+        server
+    }
+
+    fn prepare(database: &Database, proxy: &Proxy) -> Self {
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            process: None,
+            scratch: tempfile::Builder::new().prefix("muster-server-").tempdir().expect("a scratch folder"),
+            http: any_port,
+            mqtt: any_port,
+            advertised: Some(format!("localhost:{}", proxy.port())),
+            device_life_secs: None,
+            database: Some(database.url().to_owned()),
+        }
+    }
+
     /// Starts it again, on the ports it had.
     pub fn run(&mut self) {
+        self.run_by(Command::new(programs::muster()));
+    }
+
+    /// The same by a command that lacks its arguments: its program, or one that watches it.
+    pub fn run_by(&mut self, command: Command) {
         assert!(self.process.is_none(), "the server runs already");
         fs::write(self.config(), self.config_text()).expect("the scratch folder is writable");
         // Left over from the last run, they would be taken for the next one's.
         let _ = fs::remove_file(self.endpoints_file());
-        self.process = Some(Process::start("muster serve", serve(&self.config()), &self.log()));
+        let command = with_arguments(command, &self.config());
+        self.process = Some(Process::start("muster serve", command, &self.log()));
         let endpoints = self.wait_for_endpoints();
         self.http = loopback(&endpoints, "http");
         self.mqtt = loopback(&endpoints, "mqtt");
@@ -91,6 +154,11 @@ impl Server {
         self.process.take().expect("the server runs").stop()
     }
 
+    /// How it ended by itself, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.as_mut().and_then(Process::ended)
+    }
+
     /// True while it was not ended by the test.
     #[must_use]
     pub fn runs(&self) -> bool {
@@ -100,16 +168,29 @@ impl Server {
     /// The command line with the rights of an administrator.
     #[must_use]
     pub fn cli(&self) -> Cli {
-        Cli::new(&self.data_dir().join("admin-context.toml"))
+        Cli::new(&self.data_dir().join(ADMIN_CONTEXT))
     }
 
     /// Asks the HTTP API with the rights of an administrator.
     #[track_caller]
     #[must_use]
     pub fn get(&self, path: &str) -> Response {
+        self.ask("GET", path)
+    }
+
+    /// Tells the HTTP API something without a body, with the rights of an administrator.
+    #[track_caller]
+    #[must_use]
+    pub fn post(&self, path: &str) -> Response {
+        self.ask("POST", path)
+    }
+
+    #[track_caller]
+    fn ask(&self, method: &str, path: &str) -> Response {
         let headers = vec![("authorization", format!("Bearer {}", self.admin_token()))];
-        let answer = self.https().send(&Request { path, headers, ..Request::default() });
-        answer.unwrap_or_else(|error| panic!("GET {path}: {error}"))
+        let answer =
+            self.https().send(&Request { method: Some(method), path, headers, ..Request::default() });
+        answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     /// HTTPS to the API, without any rights.
@@ -161,8 +242,7 @@ impl Server {
     }
 
     fn admin_token(&self) -> String {
-        let context =
-            fs::read_to_string(self.data_dir().join("admin-context.toml")).expect("an administrator");
+        let context = fs::read_to_string(self.data_dir().join(ADMIN_CONTEXT)).expect("an administrator");
         let start = context.find(TOKEN_PREFIX).expect("the context holds a token");
         context[start..].chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')).collect()
     }
@@ -176,8 +256,12 @@ impl Server {
             Some(secs) => format!("\n[certificates]\ndevice_life_secs = {secs}\n"),
             None => String::new(),
         };
+        let database = match &self.database {
+            Some(url) => format!("\n[database]\nurl = \"{url}\"\n"),
+            None => String::new(),
+        };
         format!(
-            "data_dir = \"{}\"\n\n[http]\nlisten = \"{}\"\n\n[mqtt]\nlisten = \"{}\"\n{advertised}{certificates}",
+            "data_dir = \"{}\"\n\n[http]\nlisten = \"{}\"\n\n[mqtt]\nlisten = \"{}\"\n{advertised}{certificates}{database}",
             self.data_dir().display(),
             self.http,
             self.mqtt
@@ -203,7 +287,10 @@ impl Server {
 /// `muster serve` with a configuration file.
 #[must_use]
 pub fn serve(config: &Path) -> Command {
-    let mut command = Command::new(programs::muster());
+    with_arguments(Command::new(programs::muster()), config)
+}
+
+fn with_arguments(mut command: Command, config: &Path) -> Command {
     command.args(["serve", "--config"]).arg(config).env("NO_COLOR", "1");
     command
 }

@@ -36,7 +36,7 @@ pub async fn redrive(app: Arc<App>, stop: CancellationToken) {
 pub async fn keep_house(app: Arc<App>, keep: Duration, stop: CancellationToken) {
     loop {
         let now = app.clock.now();
-        if let Err(error) = app.signing.refresh(now) {
+        if let Err(error) = app.signing.refresh(now).await {
             tracing::error!(error = &error as &dyn std::error::Error, "metadata was not signed again");
         }
         if let Err(error) = app.store.trim_telemetry(oldest(now, keep), now).await {

@@ -22,7 +22,10 @@ pub(super) async fn store(
         }
     }
     match Store::save_rollout(tx, &entry.to_row(), now).await? {
-        Saved::Done => entry.row.revision += 1,
+        Saved::Done(change) => {
+            entry.row.revision += 1;
+            entry.row.change = change;
+        }
         Saved::Outdated => return Err(RolloutError::Outdated),
     }
     entry.row = entry.to_row();
@@ -41,7 +44,7 @@ async fn perform(
     match effect {
         Effect::Assign { device, release, retry } => {
             let Some(row) = find(store, entry, &device, &release).await? else { return Ok(None) };
-            let generation = write(tx, entry, &device, Some(row.assignment(retry)), now).await?;
+            let generation = write(store, tx, entry, &device, Some(row.assignment(retry)), now).await?;
             entry.asked(&device, generation);
             Ok(Some(device))
         }
@@ -50,7 +53,8 @@ async fn perform(
                 Some(release) => find(store, entry, &device, &release).await?,
                 None => None,
             };
-            let generation = write(tx, entry, &device, row.map(|row| row.assignment(false)), now).await?;
+            let generation =
+                write(store, tx, entry, &device, row.map(|row| row.assignment(false)), now).await?;
             entry.restoring(&device, generation);
             Ok(Some(device))
         }
@@ -83,6 +87,7 @@ async fn find(
 }
 
 async fn write(
+    store: &Store,
     tx: &mut Tx,
     entry: &Entry,
     device: &DeviceId,
@@ -91,7 +96,7 @@ async fn write(
 ) -> Result<Generation, RolloutError> {
     let model = entry.row.release.model.clone();
     let change = DesiredChange { device: device.clone(), model, assignment };
-    Ok(Store::change_desired(tx, &change, now).await?.generation)
+    Ok(store.change_desired(tx, &change, now).await?.generation)
 }
 
 /// Every event is kept for those who follow the rollout; what a person did or must know also enters the audit log.

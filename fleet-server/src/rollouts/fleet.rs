@@ -7,6 +7,7 @@ use std::{
 
 use fleet_core::{Input, Plan, Refusal, ReleaseNeeds, Rollout, RolloutSpec, RolloutSummary, plan};
 use shared::{DeviceId, RolloutId, Timestamp, report::Report};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Greeting, Order, RolloutError, Wanted, effects, entry::Entry, facts, guard, verdicts::Looks};
@@ -20,6 +21,10 @@ pub(super) struct Fleet {
     pub(super) app: Arc<App>,
     pub(super) entries: BTreeMap<RolloutId, Entry>,
     pub(super) looks: Looks,
+    /// The change of rollouts up to which `entries` are the newest.
+    pub(super) seen_change: u64,
+    /// The change of desired states up to which the devices of this server were told.
+    pub(super) told_change: u64,
 }
 
 /// A transaction and the rollouts as they will be after it.
@@ -73,6 +78,8 @@ impl Fleet {
     /// cannot be read is left out; one that runs may not be forgotten.
     pub(super) async fn load(app: Arc<App>) -> Result<Self, StoreError> {
         let mut entries = BTreeMap::new();
+        let told_change = app.store.newest_desired_change().await?;
+        let seen_change = app.store.newest_rollout_change().await?;
         let unfinished = app.store.unfinished_rollouts().await?;
         for row in app.store.rollouts().await?.into_iter().chain(unfinished) {
             let (id, finished) = (row.id.clone(), row.finished);
@@ -87,17 +94,23 @@ impl Fleet {
             }
         }
         let looks = Looks::every(app.look_every, app.clock.now());
-        Ok(Self { app, entries, looks })
+        Ok(Self { app, entries, looks, seen_change, told_change })
     }
 
-    /// When a machine next wants to hear that time has passed.
+    /// When a machine next wants to hear from this server that time has passed.
     pub(super) fn next_tick(&self) -> Option<Timestamp> {
+        if !self.app.lease.is_ours(Instant::now()) {
+            return None;
+        }
         self.entries.values().filter_map(|entry| entry.machine.poll_timeout()).map(|(at, _)| at).min()
     }
 
     pub(super) async fn tick(&mut self, now: Timestamp) -> Result<BTreeSet<DeviceId>, RolloutError> {
         let due = |entry: &Entry| entry.machine.poll_timeout().is_some_and(|(at, _)| at <= now);
         let mut turn = self.turn(now).await?;
+        if !self.holds_lease(&mut turn.tx).await? {
+            return Ok(BTreeSet::new());
+        }
         for entry in self.entries.values().filter(|entry| due(entry)) {
             turn.input(entry, Input::Tick);
         }
@@ -109,6 +122,7 @@ impl Fleet {
         greetings: &[Greeting],
         now: Timestamp,
     ) -> Result<BTreeSet<DeviceId>, RolloutError> {
+        self.look_at_others().await?;
         let concerned = |entry: &&Entry| !entry.row.finished || !entry.restoring.is_empty();
         if !self.entries.values().any(|entry| concerned(&entry)) {
             return Ok(BTreeSet::new());
@@ -146,7 +160,8 @@ impl Fleet {
         self.finish(turn).await
     }
 
-    pub(super) async fn plan(&self, wanted: &Wanted, now: Timestamp) -> Result<Plan, RolloutError> {
+    pub(super) async fn plan(&mut self, wanted: &Wanted, now: Timestamp) -> Result<Plan, RolloutError> {
+        self.look_at_others().await?;
         let (spec, release) = self.spec(wanted, now).await?;
         self.planned(&spec, &release, now).await
     }
@@ -156,6 +171,8 @@ impl Fleet {
         wanted: &Wanted,
         now: Timestamp,
     ) -> Result<(RolloutId, BTreeSet<DeviceId>), RolloutError> {
+        self.look_at_others().await?;
+        let known = self.entries.len();
         let (spec, release) = self.spec(wanted, now).await?;
         let plan = self.planned(&spec, &release, now).await?;
         let id = spec.id.clone();
@@ -171,6 +188,10 @@ impl Fleet {
         };
         let entry = entry_of(&new, machine, now);
         let mut turn = self.turn(now).await?;
+        if self.entries.len() != known {
+            // Another server started one meanwhile, which this plan knows nothing of.
+            return Err(RolloutError::Outdated);
+        }
         Store::insert_rollout(&mut turn.tx, &new, now).await?;
         let detail = format!("{} to {}", wanted.release, wanted.selector);
         Store::audit(&mut turn.tx, now, &wanted.by, "rollout.start", id.as_str(), &detail).await?;
@@ -190,19 +211,22 @@ impl Fleet {
         by: String,
         now: Timestamp,
     ) -> Result<BTreeSet<DeviceId>, RolloutError> {
+        let mut turn = self.turn(now).await?;
         let entry = self.entries.get(id).ok_or_else(|| RolloutError::NoRollout(id.clone()))?;
         let action = order.action();
         let input = order.input(by.clone());
         let mut draft = entry.clone();
         draft.machine.handle(input, now)?;
-        let mut turn = self.turn(now).await?;
         Store::audit(&mut turn.tx, now, &by, action, id.as_str(), "").await?;
         turn.drafts.insert(id.clone(), draft);
         self.finish(turn).await
     }
 
-    pub(super) async fn turn(&self, now: Timestamp) -> Result<Turn, StoreError> {
-        Ok(Turn { tx: self.app.store.begin().await?, now, drafts: BTreeMap::new() })
+    /// Begins a transaction, in which nobody else writes, with what other servers wrote before it.
+    pub(super) async fn turn(&mut self, now: Timestamp) -> Result<Turn, StoreError> {
+        let mut tx = self.app.store.begin().await?;
+        self.catch_up(&mut tx).await?;
+        Ok(Turn { tx, now, drafts: BTreeMap::new() })
     }
 
     /// Stores every draft and commits; only then the drafts take the place of what was there. Whatever fails, memory
@@ -222,6 +246,7 @@ impl Fleet {
             }
         }
         tx.commit().await.map_err(StoreError::from)?;
+        self.seen_change = drafts.values().map(|entry| entry.row.change).fold(self.seen_change, u64::max);
         self.entries.append(&mut drafts);
         self.app.metrics.effects.inc_by(changed.len() as u64);
         Ok(changed)
@@ -279,6 +304,7 @@ fn entry_of(new: &NewRollout, machine: Rollout, now: Timestamp) -> Entry {
         phase: new.phase.clone(),
         finished: false,
         revision: 1,
+        change: 0,
         created_by: new.created_by.clone(),
         created_at: now,
         changed_at: now,

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, future::pending, sync::Arc, time::Duration};
 
 use shared::{DeviceId, Timestamp, report::Report};
-use tokio::sync::mpsc::Receiver;
+use tokio::{
+    sync::mpsc::Receiver,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Command, Greeting, Inbox, Reply, RolloutError, fleet::Fleet};
@@ -15,6 +18,25 @@ const BATCH: usize = 64;
 /// After the database refused a turn that no device waits for, the next try comes this much later.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// How often a server looks at what others on its database did: devices and people wait for it.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+
+/// A turn that another server came before is made anew from what stands there now, at most this often.
+const TRIES: usize = 4;
+
+/// Makes a turn, and makes it anew where another server came before it.
+macro_rules! again {
+    ($turn:expr) => {{
+        let mut tries = 1;
+        loop {
+            match $turn.await {
+                Err(RolloutError::Outdated) if tries < TRIES => tries += 1,
+                done => break done,
+            }
+        }
+    }};
+}
+
 /// Runs until `stop`; the turn under way is finished first.
 ///
 /// # Errors
@@ -23,18 +45,41 @@ pub async fn run(app: Arc<App>, inbox: Inbox, stop: CancellationToken) -> Result
     let mut commands = inbox.0;
     let mut fleet = Fleet::load(app).await?;
     let mut not_before = Timestamp::default();
+    let mut follow_up = interval(FOLLOW_EVERY);
+    follow_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let mut batch = Vec::new();
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = next_tick(&fleet, not_before) => not_before = tick(&mut fleet).await,
             () = next_look(&fleet) => look(&mut fleet).await,
+            _ = follow_up.tick(), if fleet.app.store.is_shared() => follow(&mut fleet).await,
             received = receive(&mut commands, &mut batch) => {
                 if received == 0 {
                     return Ok(());
                 }
                 turn(&mut fleet, batch).await;
             }
+        }
+    }
+}
+
+/// Tells devices and people here what another server changed.
+async fn follow(fleet: &mut Fleet) {
+    // First, or a device would hear of a release that this server does not list yet.
+    if let Err(error) = fleet.app.signing.follow().await {
+        tracing::error!(error = &error as &dyn std::error::Error, "cannot see what other servers signed");
+    }
+    let looked = async {
+        if fleet.look_at_others().await? {
+            fleet.app.changes.send_modify(|count| *count += 1);
+        }
+        fleet.changed_by_others().await
+    };
+    match looked.await {
+        Ok(changed) => send_desired(fleet, changed).await,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot see what other servers did");
         }
     }
 }
@@ -51,13 +96,16 @@ async fn next_tick(fleet: &Fleet, not_before: Timestamp) {
 }
 
 async fn next_look(fleet: &Fleet) {
-    tokio::time::sleep(fleet.next_look().since(fleet.app.clock.now())).await;
+    match fleet.next_look() {
+        Some(at) => tokio::time::sleep(at.since(fleet.app.clock.now())).await,
+        None => pending().await,
+    }
 }
 
 /// A look that fails is left out: the next one counts what it would have counted.
 async fn look(fleet: &mut Fleet) {
     let now = fleet.app.clock.now();
-    match fleet.look(now).await {
+    match again!(fleet.look(now)) {
         Ok(changed) => tell(fleet, changed).await,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "no look at the metrics was taken")
@@ -67,7 +115,7 @@ async fn look(fleet: &mut Fleet) {
 
 async fn tick(fleet: &mut Fleet) -> Timestamp {
     let now = fleet.app.clock.now();
-    match fleet.tick(now).await {
+    match again!(fleet.tick(now)) {
         Ok(changed) => {
             tell(fleet, changed).await;
             Timestamp::default()
@@ -106,7 +154,7 @@ async fn turn(fleet: &mut Fleet, batch: Vec<Command>) {
 
 async fn take_hellos(fleet: &mut Fleet, greetings: &[Greeting]) {
     let now = fleet.app.clock.now();
-    match fleet.hellos(greetings, now).await {
+    match again!(fleet.hellos(greetings, now)) {
         Ok(changed) => tell(fleet, changed).await,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "rollouts do not know who connected");
@@ -116,7 +164,7 @@ async fn take_hellos(fleet: &mut Fleet, greetings: &[Greeting]) {
 
 async fn take_reports(fleet: &mut Fleet, reports: &[Report], replies: Vec<Reply<()>>) {
     let now = fleet.app.clock.now();
-    let done = fleet.reports(reports, now).await;
+    let done = again!(fleet.reports(reports, now));
     let stored = done.is_ok();
     for reply in replies {
         // A device that left meanwhile sends its report again.
@@ -133,21 +181,21 @@ async fn take_order(fleet: &mut Fleet, command: Command) {
     match command {
         Command::Plan { wanted, reply } => answer(reply, fleet.plan(&wanted, now).await),
         Command::Start { wanted, reply } => {
-            let started = fleet.start(&wanted, now).await;
+            let started = again!(fleet.start(&wanted, now));
             if let Ok((_, changed)) = &started {
                 tell(fleet, changed.clone()).await;
             }
             answer(reply, started.map(|(id, _)| id));
         }
         Command::Order { id, order, by, reply } => {
-            let done = fleet.order(&id, order, by, now).await;
+            let done = again!(fleet.order(&id, order.clone(), by.clone(), now));
             if let Ok(changed) = &done {
                 tell(fleet, changed.clone()).await;
             }
             answer(reply, done.map(|_| ()));
         }
         Command::StopEverything { reason, by, reply } => {
-            let done = fleet.stop_everything(&reason, &by, now).await;
+            let done = again!(fleet.stop_everything(&reason, &by, now));
             if let Ok((_, changed)) = &done {
                 tell(fleet, changed.clone()).await;
             }
@@ -166,7 +214,11 @@ fn answer<T>(reply: Reply<T>, result: Result<T, RolloutError>) {
 /// its next hello.
 async fn tell(fleet: &Fleet, changed: BTreeSet<DeviceId>) {
     fleet.app.changes.send_modify(|count| *count += 1);
-    for device in changed {
+    send_desired(fleet, changed).await;
+}
+
+async fn send_desired(fleet: &Fleet, devices: BTreeSet<DeviceId>) {
+    for device in devices {
         gateway::send_desired(&fleet.app, &device).await;
     }
 }

@@ -16,6 +16,7 @@ use fleet_core::{
     },
 };
 use shared::{DeviceId, ModelName, ReleaseId, Timestamp, Version};
+use tokio::time::Instant;
 
 use super::{RolloutError, entry::Entry, fleet::Fleet};
 use crate::store::{ComparisonRow, LookRow, Opening, Store, StoreError, Tx};
@@ -107,9 +108,10 @@ fn tallies(figures: Vec<(DeviceId, shared::telemetry::VersionFigures)>) -> BTree
 }
 
 impl Fleet {
-    /// When the next look is due; a look that nobody took in time is left out.
-    pub(super) fn next_look(&self) -> Timestamp {
-        self.looks.start_of(self.looks.tried.saturating_add(1))
+    /// When this server is to take the next look; one that nobody took in time is left out.
+    pub(super) fn next_look(&self) -> Option<Timestamp> {
+        let is_ours = self.app.lease.is_ours(Instant::now());
+        is_ours.then(|| self.looks.start_of(self.looks.tried.saturating_add(1)))
     }
 
     /// Takes a look, and lets every wave that is compared judge it.
@@ -117,6 +119,9 @@ impl Fleet {
         let number = self.looks.number(now);
         self.looks.tried = number;
         let mut turn = self.turn(now).await?;
+        if !self.holds_lease(&mut turn.tx).await? {
+            return Ok(BTreeSet::new());
+        }
         self.looks.catch_up(&mut turn.tx).await?;
         if self.looks.last.is_some_and(|last| number <= last) {
             return Ok(BTreeSet::new());

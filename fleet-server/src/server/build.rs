@@ -20,6 +20,7 @@ use crate::{
     metrics::Metrics,
     pki::{Authority, ServerCertificate, mutual_tls_config, tls_config},
     rollouts::{Executor, Inbox},
+    servers::{self, Identity, Lease},
     signing::Signing,
     store::Store,
 };
@@ -27,6 +28,7 @@ use crate::{
 /// What the server is made of.
 pub(super) struct Parts {
     pub(super) app: Arc<App>,
+    pub(super) identity: Identity,
     pub(super) inbox: Inbox,
     pub(super) http_tls: Arc<rustls::ServerConfig>,
     pub(super) mqtt_tls: Arc<rustls::ServerConfig>,
@@ -43,11 +45,13 @@ pub(super) async fn parts(
     let authority = Authority::open(data_dir, device_life, clock.now())?;
     let names = certificate_names(config, endpoints);
     let certificate = ServerCertificate::open(data_dir, &authority, &names, clock.now())?;
-    let store = Store::open(config.database.url.as_deref(), data_dir.path()).await?;
-    store.forget_connections().await?;
+    let identity = Identity::open(data_dir)?;
+    let store = Store::open(config.database.url.as_deref(), data_dir.path(), identity.id.clone()).await?;
+    servers::join(&store, &identity).await?;
     let has_tokens = !store.tokens().await?.is_empty();
     let (rollouts, inbox) = Executor::channel();
     let (http_tls, mqtt_tls) = (tls_config(&certificate)?, mutual_tls_config(&certificate, &authority)?);
+    let signing = Signing::open(data_dir, &store, clock.now()).await?;
     let app = App {
         limits: config.limits.clone(),
         endpoints: endpoints.clone(),
@@ -56,10 +60,11 @@ pub(super) async fn parts(
         approval: config.rollouts.approval.clone(),
         scratch: scratch(data_dir)?,
         clock,
+        lease: Lease::new(store.is_shared()),
         store,
         authority,
         token_key: TokenKey::open(data_dir, has_tokens)?,
-        signing: Signing::open(data_dir, clock.now())?,
+        signing,
         artifacts: Artifacts::open(&data_dir.join("artifacts"))?,
         metrics: Metrics::default(),
         rollouts,
@@ -68,7 +73,7 @@ pub(super) async fn parts(
         stopping: CancellationToken::new(),
         publishing: Mutex::new(()),
     };
-    Ok(Parts { app: Arc::new(app), inbox, http_tls, mqtt_tls })
+    Ok(Parts { app: Arc::new(app), identity, inbox, http_tls, mqtt_tls })
 }
 
 /// An empty folder for publications under way; what a crash left there is removed.

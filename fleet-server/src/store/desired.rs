@@ -6,7 +6,7 @@ use serde::Serialize;
 use shared::{DeviceId, Generation, ModelName, Timestamp, message::Assignment};
 use sqlx::{AnyConnection, any::AnyRow};
 
-use super::{Columns, Store, StoreError, Tx, from_json, millis, parsed, signed, to_json};
+use super::{Columns, MAX_ROWS, Store, StoreError, Tx, from_json, millis, parsed, signed, to_json};
 
 /// The desired state of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -75,36 +75,73 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn change_desired(
+        &self,
         tx: &mut Tx,
         change: &DesiredChange,
         now: Timestamp,
     ) -> Result<Desired, StoreError> {
         let desired = read(tx, &change.device).await?.with(change, now);
         sqlx::query(
-            "INSERT INTO desired (device, generation, assignments, changed_at) VALUES ($1, $2, $3, $4) \
+            "INSERT INTO desired (device, generation, assignments, changed_at, writer, change) \
+             VALUES ($1, $2, $3, $4, $5, (SELECT COALESCE(MAX(change), 0) + 1 FROM desired)) \
              ON CONFLICT (device) DO UPDATE SET generation = excluded.generation, \
-             assignments = excluded.assignments, changed_at = excluded.changed_at",
+             assignments = excluded.assignments, changed_at = excluded.changed_at, writer = excluded.writer, \
+             change = excluded.change",
         )
         .bind(change.device.as_str())
         .bind(signed(desired.generation.0))
         .bind(to_json(&desired.assignments))
         .bind(millis(desired.changed_at))
+        .bind(self.server.as_str())
         .execute(&mut **tx)
         .await?;
         Ok(desired)
     }
 
-    /// Connected devices that have not yet confirmed their desired state or their limits.
+    /// The number of the newest change.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn newest_desired_change(&self) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT COALESCE(MAX(change), 0) AS change FROM desired")
+            .fetch_one(&self.reader)
+            .await?;
+        row.unsigned("change")
+    }
+
+    /// Changes after number `after`, oldest first, at most [`MAX_ROWS`]: the number, and whose desired state another
+    /// server changed; `None` where this one did.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn desired_changes(&self, after: u64) -> Result<Vec<(u64, Option<DeviceId>)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT change, device, writer FROM desired WHERE change > $1 ORDER BY change LIMIT $2",
+        )
+        .bind(signed(after))
+        .bind(MAX_ROWS)
+        .fetch_all(&self.reader)
+        .await?;
+        let change = |row: &AnyRow| {
+            let is_ours = row.text("writer")? == self.server.as_str();
+            let device = (!is_ours).then(|| parsed("device id", &row.text("device")?)).transpose()?;
+            Ok((row.unsigned("change")?, device))
+        };
+        rows.iter().map(change).collect()
+    }
+
+    /// Devices connected to this server that have not yet confirmed their desired state or their limits.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn lagging_devices(&self) -> Result<Vec<DeviceId>, StoreError> {
         let rows = sqlx::query(
             "SELECT devices.id FROM devices LEFT JOIN desired ON desired.device = devices.id \
-             WHERE devices.connected = 1 AND devices.revoked = 0 AND (desired.generation > devices.seen_generation \
+             WHERE devices.connected = 1 AND devices.server = $1 AND devices.revoked = 0 AND (desired.generation > devices.seen_generation \
              OR (devices.limits IS NOT NULL AND devices.limits_revision > devices.seen_limits_revision)) \
              ORDER BY devices.id",
         )
+        .bind(self.server.as_str())
         .fetch_all(&self.reader)
         .await?;
         rows.iter().map(|row| parsed("device id", &row.text("id")?)).collect()

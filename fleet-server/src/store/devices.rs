@@ -189,7 +189,7 @@ impl Store {
     pub async fn save_hello(&self, id: &DeviceId, hello: &Hello, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE devices SET inventory = $1, models = $2, boot = $3, seen_generation = $4, last_seen = $5, \
-             clock_skew_ms = $6, seen_limits_revision = $7, connected = 1 WHERE id = $8",
+             clock_skew_ms = $6, seen_limits_revision = $7, connected = 1, server = $8 WHERE id = $9",
         )
         .bind(to_json(&hello.inventory))
         .bind(to_json(&hello.models))
@@ -198,6 +198,7 @@ impl Store {
         .bind(millis(now))
         .bind(skew_ms(hello.at, now))
         .bind(signed(hello.limits_revision))
+        .bind(self.server.as_str())
         .bind(id.as_str())
         .execute(&self.writer)
         .await?;
@@ -229,7 +230,8 @@ impl Store {
         Ok(())
     }
 
-    /// Notes whether a device holds a connection.
+    /// Notes whether a device holds a connection to this server. The end of one is of no interest when the device has
+    /// meanwhile come to another server.
     ///
     /// # Errors
     /// When the database refuses.
@@ -239,21 +241,15 @@ impl Store {
         connected: bool,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE devices SET connected = $1, last_seen = $2 WHERE id = $3")
-            .bind(i64::from(connected))
-            .bind(millis(now))
-            .bind(id.as_str())
-            .execute(&self.writer)
-            .await?;
-        Ok(())
-    }
-
-    /// After a restart nobody is connected until he says so.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn forget_connections(&self) -> Result<(), StoreError> {
-        sqlx::query("UPDATE devices SET connected = 0 WHERE connected = 1").execute(&self.writer).await?;
+        let query = if connected {
+            sqlx::query("UPDATE devices SET connected = 1, last_seen = $1, server = $2 WHERE id = $3")
+        } else {
+            sqlx::query(
+                "UPDATE devices SET connected = 0, last_seen = $1, server = NULL WHERE server = $2 AND id = $3",
+            )
+        };
+        let query = query.bind(millis(now)).bind(self.server.as_str()).bind(id.as_str());
+        query.execute(&self.writer).await?;
         Ok(())
     }
 

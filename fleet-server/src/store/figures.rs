@@ -3,13 +3,19 @@
 //! They only grow, so a monitoring may read them as counters, also over restarts of the server. The figures of a
 //! device start anew when its name is enrolled again; the sum over all devices keeps what it did.
 
+use std::collections::BTreeMap;
+
 use shared::{
-    DeviceId, Timestamp,
+    DeviceId, ReleaseId, Timestamp,
     telemetry::{MAX_VERSIONS, VersionFigures},
 };
 use sqlx::any::AnyRow;
 
-use super::{Columns, Store, StoreError, Tx, from_json, millis, to_json};
+use super::{
+    Columns, Store, StoreError, Tx, from_json,
+    many::{Open, pieces, statement},
+    millis, parsed, to_json,
+};
 
 /// What a device did with a version since it first reported it.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,36 +109,57 @@ impl Store {
     }
 }
 
-pub(super) async fn add_to_device(
+/// Adds to the sums of devices, each of which is named once for each version.
+pub(super) async fn add_to_devices(
     tx: &mut Tx,
-    device: &DeviceId,
-    mut sums: VersionFigures,
+    mut sums: BTreeMap<(DeviceId, ReleaseId), VersionFigures>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let (model, version) = (sums.release.model.as_str().to_owned(), i64::from(sums.release.version.get()));
-    let row =
-        sqlx::query("SELECT figures FROM device_figures WHERE device = $1 AND model = $2 AND version = $3")
-            .bind(device.as_str())
-            .bind(&model)
-            .bind(version)
-            .fetch_optional(&mut **tx)
-            .await?;
-    if let Some(row) = &row {
-        sums.merge(&figures(row)?);
+    let keys: Vec<_> = sums.keys().cloned().collect();
+    for piece in pieces(&keys) {
+        for row in of_devices(tx, piece).await? {
+            let device = parsed("device id", &row.text("device")?)?;
+            let before = figures(&row)?;
+            if let Some(sum) = sums.get_mut(&(device, before.release.clone())) {
+                sum.merge(&before);
+            }
+        }
     }
-    sqlx::query(
-        "INSERT INTO device_figures (device, model, version, figures, updated_at) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (device, model, version) DO UPDATE SET figures = excluded.figures, \
-         updated_at = excluded.updated_at",
-    )
-    .bind(device.as_str())
-    .bind(&model)
-    .bind(version)
-    .bind(to_json(&sums))
-    .bind(millis(now))
-    .execute(&mut **tx)
-    .await?;
+    let rows: Vec<_> = sums.into_iter().collect();
+    for piece in pieces(&rows) {
+        let mut query = statement(
+            "INSERT INTO device_figures (device, model, version, figures, updated_at) VALUES",
+            piece.len(),
+            5,
+            "ON CONFLICT (device, model, version) DO UPDATE SET figures = excluded.figures, \
+             updated_at = excluded.updated_at",
+        );
+        for ((device, release), sum) in piece {
+            query =
+                bind_release(query.bind(device.to_string()), release).bind(to_json(sum)).bind(millis(now));
+        }
+        query.execute(&mut **tx).await?;
+    }
     Ok(())
+}
+
+/// What is there of these. The keys are the outer loop on every database, or SQLite might read the whole table.
+async fn of_devices(tx: &mut Tx, keys: &[(DeviceId, ReleaseId)]) -> Result<Vec<AnyRow>, StoreError> {
+    let mut query = statement(
+        "SELECT sums.device, sums.figures FROM (VALUES",
+        keys.len(),
+        3,
+        ") AS keys CROSS JOIN device_figures AS sums WHERE sums.device = keys.column1 \
+         AND sums.model = keys.column2 AND sums.version = keys.column3",
+    );
+    for (device, release) in keys {
+        query = bind_release(query.bind(device.to_string()), release);
+    }
+    Ok(query.fetch_all(&mut **tx).await?)
+}
+
+fn bind_release(query: Open, release: &ReleaseId) -> Open {
+    query.bind(release.model.to_string()).bind(i64::from(release.version.get()))
 }
 
 pub(super) async fn add_to_release(tx: &mut Tx, mut sums: VersionFigures) -> Result<(), StoreError> {

@@ -1,8 +1,8 @@
 //! What devices may spend, and how their telemetry gets here.
 
-use shared::{DeviceId, Timestamp, message::Limits, telemetry::Delivery};
+use shared::{DeviceId, Timestamp, message::Limits};
 
-use super::{Columns, Store, StoreError, Tx, millis, signed, to_json};
+use super::{Columns, Store, StoreError, Tx, signed, to_json};
 
 /// Sums over all devices that are let in, for a monitoring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,26 +62,4 @@ impl Store {
             telemetry_bytes_today: row.unsigned("bytes")?,
         })
     }
-}
-
-/// Stores how the telemetry of a device gets here.
-pub(super) async fn save_delivery(
-    tx: &mut Tx,
-    id: &DeviceId,
-    delivery: &Delivery,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE devices SET delivery = $1, windows_lost = $2, windows_waiting = $3, telemetry_bytes_today = $4, \
-         last_seen = $5 WHERE id = $6",
-    )
-    .bind(to_json(delivery))
-    .bind(signed(delivery.windows_lost))
-    .bind(signed(delivery.windows_waiting))
-    .bind(signed(delivery.telemetry_bytes_today))
-    .bind(millis(now))
-    .bind(id.as_str())
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
 }

@@ -20,6 +20,8 @@ pub struct RolloutRow {
     pub finished: bool,
     /// Raised by every change.
     pub revision: u64,
+    /// The number of its newest change among the changes of all rollouts.
+    pub change: u64,
     /// Who started it.
     pub created_by: String,
     /// When.
@@ -46,8 +48,8 @@ pub struct NewRollout {
 /// What came of saving a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Saved {
-    /// It is stored under the next revision.
-    Done,
+    /// It is stored under the next revision, as the change of this number.
+    Done(u64),
     /// Somebody else changed it in between; nothing was stored.
     Outdated,
 }
@@ -64,6 +66,7 @@ impl RolloutRow {
             phase: row.text("phase")?,
             finished: row.flag("finished")?,
             revision: row.unsigned("revision")?,
+            change: row.unsigned("change")?,
             created_by: row.text("created_by")?,
             created_at: row.time("created_at")?,
             changed_at: row.time("changed_at")?,
@@ -79,7 +82,8 @@ impl Store {
     pub async fn insert_rollout(tx: &mut Tx, new: &NewRollout, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO rollouts (id, model, version, state, phase, finished, revision, created_by, \
-             created_at, changed_at) VALUES ($1, $2, $3, $4, $5, 0, 1, $6, $7, $7)",
+             created_at, changed_at, change) VALUES ($1, $2, $3, $4, $5, 0, 1, $6, $7, $7, \
+             (SELECT COALESCE(MAX(change), 0) + 1 FROM rollouts))",
         )
         .bind(new.id.as_str())
         .bind(new.release.model.as_str())
@@ -100,7 +104,8 @@ impl Store {
     pub async fn save_rollout(tx: &mut Tx, row: &RolloutRow, now: Timestamp) -> Result<Saved, StoreError> {
         let done = sqlx::query(
             "UPDATE rollouts SET state = $1, phase = $2, finished = $3, revision = revision + 1, \
-             changed_at = $4 WHERE id = $5 AND revision = $6",
+             changed_at = $4, change = (SELECT COALESCE(MAX(change), 0) + 1 FROM rollouts) \
+             WHERE id = $5 AND revision = $6 RETURNING change",
         )
         .bind(&row.state)
         .bind(&row.phase)
@@ -108,9 +113,9 @@ impl Store {
         .bind(millis(now))
         .bind(row.id.as_str())
         .bind(signed(row.revision))
-        .execute(&mut **tx)
+        .fetch_optional(&mut **tx)
         .await?;
-        Ok(if done.rows_affected() == 1 { Saved::Done } else { Saved::Outdated })
+        done.map_or(Ok(Saved::Outdated), |row| Ok(Saved::Done(row.unsigned("change")?)))
     }
 
     /// One rollout.
@@ -123,6 +128,29 @@ impl Store {
             .fetch_optional(&self.reader)
             .await?;
         row.as_ref().map(RolloutRow::from_row).transpose()
+    }
+
+    /// Rollouts that changed after the change of number `after`, oldest change first.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn rollouts_changed(tx: &mut Tx, after: u64) -> Result<Vec<RolloutRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM rollouts WHERE change > $1 ORDER BY change")
+            .bind(signed(after))
+            .fetch_all(&mut **tx)
+            .await?;
+        rows.iter().map(RolloutRow::from_row).collect()
+    }
+
+    /// The number of the newest change.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn newest_rollout_change(&self) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT COALESCE(MAX(change), 0) AS change FROM rollouts")
+            .fetch_one(&self.reader)
+            .await?;
+        row.unsigned("change")
     }
 
     /// Every rollout, newest first.

@@ -1,7 +1,7 @@
 //! Figures of devices: the latest health of each, and sums by minute, by device and in all of each model version.
 //!
-//! A batch is one transaction, because a commit costs the same for one report as for fifty. Each (device, boot,
-//! sequence) counts once, so a device that sends again after a lost acknowledgement changes nothing.
+//! A batch is one transaction of few statements, because a commit and a statement cost little more for hundreds of reports
+//! than for one. Each (device, boot, sequence) counts once, so a device that sends again after a lost acknowledgement changes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,11 @@ use shared::{
     telemetry::{Telemetry, VersionFigures},
 };
 
-use super::{Columns, MAX_ROWS, Store, StoreError, Tx, figures, from_json, limits, millis, signed, to_json};
+use super::{
+    Columns, MAX_ROWS, Store, StoreError, Tx, figures, from_json,
+    many::{pieces, statement},
+    millis, signed, to_json,
+};
 
 /// Milliseconds of one row.
 const MINUTE_MS: u64 = 60_000;
@@ -53,13 +57,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         let mut sums = Sums::default();
-        for row in batch {
-            if note_seen(&mut tx, row, now).await? {
-                save_health(&mut tx, row, now).await?;
-                limits::save_delivery(&mut tx, &row.device, &row.telemetry.delivery, now).await?;
-                let moment = row.telemetry.to.clamp(oldest, now);
-                sums.add(row, moment.as_millis() / MINUTE_MS);
-            }
+        let fresh = note_seen(&mut tx, batch, now).await?;
+        save_status(&mut tx, &fresh, now).await?;
+        for row in fresh {
+            let moment = row.telemetry.to.clamp(oldest, now);
+            sums.add(row, moment.as_millis() / MINUTE_MS);
         }
         let known = known_releases(&mut tx, sums.by_release.keys()).await?;
         sums.save(&mut tx, &known, now).await?;
@@ -131,17 +133,19 @@ impl Sums {
         }
     }
 
-    async fn save(self, tx: &mut Tx, known: &BTreeSet<ReleaseId>, now: Timestamp) -> Result<(), StoreError> {
+    async fn save(
+        mut self,
+        tx: &mut Tx,
+        known: &BTreeSet<ReleaseId>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         for ((release, minute), figures) in self.by_minute {
             if known.contains(&release) {
                 add_to_minute(tx, minute, figures).await?;
             }
         }
-        for ((device, release), figures) in self.by_device {
-            if known.contains(&release) {
-                figures::add_to_device(tx, &device, figures, now).await?;
-            }
-        }
+        self.by_device.retain(|(_, release), _| known.contains(release));
+        figures::add_to_devices(tx, self.by_device, now).await?;
         for (release, figures) in self.by_release {
             if known.contains(&release) {
                 figures::add_to_release(tx, figures).await?;
@@ -155,27 +159,63 @@ fn add<K: Ord>(sums: &mut BTreeMap<K, VersionFigures>, key: K, figures: &Version
     sums.entry(key).or_insert_with(|| VersionFigures::new(figures.release.clone())).merge(figures);
 }
 
-async fn note_seen(tx: &mut Tx, row: &TelemetryRow, now: Timestamp) -> Result<bool, StoreError> {
-    let done = sqlx::query(
-        "INSERT INTO telemetry_seen (device, boot, sequence, received_at) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (device, boot, sequence) DO NOTHING",
-    )
-    .bind(row.device.as_str())
-    .bind(row.telemetry.boot.as_str())
-    .bind(signed(row.telemetry.sequence))
-    .bind(millis(now))
-    .execute(&mut **tx)
-    .await?;
-    Ok(done.rows_affected() == 1)
+/// Notes the reports and returns those that were never seen before, in order.
+async fn note_seen<'a>(
+    tx: &mut Tx,
+    batch: &'a [TelemetryRow],
+    now: Timestamp,
+) -> Result<Vec<&'a TelemetryRow>, StoreError> {
+    let mut keys = BTreeSet::new();
+    let unique: Vec<_> = batch.iter().filter(|row| keys.insert(key(row))).collect();
+    let mut fresh = Vec::new();
+    for piece in pieces(&unique) {
+        let mut query = statement(
+            "INSERT INTO telemetry_seen (device, boot, sequence, received_at) VALUES",
+            piece.len(),
+            4,
+            "ON CONFLICT (device, boot, sequence) DO NOTHING RETURNING device, boot, sequence",
+        );
+        for row in piece {
+            let (device, boot, sequence) = key(row);
+            query = query.bind(device.to_owned()).bind(boot.to_owned()).bind(sequence).bind(millis(now));
+        }
+        let new = query.fetch_all(&mut **tx).await?;
+        let new = new.iter().map(|row| Ok((row.text("device")?, row.text("boot")?, row.number("sequence")?)));
+        let new = new.collect::<Result<BTreeSet<_>, StoreError>>()?;
+        let is_new = |row: &&&TelemetryRow| {
+            let (device, boot, sequence) = key(row);
+            new.contains(&(device.to_owned(), boot.to_owned(), sequence))
+        };
+        fresh.extend(piece.iter().filter(is_new).copied());
+    }
+    Ok(fresh)
 }
 
-async fn save_health(tx: &mut Tx, row: &TelemetryRow, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query("UPDATE devices SET health = $1, last_seen = $2 WHERE id = $3")
-        .bind(to_json(&row.telemetry.health))
-        .bind(millis(now))
-        .bind(row.device.as_str())
-        .execute(&mut **tx)
-        .await?;
+fn key(row: &TelemetryRow) -> (&str, &str, i64) {
+    (row.device.as_str(), row.telemetry.boot.as_str(), signed(row.telemetry.sequence))
+}
+
+/// Stores how each device is and how its telemetry gets here, as it last said.
+async fn save_status(tx: &mut Tx, rows: &[&TelemetryRow], now: Timestamp) -> Result<(), StoreError> {
+    let newest: BTreeMap<_, _> = rows.iter().map(|row| (row.device.as_str(), &row.telemetry)).collect();
+    let newest: Vec<_> = newest.into_iter().collect();
+    for piece in pieces(&newest) {
+        let mut query = statement(
+            "UPDATE devices SET health = new.column2, delivery = new.column3, windows_lost = new.column4, \
+             windows_waiting = new.column5, telemetry_bytes_today = new.column6, last_seen = new.column7 \
+             FROM (VALUES",
+            piece.len(),
+            7,
+            ") AS new WHERE devices.id = new.column1",
+        );
+        for (device, Telemetry { health, delivery, .. }) in piece {
+            query = query.bind((*device).to_owned()).bind(to_json(health)).bind(to_json(delivery));
+            let counts =
+                [delivery.windows_lost, delivery.windows_waiting, delivery.telemetry_bytes_today].map(signed);
+            query = counts.into_iter().fold(query, |query, count| query.bind(count)).bind(millis(now));
+        }
+        query.execute(&mut **tx).await?;
+    }
     Ok(())
 }
 

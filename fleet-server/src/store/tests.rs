@@ -1,3 +1,18 @@
+/// Each of these tests, once on each database.
+macro_rules! on_each_database {
+    ($($name:ident,)*) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $name() { super::$name(&super::Scene::sqlite().await).await; })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $name() { super::$name(&super::Scene::postgres().await).await; })*
+        }
+    };
+}
+
+mod scene;
+mod servers;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use shared::{
@@ -11,14 +26,26 @@ use shared::{
 
 use super::*;
 use crate::auth::Role;
+use scene::Scene;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-async fn store() -> (tempfile::TempDir, Store) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(None, folder.path()).await.unwrap();
-    (folder, store)
+on_each_database! {
+    a_database_opened_again_holds_what_was_stored,
+    a_taken_name_is_free_again_only_after_revocation,
+    ten_devices_race_for_three_uses_and_three_win,
+    an_expired_or_unknown_enrolment_token_says_which,
+    a_report_delivered_twice_is_stored_once,
+    of_two_writers_with_the_same_revision_one_is_outdated,
+    every_change_of_desired_state_raises_the_generation,
+    telemetry_counts_once_and_only_for_published_versions,
+    a_device_of_an_old_name_starts_anew_and_the_sum_of_all_keeps_what_was_done,
+    a_changed_audit_entry_is_found,
+    events_are_numbered_in_order_and_read_by_subject,
+    a_revoked_or_expired_token_is_not_valid,
+    the_certificate_in_use_is_dropped_only_when_the_newest_was_used,
+    newer_limits_have_a_higher_revision_and_a_device_that_lacks_them_is_told_again,
 }
 
 fn release() -> ReleaseId {
@@ -57,20 +84,18 @@ async fn add_release(store: &Store, release: ReleaseId) {
     tx.commit().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_database_opened_again_holds_what_was_stored() {
-    let (folder, store) = store().await;
+async fn a_database_opened_again_holds_what_was_stored(scene: &Scene) {
+    let store = scene.open().await;
     add_device(&store).await;
     store.close().await;
-    let store = Store::open(None, folder.path()).await.unwrap();
+    let store = scene.open().await;
     let device = store.device(&device_id()).await.unwrap().unwrap();
     assert_eq!(device.labels["site"], "berlin");
     assert!(!device.connected && !device.revoked);
 }
 
-#[tokio::test]
-async fn a_taken_name_is_free_again_only_after_revocation() {
-    let (_folder, store) = store().await;
+async fn a_taken_name_is_free_again_only_after_revocation(scene: &Scene) {
+    let store = scene.open().await;
     assert!(add_device(&store).await);
     assert!(!add_device(&store).await);
     let mut tx = store.begin().await.unwrap();
@@ -80,9 +105,8 @@ async fn a_taken_name_is_free_again_only_after_revocation() {
     assert!(!store.device(&device_id()).await.unwrap().unwrap().revoked);
 }
 
-#[tokio::test]
-async fn ten_devices_race_for_three_uses_and_three_win() {
-    let (_folder, store) = store().await;
+async fn ten_devices_race_for_three_uses_and_three_win(scene: &Scene) {
+    let store = scene.open().await;
     let token = NewEnrollToken { hash: "h".into(), labels: BTreeMap::new(), uses: 3, expires_at: NOW + HOUR };
     let mut tx = store.begin().await.unwrap();
     Store::insert_enroll_token(&mut tx, &token, NOW).await.unwrap();
@@ -107,9 +131,8 @@ async fn ten_devices_race_for_three_uses_and_three_win() {
     assert_eq!((accepted, used_up), (3, 7));
 }
 
-#[tokio::test]
-async fn an_expired_or_unknown_enrolment_token_says_which() {
-    let (_folder, store) = store().await;
+async fn an_expired_or_unknown_enrolment_token_says_which(scene: &Scene) {
+    let store = scene.open().await;
     let token = NewEnrollToken { hash: "h".into(), labels: BTreeMap::new(), uses: 3, expires_at: NOW };
     let mut tx = store.begin().await.unwrap();
     Store::insert_enroll_token(&mut tx, &token, NOW).await.unwrap();
@@ -117,9 +140,8 @@ async fn an_expired_or_unknown_enrolment_token_says_which() {
     assert_eq!(Store::redeem(&mut tx, "other", NOW).await.unwrap(), Redeemed::Unknown);
 }
 
-#[tokio::test]
-async fn a_report_delivered_twice_is_stored_once() {
-    let (_folder, store) = store().await;
+async fn a_report_delivered_twice_is_stored_once(scene: &Scene) {
+    let store = scene.open().await;
     let report = Report {
         device: device_id(),
         boot: BootId::new("b1").unwrap(),
@@ -136,9 +158,8 @@ async fn a_report_delivered_twice_is_stored_once() {
     assert_eq!(store.reports_of(&device_id()).await.unwrap()[0].report, report);
 }
 
-#[tokio::test]
-async fn of_two_writers_with_the_same_revision_one_is_outdated() {
-    let (_folder, store) = store().await;
+async fn of_two_writers_with_the_same_revision_one_is_outdated(scene: &Scene) {
+    let store = scene.open().await;
     let id = RolloutId::new("r1").unwrap();
     let new = NewRollout {
         id: id.clone(),
@@ -153,16 +174,15 @@ async fn of_two_writers_with_the_same_revision_one_is_outdated() {
     let row = store.rollout(&id).await.unwrap().unwrap();
     let next = RolloutRow { state: "2".into(), finished: true, ..row };
     let mut tx = store.begin().await.unwrap();
-    assert_eq!(Store::save_rollout(&mut tx, &next, NOW).await.unwrap(), Saved::Done);
+    assert_eq!(Store::save_rollout(&mut tx, &next, NOW).await.unwrap(), Saved::Done(2));
     assert_eq!(Store::save_rollout(&mut tx, &next, NOW).await.unwrap(), Saved::Outdated);
     tx.commit().await.unwrap();
     assert!(store.unfinished_rollouts().await.unwrap().is_empty());
     assert_eq!(store.rollout(&id).await.unwrap().unwrap().state, "2");
 }
 
-#[tokio::test]
-async fn every_change_of_desired_state_raises_the_generation() {
-    let (_folder, store) = store().await;
+async fn every_change_of_desired_state_raises_the_generation(scene: &Scene) {
+    let store = scene.open().await;
     let assignment = |release: &str| Assignment {
         release: release.parse().unwrap(),
         manifest_digest: Digest::of(b"m"),
@@ -182,7 +202,7 @@ async fn every_change_of_desired_state_raises_the_generation() {
         change("digits", Some(assignment("digits@2"))),
         change("faces", None),
     ] {
-        Store::change_desired(&mut tx, &change, NOW).await.unwrap();
+        store.change_desired(&mut tx, &change, NOW).await.unwrap();
     }
     tx.commit().await.unwrap();
     let desired = store.desired(&device_id()).await.unwrap();
@@ -190,9 +210,8 @@ async fn every_change_of_desired_state_raises_the_generation() {
     assert_eq!(desired.assignments, [assignment("digits@2")]);
 }
 
-#[tokio::test]
-async fn telemetry_counts_once_and_only_for_published_versions() {
-    let (_folder, store) = store().await;
+async fn telemetry_counts_once_and_only_for_published_versions(scene: &Scene) {
+    let store = scene.open().await;
     add_device(&store).await;
     add_release(&store, release()).await;
     let figures = |release: ReleaseId| {
@@ -229,9 +248,8 @@ async fn telemetry_counts_once_and_only_for_published_versions() {
     assert_eq!(store.figures_of_releases(9).await.unwrap()[0].counts.ok, 15, "sums outlive the minutes");
 }
 
-#[tokio::test]
-async fn a_device_of_an_old_name_starts_anew_and_the_sum_of_all_keeps_what_was_done() {
-    let (_folder, store) = store().await;
+async fn a_device_of_an_old_name_starts_anew_and_the_sum_of_all_keeps_what_was_done(scene: &Scene) {
+    let store = scene.open().await;
     add_device(&store).await;
     let releases: Vec<ReleaseId> = (1..=3).map(|n| format!("digits@{n}").parse().unwrap()).collect();
     for release in &releases {
@@ -264,9 +282,8 @@ async fn a_device_of_an_old_name_starts_anew_and_the_sum_of_all_keeps_what_was_d
     assert_eq!(store.figures_of_releases(9).await.unwrap().len(), 3);
 }
 
-#[tokio::test]
-async fn a_changed_audit_entry_is_found() {
-    let (_folder, store) = store().await;
+async fn a_changed_audit_entry_is_found(scene: &Scene) {
+    let store = scene.open().await;
     for number in 0..3 {
         let mut tx = store.begin().await.unwrap();
         Store::audit(&mut tx, NOW, "ann", "model.publish", &format!("digits@{number}"), "").await.unwrap();
@@ -277,9 +294,8 @@ async fn a_changed_audit_entry_is_found() {
     assert!(matches!(store.verify_audit().await, Err(AuditError::Broken(2))));
 }
 
-#[tokio::test]
-async fn events_are_numbered_in_order_and_read_by_subject() {
-    let (_folder, store) = store().await;
+async fn events_are_numbered_in_order_and_read_by_subject(scene: &Scene) {
+    let store = scene.open().await;
     let mut tx = store.begin().await.unwrap();
     for subject in ["r1", "r2", "r1"] {
         Store::insert_event(&mut tx, NOW, "rollout", subject, &"moved").await.unwrap();
@@ -289,9 +305,8 @@ async fn events_are_numbered_in_order_and_read_by_subject() {
     assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [3]);
 }
 
-#[tokio::test]
-async fn a_revoked_or_expired_token_is_not_valid() {
-    let (_folder, store) = store().await;
+async fn a_revoked_or_expired_token_is_not_valid(scene: &Scene) {
+    let store = scene.open().await;
     let new = NewToken {
         name: "ci".into(),
         prefix: "muster_api_abcd".into(),
@@ -310,12 +325,6 @@ async fn a_revoked_or_expired_token_is_not_valid() {
     assert!(!store.token_by_hash("h").await.unwrap().unwrap().is_valid(NOW));
 }
 
-#[test]
-fn a_password_never_reaches_an_error_message() {
-    assert_eq!(without_password("postgres://ann:secret@db/muster"), "postgres://ann@db/muster");
-    assert_eq!(without_password("sqlite:///var/x.db"), "sqlite:///var/x.db");
-}
-
 async fn renew(store: &Store, serial: &str) -> bool {
     let mut tx = store.begin().await.unwrap();
     let renewed = Store::renew_certificate(&mut tx, &device_id(), serial).await.unwrap();
@@ -328,9 +337,8 @@ async fn serials(store: &Store) -> (String, Option<String>) {
     (device.certificate_serial, device.previous_serial)
 }
 
-#[tokio::test]
-async fn the_certificate_in_use_is_dropped_only_when_the_newest_was_used() {
-    let (_folder, store) = store().await;
+async fn the_certificate_in_use_is_dropped_only_when_the_newest_was_used(scene: &Scene) {
+    let store = scene.open().await;
     add_device(&store).await;
     for lost in ["40bb", "40cc"] {
         assert!(renew(&store, lost).await);
@@ -347,9 +355,8 @@ async fn the_certificate_in_use_is_dropped_only_when_the_newest_was_used() {
     assert!(!renew(&store, "40dd").await, "a device that is locked out gets nothing");
 }
 
-#[tokio::test]
-async fn newer_limits_have_a_higher_revision_and_a_device_that_lacks_them_is_told_again() {
-    let (_folder, store) = store().await;
+async fn newer_limits_have_a_higher_revision_and_a_device_that_lacks_them_is_told_again(scene: &Scene) {
+    let store = scene.open().await;
     add_device(&store).await;
     store.set_connected(&device_id(), true, NOW).await.unwrap();
     assert!(store.lagging_devices().await.unwrap().is_empty());

@@ -6,8 +6,8 @@
 
 mod copy;
 mod device;
-mod enrolment;
-mod server;
+pub mod enrolment;
+pub mod server;
 
 use std::{sync::Arc, time::Instant};
 

@@ -8,6 +8,7 @@
 //! names the Python with onnxruntime, as in the tests.
 
 mod delivery;
+mod fleet;
 mod footprint;
 mod http;
 mod inference;
@@ -43,6 +44,8 @@ enum Suite {
     Footprint,
     /// One artifact to many devices against a raw copy of the same bytes.
     Delivery,
+    /// Telemetry, plans and desired states of a large fleet on each database.
+    Fleet,
     /// Requests of a stock client while versions change.
     Swap,
 }
@@ -64,6 +67,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Suite::Inference => ("inference", inference::run()?),
         Suite::Footprint => ("footprint", footprint::run()?),
         Suite::Delivery => ("delivery", delivery::run()?),
+        Suite::Fleet => ("fleet", fleet::run()?),
         Suite::Swap => ("swap", swap::run()?),
     };
     let report = Report { suite, machine, rows };

@@ -35,9 +35,14 @@ pub struct Server {
 impl Server {
     /// Starts it on free ports.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_on(None)
+    }
+
+    /// The same with its tables in the database at this URL.
+    pub fn start_on(database: Option<&str>) -> anyhow::Result<Self> {
         let scratch = tempfile::Builder::new().prefix("muster-bench-").tempdir()?;
         let (config, data_dir) = (scratch.path().join("muster.toml"), scratch.path().join("data"));
-        fs::write(&config, config_text(&data_dir))?;
+        fs::write(&config, config_text(&data_dir, database))?;
         let process = Process::start("muster serve", serve(&config), &scratch.path().join("server.log"));
         let ready = try_until(PATIENCE, || {
             serde_json::from_slice::<Value>(&fs::read(data_dir.join("endpoints.json")).ok()?).ok()
@@ -82,19 +87,22 @@ impl Server {
         self.scratch.path()
     }
 
-    fn cli(&self) -> Cli {
+    /// The command line with the rights of an administrator.
+    pub fn cli(&self) -> Cli {
         Cli::new(&self.data_dir().join("admin-context.toml"))
     }
 
-    fn data_dir(&self) -> PathBuf {
+    /// Keys, database and artifacts.
+    pub fn data_dir(&self) -> PathBuf {
         self.scratch.path().join("data")
     }
 }
 
-fn config_text(data_dir: &Path) -> String {
+fn config_text(data_dir: &Path, database: Option<&str>) -> String {
+    let database = database.map_or_else(String::new, |url| format!("\n[database]\nurl = \"{url}\"\n"));
     format!(
         "data_dir = \"{}\"\n\n[http]\nlisten = \"127.0.0.1:0\"\n\n[mqtt]\nlisten = \"127.0.0.1:0\"\n\n[limits]\n\
-         blocks_kib_per_second = {UNLIMITED_KIB_PER_SECOND}\ndevice_blocks_kib_per_second = {UNLIMITED_KIB_PER_SECOND}\n",
+         blocks_kib_per_second = {UNLIMITED_KIB_PER_SECOND}\ndevice_blocks_kib_per_second = {UNLIMITED_KIB_PER_SECOND}\n{database}",
         data_dir.display()
     )
 }

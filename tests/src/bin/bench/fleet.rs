@@ -1,0 +1,81 @@
+//! What a server can take: telemetry of many devices into each database while people ask the API, a plan for a large
+//! fleet, and desired states to many devices at once.
+//!
+//! Server, database and devices share the cores of this machine, so every figure is that of all of them together. The
+//! devices are sessions of the agents' own link: mutual TLS, MQTT, one report at a time each, the next one after the
+//! server's acknowledgement. A report that was acknowledged and is not in the database afterwards
+//! ends the bench.
+
+mod dispatch;
+mod ingest;
+mod peer;
+mod planning;
+mod probe;
+mod speaker;
+
+use std::env;
+
+use shared::topic::Down;
+use system_tests::{
+    database::{Database, POSTGRES},
+    models::Publication,
+};
+
+use crate::{
+    delivery::{enrolment, server::Server},
+    report::{Row, progress},
+};
+use speaker::Speaker;
+
+/// Devices that are connected. Each speaks only after the acknowledgement of what it said before, so they are what
+/// fills a batch.
+const DEVICES: usize = 1_000;
+
+/// A database and the server on it.
+pub struct Place {
+    /// What it is called in the table.
+    name: &'static str,
+    server: Server,
+    database: Database,
+}
+
+/// Measures on SQLite, and on PostgreSQL where there is one.
+pub fn run() -> anyhow::Result<Vec<Row>> {
+    let mut places = vec![sqlite()?];
+    if env::var_os(POSTGRES).is_some() {
+        places.push(postgres()?);
+    } else {
+        progress(&format!("no PostgreSQL: {POSTGRES} is not set"));
+    }
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut rows = Vec::new();
+    for place in &places {
+        rows.extend(runtime.block_on(measure(place))?);
+    }
+    Ok(rows)
+}
+
+async fn measure(place: &Place) -> anyhow::Result<Vec<Row>> {
+    progress(&format!("{}: publishing, and enrolling {DEVICES} devices", place.name));
+    place.server.publish(&Publication::digits(1), "digits")?;
+    let mut speakers = Vec::new();
+    for identity in enrolment::enrol(&place.server, DEVICES)? {
+        speakers.push(Speaker::connect(identity, &[Down::Acknowledgement, Down::Desired]).await?);
+    }
+    let (mut rows, speakers) = ingest::run(place, speakers).await?;
+    rows.push(dispatch::run(place, speakers).await?);
+    rows.push(planning::run(place).await?);
+    Ok(rows)
+}
+
+fn sqlite() -> anyhow::Result<Place> {
+    let server = Server::start()?;
+    let url = format!("sqlite://{}", server.data_dir().join("muster.db").display());
+    Ok(Place { name: "SQLite", server, database: Database::at(&url) })
+}
+
+fn postgres() -> anyhow::Result<Place> {
+    let database = Database::postgres();
+    let server = Server::start_on(Some(database.url()))?;
+    Ok(Place { name: "PostgreSQL", server, database })
+}
