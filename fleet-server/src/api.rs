@@ -10,8 +10,11 @@
 
 mod audit;
 mod devices;
+mod dry_run;
 mod enroll;
 mod enroll_tokens;
+mod freezes;
+mod groups;
 mod health;
 mod layers;
 mod metadata;
@@ -20,6 +23,7 @@ pub mod problem;
 mod renew;
 mod rollouts;
 pub mod routes;
+mod selectors;
 mod tokens;
 
 use std::sync::Arc;
@@ -43,6 +47,8 @@ pub use devices::{
     SetQuarantine, WhyView,
 };
 pub use enroll_tokens::{CreateEnrollToken, CreatedEnrollToken};
+pub use freezes::{AddFreeze, FreezeView};
+pub use groups::{CreateGroup, GroupDevicesView, GroupView};
 pub use models::{Figures, ModelSummary, Published, ReleaseView};
 pub use rollouts::{Order, OrderBody, PlanView, RolloutSummaryView, RolloutView, StartRollout};
 pub use routes::RouteSpec;
@@ -82,6 +88,13 @@ pub fn table(upload_mib: u32) -> Table {
         .needs(Permission::Operate, routes!(devices::set_quarantine))
         .needs(Permission::Operate, routes!(devices::revoke))
         .needs(Permission::Read, routes!(devices::why::why))
+        .needs(Permission::Read, routes!(groups::list))
+        .needs(Permission::Operate, routes!(groups::create))
+        .needs(Permission::Read, routes!(groups::show))
+        .needs(Permission::Operate, routes!(groups::delete))
+        .needs(Permission::Read, routes!(freezes::list))
+        .needs(Permission::Operate, routes!(freezes::add))
+        .needs(Permission::Operate, routes!(freezes::remove))
         .needs(Permission::Operate, routes!(enroll_tokens::create))
         .needs(Permission::Administer, routes!(tokens::list))
         .needs(Permission::Administer, routes!(tokens::create))

@@ -10,12 +10,15 @@ mod client;
 mod context;
 mod devices;
 mod failure;
+mod freezes;
+mod groups;
 mod models;
 mod output;
 mod rollouts;
 mod serve;
 mod tokens;
 mod watch;
+mod when;
 
 pub use args::{Cli, Command};
 pub use client::Client;
@@ -48,6 +51,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Model(command) => models::run(&client()?, command, &output).await,
         Command::Rollout(command) => rollouts::run(&client()?, command, &output).await,
         Command::Device(command) => devices::run(&client()?, command, &output).await,
+        Command::Group(command) => groups::run(&client()?, command, &output).await,
+        Command::Freeze(command) => freezes::run(&client()?, command, &output).await,
         Command::Token(command) => tokens::run(&client()?, command, &output).await,
         Command::Context => {
             output.line(&context()?.server);

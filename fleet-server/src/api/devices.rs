@@ -23,6 +23,7 @@ use super::{
     enroll_tokens::check_labels,
     problem::{Answer, Problem},
     routes::Caller,
+    selectors::resolve_selector,
 };
 use crate::store::{Desired, DeviceRow, Store, StoreError};
 
@@ -33,7 +34,7 @@ pub use why::WhyView;
 /// Which devices.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 pub struct DevicesQuery {
-    /// A selector, such as `site=berlin`; all when absent.
+    /// A selector, such as `site=berlin` or `group:NAME`; all when absent.
     selector: Option<String>,
     /// Devices after this name, for the next page.
     #[serde(default)]
@@ -160,9 +161,7 @@ impl DeviceView {
 )]
 pub async fn list(State(app): State<Shared>, Query(query): Query<DevicesQuery>) -> Answer<Json<DeviceList>> {
     let selector = match &query.selector {
-        Some(text) => {
-            Selector::parse(text).map_err(|error| Problem::bad_request("bad_selector", error.to_string()))?
-        }
+        Some(text) => resolve_selector(&app, text).await?,
         None => Selector::all(),
     };
     let page = app.store.devices_after(&query.after).await?;

@@ -1,9 +1,13 @@
 //! What may be written on the command line.
 
+mod operator;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::{ReleaseId, device::parse_label};
+
+pub use operator::{FreezeArgs, FreezeCommand, GroupCommand, Trial};
 
 use crate::{auth::Role, demo::DemoOptions};
 
@@ -58,6 +62,12 @@ pub enum Command {
     /// Look at devices and change them.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Give selectors names.
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Say when rollouts may not move.
+    #[command(subcommand)]
+    Freeze(FreezeCommand),
     /// Let people and programs in.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -206,7 +216,7 @@ pub enum RolloutCommand {
 pub struct RolloutArgs {
     /// `NAME@VERSION`
     pub release: ReleaseId,
-    /// Which devices: `all`, `site=berlin,env!=lab`, `id in (a,b)`.
+    /// Which devices: `all`, `site=berlin,env!=lab`, `id in (a,b)`, `group:NAME`.
     #[arg(long, value_name = "SELECTOR")]
     pub to: String,
     /// Sizes of the waves in order: `1,10%,all`.
@@ -228,7 +238,7 @@ pub struct RolloutArgs {
 pub enum DeviceCommand {
     /// List devices.
     List {
-        /// Which: `site=berlin,env!=lab`.
+        /// Which: `site=berlin,env!=lab`, `group:NAME`.
         #[arg(long, short = 'l')]
         selector: Option<String>,
     },
@@ -265,7 +275,7 @@ pub struct LimitsArgs {
     /// Name of one device.
     #[arg(required_unless_present = "selector", conflicts_with = "selector")]
     pub id: Option<String>,
-    /// Several devices: `site=berlin,env!=lab`.
+    /// Several devices: `site=berlin,env!=lab`, `group:NAME`.
     #[arg(long, short = 'l')]
     pub selector: Option<String>,
     /// Telemetry in a day: 500kB, 2MB, 1GB.
@@ -315,7 +325,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// Reads `90s`, `30m`, `1h`, `7d`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is not a duration: write a number and s, m, h or d, for example 30m");
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
     let number: u64 = number.parse().map_err(|_| wrong())?;

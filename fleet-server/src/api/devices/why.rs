@@ -6,8 +6,9 @@ use axum::{
     Json,
     extract::{Path, State},
 };
+use fleet_core::Selector;
 use serde::{Deserialize, Serialize};
-use shared::{DeviceId, words};
+use shared::{DeviceId, Timestamp, words};
 use utoipa::ToSchema;
 
 use super::{DeviceView, device_id, find};
@@ -18,7 +19,7 @@ use crate::{
     },
     clock::moment,
     rollouts,
-    store::ReportRow,
+    store::{FreezeRow, ReportRow},
 };
 
 /// Rollouts that are looked through, newest first.
@@ -50,7 +51,10 @@ pub struct WhyView {
 pub async fn why(State(app): State<Shared>, Path(id): Path<String>) -> Answer<Json<WhyView>> {
     let id = device_id(&id)?;
     let device = find(&app, &id).await?;
+    let now = app.clock.now();
     let mut reasons = own_reasons(&device);
+    let freezes = app.store.freezes().await?;
+    reasons.extend(freezes.iter().filter_map(|freeze| frozen(freeze, &device, &id, now)));
     for row in app.store.rollouts().await?.iter().take(MAX_ROLLOUTS) {
         reasons.extend(reason_in(&rollouts::status(row)?, &id));
     }
@@ -84,6 +88,18 @@ fn own_reasons(device: &DeviceView) -> Vec<String> {
     reasons
 }
 
+/// A freeze period that holds now, if it is about this device. One whose selector cannot be read holds everywhere:
+/// what nobody understands must not move anything.
+fn frozen(freeze: &FreezeRow, device: &DeviceView, id: &DeviceId, now: Timestamp) -> Option<String> {
+    let selector = freeze.selector.as_deref().map(Selector::parse);
+    let meant = selector.is_none_or(|selector| {
+        selector.map_or(true, |selector| selector.matches(id, &device.labels, &device.inventory))
+    });
+    let until = moment(freeze.until);
+    (freeze.holds(now) && meant)
+        .then(|| format!("rollouts are frozen until {until} ({}): {}", freeze.id, freeze.reason))
+}
+
 /// A clock that is far off is worth a word: metadata expires by it, and reports carry its time.
 fn wrong_clock(skew_ms: i64) -> Option<String> {
     let skew = Duration::from_millis(skew_ms.unsigned_abs());
@@ -115,7 +131,7 @@ fn reason_in(status: &fleet_core::RolloutStatus, id: &DeviceId) -> Option<String
 #[cfg(test)]
 mod tests {
     use shared::{
-        BootId, Generation, Timestamp,
+        BootId, Generation,
         report::{DeploymentEvent, Report},
     };
 
