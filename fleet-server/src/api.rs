@@ -43,8 +43,8 @@ use routes::Table;
 
 pub use audit::AuditView;
 pub use devices::{
-    DeliveryView, DeviceList, DeviceView, LabelsView, ReleaseFigures, ReleaseOnDevice, SetLabels, SetLimits,
-    SetQuarantine, WhyView,
+    DeliveryView, DeviceList, DeviceStatus, DeviceView, LabelsView, ReleaseFigures, ReleaseOnDevice,
+    SetLabels, SetLimits, SetQuarantine, WhyView,
 };
 pub use enroll_tokens::{CreateEnrollToken, CreatedEnrollToken};
 pub use freezes::{AddFreeze, FreezeView};
@@ -83,10 +83,11 @@ pub fn table(upload_mib: u32) -> Table {
         .needs(Permission::Operate, routes!(rollouts::order))
         .needs(Permission::Read, routes!(devices::list))
         .needs(Permission::Read, routes!(devices::show))
-        .needs(Permission::Operate, routes!(devices::set_labels))
+        .needs(Permission::Operate, routes!(devices::changes::set_labels))
         .needs(Permission::Operate, routes!(devices::limits::set_limits))
-        .needs(Permission::Operate, routes!(devices::set_quarantine))
-        .needs(Permission::Operate, routes!(devices::revoke))
+        .needs(Permission::Operate, routes!(devices::changes::set_quarantine))
+        .needs(Permission::Operate, routes!(devices::changes::revoke))
+        .needs(Permission::Operate, routes!(devices::changes::pin, devices::changes::unpin))
         .needs(Permission::Read, routes!(devices::why::why))
         .needs(Permission::Read, routes!(groups::list))
         .needs(Permission::Operate, routes!(groups::create))

@@ -1,5 +1,6 @@
 //! What may be written on the command line.
 
+mod devices;
 mod operator;
 
 use std::{path::PathBuf, time::Duration};
@@ -7,6 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::{ReleaseId, device::parse_label};
 
+pub use devices::{DeviceCommand, LimitsArgs, ListArgs};
 pub use operator::{FreezeArgs, FreezeCommand, GroupCommand, Trial};
 
 use crate::{auth::Role, demo::DemoOptions};
@@ -231,59 +233,6 @@ pub struct RolloutArgs {
     /// Ask also devices that refused this release before.
     #[arg(long)]
     pub retry: bool,
-}
-
-/// Verbs of `device`.
-#[derive(Debug, Subcommand)]
-pub enum DeviceCommand {
-    /// List devices.
-    List {
-        /// Which: `site=berlin,env!=lab`, `group:NAME`.
-        #[arg(long, short = 'l')]
-        selector: Option<String>,
-    },
-    /// Show a device.
-    Show {
-        /// Its name.
-        id: String,
-    },
-    /// Set labels (`NAME=VALUE`) or remove them (`NAME-`).
-    Label {
-        /// Its name.
-        id: String,
-        /// What to set or remove.
-        #[arg(required = true)]
-        changes: Vec<String>,
-    },
-    /// Bound what devices spend on their links; what is not named has no bound then.
-    Limits(LimitsArgs),
-    /// Explain why it runs what it runs.
-    Why {
-        /// Its name.
-        id: String,
-    },
-    /// Lock it out for good; its name is free to be enrolled again.
-    Revoke {
-        /// Its name.
-        id: String,
-    },
-}
-
-/// Whose link, and how much of it.
-#[derive(Debug, Args)]
-pub struct LimitsArgs {
-    /// Name of one device.
-    #[arg(required_unless_present = "selector", conflicts_with = "selector")]
-    pub id: Option<String>,
-    /// Several devices: `site=berlin,env!=lab`, `group:NAME`.
-    #[arg(long, short = 'l')]
-    pub selector: Option<String>,
-    /// Telemetry in a day: 500kB, 2MB, 1GB.
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    pub telemetry_bytes_per_day: Option<u64>,
-    /// Blocks of models in a day.
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    pub transfer_bytes_per_day: Option<u64>,
 }
 
 /// Verbs of `token`.

@@ -70,8 +70,10 @@ fn own_reasons(device: &DeviceView) -> Vec<String> {
         reasons.push("it is revoked: it is not let in any more".to_owned());
     }
     if device.quarantined {
-        reasons.push("it is quarantined: rollouts pass it over".to_owned());
+        let why = device.quarantine_reason.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        reasons.push(format!("it is quarantined{why}: rollouts pass it over"));
     }
+    reasons.extend(device.pins.iter().map(|pin| pinned(pin, &device.desired)));
     if !device.connected {
         reasons.push(words::OFFLINE.to_owned());
     }
@@ -86,6 +88,15 @@ fn own_reasons(device: &DeviceView) -> Vec<String> {
     }
     reasons.extend(device.clock_skew_ms.and_then(wrong_clock));
     reasons
+}
+
+/// A pin keeps rollouts from asking anew; it takes back nothing that was asked before.
+fn pinned(pin: &str, desired: &[String]) -> String {
+    let model = pin.split('@').next().unwrap_or_default();
+    let other = |release: &&String| release.split('@').next() == Some(model) && *release != pin;
+    let asked = desired.iter().find(other);
+    let asked = asked.map(|release| format!("; it was asked for {release} before and may still take it"));
+    format!("{model} is pinned to {pin}: rollouts of {model} pass it over{}", asked.unwrap_or_default())
 }
 
 /// A freeze period that holds now, if it is about this device. One whose selector cannot be read holds everywhere:
@@ -145,6 +156,14 @@ mod tests {
         assert_eq!(wrong_clock(3_600_000).unwrap(), "its clock is 3600 s ahead of the server's; set it");
         assert_eq!(wrong_clock(-61_000).unwrap(), "its clock is 61 s behind the server's; set it");
         assert!(wrong_clock(i64::MIN).is_some());
+    }
+
+    #[test]
+    fn a_pin_is_told_with_what_was_asked_before_it() {
+        let plain = pinned("digits@1", &["digits@1".into(), "faces@2".into()]);
+        assert_eq!(plain, "digits is pinned to digits@1: rollouts of digits pass it over");
+        let asked = pinned("digits@1", &["digits@2".into()]);
+        assert!(asked.ends_with("it was asked for digits@2 before and may still take it"), "{asked}");
     }
 
     #[test]
