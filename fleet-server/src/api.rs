@@ -43,8 +43,8 @@ use routes::Table;
 
 pub use audit::AuditView;
 pub use devices::{
-    DeliveryView, DeviceList, DeviceStatus, DeviceView, LabelsView, ReleaseFigures, ReleaseOnDevice,
-    SetLabels, SetLimits, SetQuarantine, WhyView,
+    AnswerView, AtView, BroughtBy, DeliveryView, DeviceList, DeviceStatus, DeviceView, EvidenceView,
+    LabelsView, ReleaseFigures, ReleaseOnDevice, SetLabels, SetLimits, SetQuarantine, WhyView,
 };
 pub use enroll_tokens::{CreateEnrollToken, CreatedEnrollToken};
 pub use freezes::{AddFreeze, FreezeView};
@@ -88,6 +88,7 @@ pub fn table(upload_mib: u32) -> Table {
         .needs(Permission::Operate, routes!(devices::changes::set_quarantine))
         .needs(Permission::Operate, routes!(devices::changes::revoke))
         .needs(Permission::Operate, routes!(devices::changes::pin, devices::changes::unpin))
+        .needs(Permission::Read, routes!(devices::at::at))
         .needs(Permission::Read, routes!(devices::why::why))
         .needs(Permission::Read, routes!(groups::list))
         .needs(Permission::Operate, routes!(groups::create))

@@ -12,6 +12,7 @@ mod events;
 mod figures;
 mod freezes;
 mod groups;
+mod history;
 mod limits;
 mod marks;
 mod releases;

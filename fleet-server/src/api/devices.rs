@@ -1,5 +1,6 @@
 //! Devices.
 
+pub(super) mod at;
 pub(super) mod changes;
 mod figures;
 pub(super) mod limits;
@@ -26,6 +27,7 @@ use super::{
 };
 use crate::store::{Desired, DeviceRow, Store};
 
+pub use at::{AnswerView, AtView, BroughtBy, EvidenceView};
 pub use changes::{SetLabels, SetQuarantine};
 pub use figures::{LabelsView, ReleaseFigures};
 pub use limits::{DeliveryView, SetLimits};

@@ -1,5 +1,6 @@
 //! `device`.
 
+mod at;
 mod changes;
 mod view;
 
@@ -40,6 +41,7 @@ pub(super) async fn run(client: &Client, command: DeviceCommand, output: &Output
             let body = SetQuarantine { quarantined: false, reason: None };
             changes::quarantine(client, &id, body, trial, output).await
         }
+        DeviceCommand::At { id, time, model } => at::run(client, &id, &time, model, output).await,
         DeviceCommand::Limits(args) => limit(client, args, output).await,
         DeviceCommand::Why { id } => {
             let why: WhyView = client.get(&format!("/devices/{id}/why"), &[]).await?;

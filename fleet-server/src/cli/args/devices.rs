@@ -72,6 +72,17 @@ pub enum DeviceCommand {
         /// Its name.
         id: String,
     },
+    /// Say which version answered at a moment, on what evidence, and who brought it there.
+    At {
+        /// Its name.
+        id: String,
+        /// The moment: `2026-01-31T08:45:00Z`, `2h ago`, `now`.
+        #[arg(required = true, num_args = 1..=3)]
+        time: Vec<String>,
+        /// Only this model.
+        #[arg(long)]
+        model: Option<String>,
+    },
     /// Lock it out for good; its name is free to be enrolled again.
     #[command(visible_alias = "retire")]
     Revoke {
