@@ -13,6 +13,7 @@ mod devices;
 mod dry_run;
 mod enroll;
 mod enroll_tokens;
+mod events;
 mod freezes;
 mod groups;
 mod health;
@@ -97,6 +98,7 @@ pub fn table(upload_mib: u32) -> Table {
         .needs(Permission::Read, routes!(freezes::list))
         .needs(Permission::Operate, routes!(freezes::add))
         .needs(Permission::Operate, routes!(freezes::remove))
+        .needs(Permission::Read, routes!(events::list))
         .needs(Permission::Operate, routes!(enroll_tokens::create))
         .needs(Permission::Administer, routes!(tokens::list))
         .needs(Permission::Administer, routes!(tokens::create))

@@ -12,6 +12,7 @@ mod devices;
 mod failure;
 mod freezes;
 mod groups;
+mod history;
 mod models;
 mod output;
 mod rollouts;
@@ -25,7 +26,7 @@ pub use client::Client;
 pub use context::Context;
 pub use failure::{Exit, Failure};
 
-use args::{ConfigCommand, EnrollCommand, EnrollTokenCommand};
+use args::{ConfigCommand, EnrollCommand, EnrollTokenCommand, RolloutNoun};
 use output::Output;
 
 use crate::{
@@ -49,10 +50,12 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
             tokens::create_enroll_token(&client()?, args, &output).await
         }
         Command::Model(command) => models::run(&client()?, command, &output).await,
-        Command::Rollout(command) => rollouts::run(&client()?, command, &output).await,
+        Command::Rollout(RolloutNoun::Verb(command)) => rollouts::run(&client()?, command, &output).await,
+        Command::Rollout(RolloutNoun::History(args)) => history::rollout(&client()?, args, &output).await,
         Command::Device(command) => devices::run(&client()?, command, &output).await,
         Command::Group(command) => groups::run(&client()?, command, &output).await,
         Command::Freeze(command) => freezes::run(&client()?, command, &output).await,
+        Command::Events(args) => history::events(&client()?, args, &output).await,
         Command::Token(command) => tokens::run(&client()?, command, &output).await,
         Command::Context => {
             output.line(&context()?.server);

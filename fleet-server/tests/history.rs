@@ -1,10 +1,13 @@
-//! What was: which version answered at a moment, over real MQTT connections.
+//! What was: which version answered at a moment, and what happened in a rollout, over real MQTT connections.
 
 #![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
 
 mod server_world;
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -13,6 +16,10 @@ use server_world::{
     device::{Device, now},
 };
 use shared::report::{DeploymentEvent, TrialFigures};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
 
 /// Far beyond anything that should happen, so that only a hang runs into it.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -104,4 +111,34 @@ async fn a_version_that_was_taken_away_answers_no_longer_although_no_report_tell
     let view = world.get(&format!("/api/v1/devices/cam-7/at?time={}", answered.as_millis())).await;
     assert_eq!(view["answers"][0]["release"], "digits@1", "{view}");
     assert!(view["answers"][0]["until"].is_u64(), "{view}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_of_a_rollout_is_told_and_events_are_followed_as_they_come() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    let mut device = Device::join(&world, "cam-7").await;
+    device.hello().await;
+    assert_eq!(world.json(&["events"]).await, json!([]));
+    let mut follow = Command::new(env!("CARGO_BIN_EXE_muster"));
+    follow.env("MUSTER_CONTEXT", world.context()).args(["events", "-f"]).kill_on_drop(true);
+    let mut follow = follow.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+
+    let id = roll_out(&world, &mut device).await;
+    let mut followed = String::new();
+    while !followed.contains("completed: 1 of 1 devices committed") {
+        let line = tokio::time::timeout(DEADLINE, lines.next_line()).await.expect("in time").unwrap();
+        followed.push_str(&line.expect("it goes on following"));
+        followed.push('\n');
+    }
+    assert!(followed.contains(&id) && followed.contains("wave 1 started: 1 devices"), "{followed}");
+    let history = world.said(&["rollout", "history", &id]).await;
+    let at = |text: &str| history.find(text).unwrap_or_else(|| panic!("no '{text}' in {history}"));
+    assert!(at("wave 1 started") < at("cam-7 committed after 50 inferences, 1 failed"));
+    assert!(at("cam-7 committed") < at("completed: 1 of 1"));
+    let events = world.json(&["rollout", "history", &id]).await;
+    assert_eq!(events.as_array().unwrap().len(), history.lines().count() - 1);
+    assert_eq!(world.json(&["events"]).await, events);
+    assert_eq!(world.run(&["rollout", "history", "none"]).await.0, 7);
 }

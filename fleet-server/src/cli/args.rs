@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::{ReleaseId, device::parse_label};
 
 pub use devices::{DeviceCommand, LimitsArgs, ListArgs};
-pub use operator::{FreezeArgs, FreezeCommand, GroupCommand, Trial};
+pub use operator::{EventsArgs, FreezeArgs, FreezeCommand, GroupCommand, HistoryArgs, RolloutNoun, Trial};
 
 use crate::{auth::Role, demo::DemoOptions};
 
@@ -60,7 +60,7 @@ pub enum Command {
     Model(ModelCommand),
     /// Bring releases to devices.
     #[command(subcommand)]
-    Rollout(RolloutCommand),
+    Rollout(RolloutNoun),
     /// Look at devices and change them.
     #[command(subcommand)]
     Device(DeviceCommand),
@@ -70,6 +70,8 @@ pub enum Command {
     /// Say when rollouts may not move.
     #[command(subcommand)]
     Freeze(FreezeCommand),
+    /// Tell what happened in rollouts.
+    Events(EventsArgs),
     /// Let people and programs in.
     #[command(subcommand)]
     Token(TokenCommand),

@@ -1,7 +1,8 @@
-//! What may be written about groups and freeze periods.
+//! What may be written about groups, freeze periods, and what happened.
 
 use clap::{Args, Subcommand};
 
+use super::RolloutCommand;
 use crate::cli::when::When;
 
 /// Whether to change anything.
@@ -85,4 +86,29 @@ pub struct FreezeArgs {
     /// Whether to change anything.
     #[command(flatten)]
     pub trial: Trial,
+}
+
+/// Which events.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on telling until interrupted.
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+/// Verbs of `rollout`: what moves one, and what tells of it.
+#[derive(Debug, Subcommand)]
+pub enum RolloutNoun {
+    /// What plans, starts, shows or orders.
+    #[command(flatten)]
+    Verb(RolloutCommand),
+    /// Tell what happened in a rollout, in order.
+    History(HistoryArgs),
+}
+
+/// Whose history.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// Id of the rollout.
+    pub id: String,
 }
