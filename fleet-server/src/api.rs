@@ -10,8 +10,12 @@
 
 mod audit;
 mod devices;
+mod dry_run;
 mod enroll;
 mod enroll_tokens;
+mod events;
+mod freezes;
+mod groups;
 mod health;
 mod layers;
 mod metadata;
@@ -20,6 +24,7 @@ pub mod problem;
 mod renew;
 mod rollouts;
 pub mod routes;
+mod selectors;
 mod tokens;
 
 use std::sync::Arc;
@@ -39,10 +44,12 @@ use routes::Table;
 
 pub use audit::AuditView;
 pub use devices::{
-    DeliveryView, DeviceList, DeviceView, LabelsView, ReleaseFigures, ReleaseOnDevice, SetLabels, SetLimits,
-    SetQuarantine, WhyView,
+    AnswerView, AtView, BroughtBy, DeliveryView, DeviceList, DeviceStatus, DeviceView, EvidenceView,
+    LabelsView, ReleaseFigures, ReleaseOnDevice, SetLabels, SetLimits, SetQuarantine, WhyView,
 };
 pub use enroll_tokens::{CreateEnrollToken, CreatedEnrollToken};
+pub use freezes::{AddFreeze, FreezeView};
+pub use groups::{CreateGroup, GroupDevicesView, GroupView};
 pub use models::{Figures, ModelSummary, Published, ReleaseView};
 pub use rollouts::{
     ExplainView, ExplainedWave, Order, OrderBody, PlanView, RolloutSummaryView, RolloutView, StartRollout,
@@ -83,11 +90,21 @@ pub fn table(upload_mib: u32) -> Table {
         .needs(Permission::Operate, routes!(rollouts::stop_everything))
         .needs(Permission::Read, routes!(devices::list))
         .needs(Permission::Read, routes!(devices::show))
-        .needs(Permission::Operate, routes!(devices::set_labels))
+        .needs(Permission::Operate, routes!(devices::changes::set_labels))
         .needs(Permission::Operate, routes!(devices::limits::set_limits))
-        .needs(Permission::Operate, routes!(devices::set_quarantine))
-        .needs(Permission::Operate, routes!(devices::revoke))
+        .needs(Permission::Operate, routes!(devices::changes::set_quarantine))
+        .needs(Permission::Operate, routes!(devices::changes::revoke))
+        .needs(Permission::Operate, routes!(devices::changes::pin, devices::changes::unpin))
+        .needs(Permission::Read, routes!(devices::at::at))
         .needs(Permission::Read, routes!(devices::why::why))
+        .needs(Permission::Read, routes!(groups::list))
+        .needs(Permission::Operate, routes!(groups::create))
+        .needs(Permission::Read, routes!(groups::show))
+        .needs(Permission::Operate, routes!(groups::delete))
+        .needs(Permission::Read, routes!(freezes::list))
+        .needs(Permission::Operate, routes!(freezes::add))
+        .needs(Permission::Operate, routes!(freezes::remove))
+        .needs(Permission::Read, routes!(events::list))
         .needs(Permission::Operate, routes!(enroll_tokens::create))
         .needs(Permission::Administer, routes!(tokens::list))
         .needs(Permission::Administer, routes!(tokens::create))

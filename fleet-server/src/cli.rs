@@ -10,19 +10,23 @@ mod client;
 mod context;
 mod devices;
 mod failure;
+mod freezes;
+mod groups;
+mod history;
 mod models;
 mod output;
 mod rollouts;
 mod serve;
 mod tokens;
 mod watch;
+mod when;
 
 pub use args::{Cli, Command};
 pub use client::Client;
 pub use context::Context;
 pub use failure::{Exit, Failure};
 
-use args::{ConfigCommand, EnrollCommand, EnrollTokenCommand};
+use args::{ConfigCommand, EnrollCommand, EnrollTokenCommand, RolloutNoun};
 use output::Output;
 
 use crate::{
@@ -46,11 +50,15 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
             tokens::create_enroll_token(&client()?, args, &output).await
         }
         Command::Model(command) => models::run(&client()?, command, &output).await,
-        Command::Rollout(command) => rollouts::run(&client()?, command, &output).await,
+        Command::Rollout(RolloutNoun::Verb(command)) => rollouts::run(&client()?, command, &output).await,
+        Command::Rollout(RolloutNoun::History(args)) => history::rollout(&client()?, args, &output).await,
         Command::StopEverything { reason, yes } => {
             rollouts::stop_everything(&client()?, reason, yes, &output).await
         }
         Command::Device(command) => devices::run(&client()?, command, &output).await,
+        Command::Group(command) => groups::run(&client()?, command, &output).await,
+        Command::Freeze(command) => freezes::run(&client()?, command, &output).await,
+        Command::Events(args) => history::events(&client()?, args, &output).await,
         Command::Token(command) => tokens::run(&client()?, command, &output).await,
         Command::Context => {
             output.line(&context()?.server);

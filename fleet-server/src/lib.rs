@@ -3,7 +3,8 @@
 //! One binary is server and command line. The server's parts, from the bottom up: [`config`] and [`data_dir`] (what
 //! the operator gave), [`pki`], [`auth`] and [`signing`] (who is who, and what is believed), [`store`] and
 //! [`artifacts`] (what is kept), [`broker`] and [`gateway`] (the way to devices), [`publish`] and [`rollouts`] (what
-//! changes), [`servers`] (who else works on the same database), [`api`] (how people and programs ask), [`server`] (all of it, running). [`cli`] is a client of the API, and
+//! changes), [`history`] (what was), [`servers`] (who else works on the same database), [`api`] (how people and programs
+//! ask), [`server`] (all of it, running). [`cli`] is a client of the API, and
 //! [`demo`] a fleet in a box.
 
 pub mod api;
@@ -17,6 +18,7 @@ pub mod config;
 pub mod data_dir;
 pub mod demo;
 pub mod gateway;
+pub mod history;
 pub mod metrics;
 pub mod pki;
 pub mod publish;

@@ -17,6 +17,7 @@ mod effects;
 mod entry;
 mod facts;
 mod fleet;
+mod freezes;
 mod guard;
 mod late;
 mod orders;
@@ -111,6 +112,7 @@ pub(super) enum Command {
     Plan { wanted: Wanted, reply: Reply<Plan> },
     Start { wanted: Wanted, reply: Reply<RolloutId> },
     Order { id: RolloutId, order: Order, by: String, reply: Reply<()> },
+    Refreeze { reply: Reply<()> },
     StopEverything { reason: String, by: String, reply: Reply<Vec<RolloutId>> },
 }
 
@@ -173,6 +175,14 @@ impl Executor {
     /// When there is no such rollout or the order does not fit its state.
     pub async fn order(&self, id: RolloutId, order: Order, by: String) -> Result<(), RolloutError> {
         self.ask(|reply| Command::Order { id, order, by, reply }).await
+    }
+
+    /// The freeze periods changed: rollouts hear of it.
+    ///
+    /// # Errors
+    /// When it could not be stored; then rollouts go by the old ones.
+    pub async fn refreeze(&self) -> Result<(), RolloutError> {
+        self.ask(|reply| Command::Refreeze { reply }).await
     }
 
     /// Halts every rollout that is under way, and tells which those were.

@@ -102,6 +102,10 @@ name_type!(
     RolloutId, "rollout id"
 );
 name_type!(
+    /// A named selector over devices.
+    GroupName, "group name"
+);
+name_type!(
     /// One run of an agent process on a device; a restart makes a new one.
     BootId, "boot id"
 );

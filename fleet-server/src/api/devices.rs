@@ -1,14 +1,16 @@
 //! Devices.
 
+pub(super) mod at;
+pub(super) mod changes;
 mod figures;
 pub(super) mod limits;
 pub(super) mod why;
 
 use axum::{
-    Extension, Json,
+    Json,
     extract::{Path, Query, State},
-    http::StatusCode,
 };
+use clap::ValueEnum;
 use fleet_core::Selector;
 use serde::{Deserialize, Serialize};
 use shared::{
@@ -20,12 +22,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Shared,
-    enroll_tokens::check_labels,
     problem::{Answer, Problem},
-    routes::Caller,
+    selectors::resolve_selector,
 };
-use crate::store::{Desired, DeviceRow, Store, StoreError};
+use crate::store::{Desired, DeviceRow, Store};
 
+pub use at::{AnswerView, AtView, BroughtBy, EvidenceView};
+pub use changes::{SetLabels, SetQuarantine};
 pub use figures::{LabelsView, ReleaseFigures};
 pub use limits::{DeliveryView, SetLimits};
 pub use why::WhyView;
@@ -33,11 +36,28 @@ pub use why::WhyView;
 /// Which devices.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 pub struct DevicesQuery {
-    /// A selector, such as `site=berlin`; all when absent.
+    /// A selector, such as `site=berlin` or `group:NAME`; all when absent.
     selector: Option<String>,
+    /// Only devices of this status; all when absent.
+    #[param(inline)]
+    status: Option<DeviceStatus>,
     /// Devices after this name, for the next page.
     #[serde(default)]
     after: String,
+}
+
+/// What an operator would do about a device; each is one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceStatus {
+    /// Holds a connection.
+    Connected,
+    /// Holds none.
+    Offline,
+    /// Taken out of every rollout by a person, connected or not.
+    Quarantined,
+    /// Not let in any more.
+    Revoked,
 }
 
 /// A page of devices.
@@ -78,6 +98,12 @@ pub struct DeviceView {
     pub enrolled_at: u64,
     /// Taken out of every rollout.
     pub quarantined: bool,
+    /// Why, if the person who did it said so.
+    #[serde(default)]
+    pub quarantine_reason: Option<String>,
+    /// Versions that a person wants it to keep, as `name@version`: rollouts of these models pass it over.
+    #[serde(default)]
+    pub pins: Vec<String>,
     /// Not let in any more.
     pub revoked: bool,
     /// What it runs.
@@ -104,23 +130,6 @@ pub struct DeviceView {
     pub figures: Option<Vec<ReleaseFigures>>,
 }
 
-/// New labels of a device.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SetLabels {
-    /// All its labels; those not named are removed.
-    #[schema(value_type = std::collections::BTreeMap<String, String>)]
-    pub labels: Labels,
-}
-
-/// Whether rollouts pass a device over.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SetQuarantine {
-    /// True to take it out of every rollout.
-    pub quarantined: bool,
-}
-
 impl DeviceView {
     fn of(row: DeviceRow, desired: Desired) -> Self {
         let model = |state: shared::report::ModelState| ReleaseOnDevice {
@@ -136,6 +145,8 @@ impl DeviceView {
             last_seen: row.last_seen.map(|at| at.as_millis()),
             enrolled_at: row.enrolled_at.as_millis(),
             quarantined: row.quarantined,
+            quarantine_reason: row.quarantine_reason,
+            pins: row.pins.into_iter().map(|(model, version)| format!("{model}@{version}")).collect(),
             revoked: row.revoked,
             models: row.models.into_iter().map(model).collect(),
             desired: desired.assignments.iter().map(|assignment| assignment.release.to_string()).collect(),
@@ -150,6 +161,17 @@ impl DeviceView {
     }
 }
 
+impl DeviceStatus {
+    fn of(row: &DeviceRow) -> Self {
+        match (row.revoked, row.quarantined, row.connected) {
+            (true, _, _) => Self::Revoked,
+            (false, true, _) => Self::Quarantined,
+            (false, false, true) => Self::Connected,
+            (false, false, false) => Self::Offline,
+        }
+    }
+}
+
 /// Lists devices by name, a page at a time.
 #[utoipa::path(
     get,
@@ -160,15 +182,16 @@ impl DeviceView {
 )]
 pub async fn list(State(app): State<Shared>, Query(query): Query<DevicesQuery>) -> Answer<Json<DeviceList>> {
     let selector = match &query.selector {
-        Some(text) => {
-            Selector::parse(text).map_err(|error| Problem::bad_request("bad_selector", error.to_string()))?
-        }
+        Some(text) => resolve_selector(&app, text).await?,
         None => Selector::all(),
     };
     let page = app.store.devices_after(&query.after).await?;
     let next = page.last().filter(|_| page.len() >= Store::DEVICE_PAGE).map(|row| row.id.to_string());
     let mut desired = app.store.every_desired().await?;
-    let selected = page.into_iter().filter(|row| selector.matches(&row.id, &row.labels, &row.inventory));
+    let selected = page.into_iter().filter(|row| {
+        query.status.is_none_or(|status| status == DeviceStatus::of(row))
+            && selector.matches(&row.id, &row.labels, &row.inventory)
+    });
     let devices = selected
         .map(|row| {
             let wanted = desired.remove(&row.id).unwrap_or_default();
@@ -194,90 +217,17 @@ pub async fn show(State(app): State<Shared>, Path(id): Path<String>) -> Answer<J
     Ok(Json(view))
 }
 
-/// Replaces the labels of a device.
-#[utoipa::path(
-    put,
-    path = "/api/v1/devices/{id}/labels",
-    tag = "devices",
-    params(("id" = String, Path, description = "Name of the device")),
-    request_body = SetLabels,
-    responses((status = 200, body = DeviceView), (status = 400, body = Problem), (status = 404, body = Problem))
-)]
-pub async fn set_labels(
-    State(app): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    Json(body): Json<SetLabels>,
-) -> Answer<Json<DeviceView>> {
-    check_labels(&body.labels)?;
-    let id = device_id(&id)?;
-    let mut tx = app.store.begin().await?;
-    if !Store::set_labels(&mut tx, &id, &body.labels).await? {
-        return Err(no_device(&id));
-    }
-    let detail = serde_json::to_string(&body.labels).unwrap_or_default();
-    Store::audit(&mut tx, app.clock.now(), &caller.name, "device.label", id.as_str(), &detail).await?;
-    tx.commit().await.map_err(StoreError::from)?;
-    Ok(Json(find(&app, &id).await?))
-}
-
-/// Takes a device out of every rollout, or puts it back.
-#[utoipa::path(
-    put,
-    path = "/api/v1/devices/{id}/quarantine",
-    tag = "devices",
-    params(("id" = String, Path, description = "Name of the device")),
-    request_body = SetQuarantine,
-    responses((status = 200, body = DeviceView), (status = 404, body = Problem))
-)]
-pub async fn set_quarantine(
-    State(app): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    Json(body): Json<SetQuarantine>,
-) -> Answer<Json<DeviceView>> {
-    let id = device_id(&id)?;
-    let mut tx = app.store.begin().await?;
-    if !Store::set_quarantined(&mut tx, &id, body.quarantined).await? {
-        return Err(no_device(&id));
-    }
-    let detail = body.quarantined.to_string();
-    Store::audit(&mut tx, app.clock.now(), &caller.name, "device.quarantine", id.as_str(), &detail).await?;
-    tx.commit().await.map_err(StoreError::from)?;
-    Ok(Json(find(&app, &id).await?))
-}
-
-/// Locks a device out and cuts its connections. Its name is free to be enrolled again.
-#[utoipa::path(
-    post,
-    path = "/api/v1/devices/{id}/revoke",
-    tag = "devices",
-    params(("id" = String, Path, description = "Name of the device")),
-    responses((status = 204, description = "It is not let in any more"), (status = 404, body = Problem))
-)]
-pub async fn revoke(
-    State(app): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Answer<StatusCode> {
-    let id = device_id(&id)?;
-    let mut tx = app.store.begin().await?;
-    if !Store::revoke_device(&mut tx, &id).await? {
-        return Err(no_device(&id));
-    }
-    Store::audit(&mut tx, app.clock.now(), &caller.name, "device.revoke", id.as_str(), "").await?;
-    tx.commit().await.map_err(StoreError::from)?;
-    app.kick(&id).await;
-    Ok(StatusCode::NO_CONTENT)
-}
-
 fn device_id(text: &str) -> Answer<DeviceId> {
     DeviceId::new(text).map_err(|error| Problem::bad_request("bad_device_id", error.to_string()))
 }
 
 async fn find(app: &Shared, id: &DeviceId) -> Answer<DeviceView> {
     let row = app.store.device(id).await?.ok_or_else(|| no_device(id))?;
-    let desired = app.store.desired(id).await?;
+    view(app, row).await
+}
+
+async fn view(app: &Shared, row: DeviceRow) -> Answer<DeviceView> {
+    let desired = app.store.desired(&row.id).await?;
     Ok(DeviceView::of(row, desired))
 }
 

@@ -10,7 +10,7 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use fleet_core::{Plan, PlanError, Refusal, RolloutStatus, Selector, Strategy};
+use fleet_core::{Plan, PlanError, Refusal, RolloutStatus, Strategy};
 use serde::{Deserialize, Serialize};
 use shared::{ReleaseId, RolloutId};
 use tokio::time::{Instant, timeout_at};
@@ -20,6 +20,7 @@ use super::{
     Shared,
     problem::{Answer, Problem},
     routes::Caller,
+    selectors::resolve_selector,
 };
 use crate::{
     rollouts::{self, RolloutError, Wanted},
@@ -38,7 +39,7 @@ const MAX_WAIT_MS: u64 = 30_000;
 pub struct StartRollout {
     /// `name@version`.
     pub release: String,
-    /// Which devices: `all`, `site=berlin,env!=lab`, `id in (a,b)`.
+    /// Which devices: `all`, `site=berlin,env!=lab`, `id in (a,b)`, `group:NAME`.
     pub selector: String,
     /// How to proceed; all at once when absent.
     #[serde(default)]
@@ -143,7 +144,7 @@ pub async fn plan(
     Extension(caller): Extension<Caller>,
     Json(body): Json<StartRollout>,
 ) -> Answer<Json<PlanView>> {
-    Ok(Json(PlanView { plan: app.rollouts.plan(wanted(body, caller)?).await? }))
+    Ok(Json(PlanView { plan: app.rollouts.plan(wanted(&app, body, caller).await?).await? }))
 }
 
 /// Starts a rollout.
@@ -159,7 +160,7 @@ pub async fn start(
     Extension(caller): Extension<Caller>,
     Json(body): Json<StartRollout>,
 ) -> Answer<(StatusCode, Json<RolloutView>)> {
-    let id = app.rollouts.start(wanted(body, caller)?).await?;
+    let id = app.rollouts.start(wanted(&app, body, caller).await?).await?;
     Ok((StatusCode::CREATED, Json(view(&find(&app, &id).await?)?)))
 }
 
@@ -279,13 +280,12 @@ pub async fn approve(
     Ok(Json(view(&find(&app, &id).await?)?))
 }
 
-fn wanted(body: StartRollout, caller: Caller) -> Answer<Wanted> {
+async fn wanted(app: &Shared, body: StartRollout, caller: Caller) -> Answer<Wanted> {
     let release: ReleaseId = body
         .release
         .parse()
         .map_err(|error: shared::id::InvalidId| Problem::bad_request("bad_release", error.to_string()))?;
-    let selector = Selector::parse(&body.selector)
-        .map_err(|error| Problem::bad_request("bad_selector", error.to_string()))?;
+    let selector = resolve_selector(app, &body.selector).await?;
     Ok(Wanted { release, selector, strategy: body.strategy, by: caller.name })
 }
 

@@ -1,9 +1,15 @@
 //! What may be written on the command line.
 
+mod devices;
+mod operator;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::{ReleaseId, device::parse_label};
+
+pub use devices::{DeviceCommand, LimitsArgs, ListArgs};
+pub use operator::{EventsArgs, FreezeArgs, FreezeCommand, GroupCommand, HistoryArgs, RolloutNoun, Trial};
 
 use crate::{auth::Role, demo::DemoOptions};
 
@@ -54,7 +60,7 @@ pub enum Command {
     Model(ModelCommand),
     /// Bring releases to devices.
     #[command(subcommand)]
-    Rollout(RolloutCommand),
+    Rollout(RolloutNoun),
     /// Halt every rollout under way, at once; devices stay as they are.
     StopEverything {
         /// Why; kept with every rollout.
@@ -67,6 +73,14 @@ pub enum Command {
     /// Look at devices and change them.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Give selectors names.
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Say when rollouts may not move.
+    #[command(subcommand)]
+    Freeze(FreezeCommand),
+    /// Tell what happened in rollouts.
+    Events(EventsArgs),
     /// Let people and programs in.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -244,7 +258,7 @@ pub enum RolloutCommand {
 pub struct RolloutArgs {
     /// `NAME@VERSION`
     pub release: ReleaseId,
-    /// Which devices: `all`, `site=berlin,env!=lab`, `id in (a,b)`.
+    /// Which devices: `all`, `site=berlin,env!=lab`, `id in (a,b)`, `group:NAME`.
     #[arg(long, value_name = "SELECTOR")]
     pub to: String,
     /// Sizes of the waves in order: `1,10%,all`.
@@ -274,59 +288,6 @@ pub struct RolloutArgs {
     /// Ask also devices that refused this release before.
     #[arg(long)]
     pub retry: bool,
-}
-
-/// Verbs of `device`.
-#[derive(Debug, Subcommand)]
-pub enum DeviceCommand {
-    /// List devices.
-    List {
-        /// Which: `site=berlin,env!=lab`.
-        #[arg(long, short = 'l')]
-        selector: Option<String>,
-    },
-    /// Show a device.
-    Show {
-        /// Its name.
-        id: String,
-    },
-    /// Set labels (`NAME=VALUE`) or remove them (`NAME-`).
-    Label {
-        /// Its name.
-        id: String,
-        /// What to set or remove.
-        #[arg(required = true)]
-        changes: Vec<String>,
-    },
-    /// Bound what devices spend on their links; what is not named has no bound then.
-    Limits(LimitsArgs),
-    /// Explain why it runs what it runs.
-    Why {
-        /// Its name.
-        id: String,
-    },
-    /// Lock it out for good; its name is free to be enrolled again.
-    Revoke {
-        /// Its name.
-        id: String,
-    },
-}
-
-/// Whose link, and how much of it.
-#[derive(Debug, Args)]
-pub struct LimitsArgs {
-    /// Name of one device.
-    #[arg(required_unless_present = "selector", conflicts_with = "selector")]
-    pub id: Option<String>,
-    /// Several devices: `site=berlin,env!=lab`.
-    #[arg(long, short = 'l')]
-    pub selector: Option<String>,
-    /// Telemetry in a day: 500kB, 2MB, 1GB.
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    pub telemetry_bytes_per_day: Option<u64>,
-    /// Blocks of models in a day.
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    pub transfer_bytes_per_day: Option<u64>,
 }
 
 /// Verbs of `token`.
@@ -368,7 +329,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// Reads `90s`, `30m`, `1h`, `7d`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is not a duration: write a number and s, m, h or d, for example 30m");
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
     let number: u64 = number.parse().map_err(|_| wrong())?;

@@ -1,28 +1,47 @@
 //! `device`.
 
+mod at;
+mod changes;
 mod view;
 
+use clap::ValueEnum;
 use reqwest::Method;
-use shared::device::parse_label;
 
 use super::{
     Client, Failure,
-    args::{DeviceCommand, LimitsArgs},
-    output::{Output, labels, moment, say},
+    args::{DeviceCommand, LimitsArgs, ListArgs},
+    output::{Output, labels, moment},
 };
 use view::{lines, link, runs};
 
-use crate::api::{DeviceList, DeviceView, SetLabels, SetLimits, WhyView};
+use crate::api::{DeviceList, DeviceStatus, DeviceView, SetLimits, SetQuarantine, WhyView};
 
 pub(super) async fn run(client: &Client, command: DeviceCommand, output: &Output) -> Result<(), Failure> {
     match command {
-        DeviceCommand::List { selector } => list(client, selector, output).await,
+        DeviceCommand::List(args) => list(client, args, output).await,
         DeviceCommand::Show { id } => {
             let view: DeviceView = client.get(&format!("/devices/{id}"), &[]).await?;
             output.one(&view, &view.id, || lines(&view));
             Ok(())
         }
-        DeviceCommand::Label { id, changes } => label(client, &id, &changes, output).await,
+        DeviceCommand::Label { id, changes, trial } => {
+            changes::label(client, &id, &changes, trial, output).await
+        }
+        DeviceCommand::Pin { id, model, trial } => {
+            changes::pin(client, &id, &model, Method::PUT, trial, output).await
+        }
+        DeviceCommand::Unpin { id, model, trial } => {
+            changes::pin(client, &id, &model, Method::DELETE, trial, output).await
+        }
+        DeviceCommand::Quarantine { id, reason, trial } => {
+            let body = SetQuarantine { quarantined: true, reason };
+            changes::quarantine(client, &id, body, trial, output).await
+        }
+        DeviceCommand::Release { id, trial } => {
+            let body = SetQuarantine { quarantined: false, reason: None };
+            changes::quarantine(client, &id, body, trial, output).await
+        }
+        DeviceCommand::At { id, time, model } => at::run(client, &id, &time, model, output).await,
         DeviceCommand::Limits(args) => limit(client, args, output).await,
         DeviceCommand::Why { id } => {
             let why: WhyView = client.get(&format!("/devices/{id}/why"), &[]).await?;
@@ -32,11 +51,7 @@ pub(super) async fn run(client: &Client, command: DeviceCommand, output: &Output
             });
             Ok(())
         }
-        DeviceCommand::Revoke { id } => {
-            client.act(Method::POST, &format!("/devices/{id}/revoke")).await?;
-            say(&format!("{id} is not let in any more"));
-            Ok(())
-        }
+        DeviceCommand::Revoke { id, trial } => changes::revoke(client, &id, trial).await,
     }
 }
 
@@ -47,7 +62,7 @@ async fn limit(client: &Client, args: LimitsArgs, output: &Output) -> Result<(),
     };
     let ids = match args.id {
         Some(id) => vec![id],
-        None => select(client, args.selector).await?.into_iter().map(|view| view.id).collect(),
+        None => select(client, args.selector, None).await?.into_iter().map(|view| view.id).collect(),
     };
     for id in ids {
         let view: DeviceView = client.send_json(Method::PUT, &format!("/devices/{id}/limits"), &body).await?;
@@ -56,8 +71,14 @@ async fn limit(client: &Client, args: LimitsArgs, output: &Output) -> Result<(),
     Ok(())
 }
 
-async fn select(client: &Client, selector: Option<String>) -> Result<Vec<DeviceView>, Failure> {
+async fn select(
+    client: &Client,
+    selector: Option<String>,
+    status: Option<DeviceStatus>,
+) -> Result<Vec<DeviceView>, Failure> {
     let mut query: Vec<(&str, String)> = selector.map(|text| ("selector", text)).into_iter().collect();
+    let word = status.as_ref().and_then(ValueEnum::to_possible_value);
+    query.extend(word.map(|word| ("status", word.get_name().to_owned())));
     let mut devices = Vec::new();
     loop {
         let page: DeviceList = client.get("/devices", &query).await?;
@@ -69,8 +90,8 @@ async fn select(client: &Client, selector: Option<String>) -> Result<Vec<DeviceV
     Ok(devices)
 }
 
-async fn list(client: &Client, selector: Option<String>, output: &Output) -> Result<(), Failure> {
-    let devices = select(client, selector).await?;
+async fn list(client: &Client, args: ListArgs, output: &Output) -> Result<(), Failure> {
+    let devices = select(client, args.selector, args.status).await?;
     output.list(["device", "link", "runs", "shall run", "labels", "last seen"], &devices, |view| {
         [
             view.id.clone(),
@@ -81,24 +102,5 @@ async fn list(client: &Client, selector: Option<String>, output: &Output) -> Res
             moment(view.last_seen),
         ]
     });
-    Ok(())
-}
-
-async fn label(client: &Client, id: &str, changes: &[String], output: &Output) -> Result<(), Failure> {
-    let mut view: DeviceView = client.get(&format!("/devices/{id}"), &[]).await?;
-    for change in changes {
-        match change.strip_suffix('-') {
-            Some(name) if !change.contains('=') => {
-                view.labels.remove(name);
-            }
-            _ => {
-                let (name, value) = parse_label(change).map_err(Failure::usage)?;
-                view.labels.insert(name, value);
-            }
-        }
-    }
-    let body = SetLabels { labels: view.labels };
-    let view: DeviceView = client.send_json(Method::PUT, &format!("/devices/{id}/labels"), &body).await?;
-    output.one(&view, &view.id, || lines(&view));
     Ok(())
 }

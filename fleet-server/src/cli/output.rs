@@ -48,6 +48,14 @@ impl Output {
         }
     }
 
+    /// One of a stream of things: a line for people, or a line of JSON.
+    pub(super) fn event<T: Serialize>(&self, item: &T, line: impl FnOnce() -> String) {
+        match self.format {
+            Format::Json => println!("{}", serde_json::to_string(item).expect("events are JSON already")),
+            Format::Name | Format::Table => println!("{}", line()),
+        }
+    }
+
     /// A line of data.
     pub(super) fn line(&self, text: &str) {
         println!("{text}");

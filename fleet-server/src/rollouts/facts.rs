@@ -44,7 +44,7 @@ fn facts_of(
         committed: committed.filter(|release| known.contains(release)).collect(),
         generation: wanted.generation,
         quarantined: device.quarantined,
-        pins: BTreeMap::new(),
+        pins: device.pins,
     }
 }
 

@@ -10,7 +10,9 @@ use shared::{DeviceId, RolloutId, Timestamp, report::Report};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Greeting, Order, RolloutError, Wanted, effects, entry::Entry, facts, guard, verdicts::Looks};
+use super::{
+    Greeting, Order, RolloutError, Wanted, effects, entry::Entry, facts, freezes, guard, verdicts::Looks,
+};
 use crate::{
     app::App,
     store::{NewRollout, ReleaseRow, Store, StoreError, Tx},
@@ -291,6 +293,7 @@ impl Fleet {
         let needs = ReleaseNeeds::of(&release.manifest()?);
         let fleet = facts::facts(&self.app.store).await?;
         let mut plan = plan(spec, &needs, &fleet, &self.summaries(), now)?;
+        plan.freezes = freezes::freezes(&self.app.store, &fleet).await?;
         guard::approval(&mut plan, &fleet, &self.app.approval);
         Ok(plan)
     }

@@ -194,6 +194,13 @@ async fn take_order(fleet: &mut Fleet, command: Command) {
             }
             answer(reply, done.map(|_| ()));
         }
+        Command::Refreeze { reply } => {
+            let done = again!(fleet.refreeze(now));
+            if let Ok(changed) = &done {
+                tell(fleet, changed.clone()).await;
+            }
+            answer(reply, done.map(|_| ()));
+        }
         Command::StopEverything { reason, by, reply } => {
             let done = again!(fleet.stop_everything(&reason, &by, now));
             if let Ok((_, changed)) = &done {

@@ -11,7 +11,7 @@ use shared::{
 };
 use sqlx::any::AnyRow;
 
-use super::{Columns, Store, StoreError, Tx, from_json, millis, parsed, signed, to_json};
+use super::{Columns, Pins, Store, StoreError, Tx, from_json, marks, millis, parsed, signed, to_json};
 
 /// Devices of one page.
 const PAGE: i64 = 500;
@@ -45,6 +45,10 @@ pub struct DeviceRow {
     pub connected: bool,
     /// Taken out of every rollout by a person.
     pub quarantined: bool,
+    /// Why, if that person said it.
+    pub quarantine_reason: Option<String>,
+    /// Versions that a person wants it to keep.
+    pub pins: Pins,
     /// Not let in any more.
     pub revoked: bool,
     /// How it is, as it last said.
@@ -75,7 +79,7 @@ pub struct NewDevice {
 }
 
 impl DeviceRow {
-    fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
+    pub(super) fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
         let limits = row.optional_text("limits")?.map(|text| from_json("limits", &text)).transpose()?;
         let delivery = row.optional_text("delivery")?.map(|text| from_json("delivery", &text)).transpose()?;
         let health = row.optional_text("health")?.map(|text| from_json("health", &text)).transpose()?;
@@ -93,6 +97,8 @@ impl DeviceRow {
             last_seen: row.optional_time("last_seen")?,
             connected: row.flag("connected")?,
             quarantined: row.flag("quarantined")?,
+            quarantine_reason: row.optional_text("quarantine_reason")?,
+            pins: marks::pins(row.optional_text("pins")?)?,
             revoked: row.flag("revoked")?,
             health,
             clock_skew_ms: row.optional_number("clock_skew_ms")?,
@@ -120,7 +126,7 @@ impl Store {
              previous_serial = NULL, report_key = excluded.report_key, labels = excluded.labels, \
              inventory = excluded.inventory, models = '[]', boot = NULL, seen_generation = 0, \
              enrolled_at = excluded.enrolled_at, revoked = 0, health = NULL, clock_skew_ms = NULL, \
-             limits = NULL, delivery = NULL, seen_limits_revision = 0, windows_lost = 0, windows_waiting = 0, \
+             pins = NULL, limits = NULL, delivery = NULL, seen_limits_revision = 0, windows_lost = 0, windows_waiting = 0, \
              telemetry_bytes_today = 0 WHERE devices.revoked = 1",
         )
         .bind(device.id.as_str())

@@ -1,6 +1,6 @@
 //! What happened, in order: rollouts tell it, people and scripts follow it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::Timestamp;
 use sqlx::any::AnyRow;
@@ -8,10 +8,10 @@ use sqlx::any::AnyRow;
 use super::{Columns, Store, StoreError, Tx, from_json, millis, signed, to_json};
 
 /// Events of one answer.
-const PAGE: i64 = 500;
+pub(super) const PAGE: i64 = 500;
 
 /// One event.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventRow {
     /// Its number; later events have higher ones.
     pub sequence: u64,
@@ -26,7 +26,7 @@ pub struct EventRow {
 }
 
 impl EventRow {
-    fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
+    pub(super) fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
         Ok(Self {
             sequence: row.unsigned("sequence")?,
             at: row.time("at")?,

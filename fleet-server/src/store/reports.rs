@@ -18,7 +18,7 @@ pub struct ReportRow {
 }
 
 impl ReportRow {
-    fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
+    pub(super) fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
         Ok(Self {
             report: from_json("report", &row.text("document")?)?,
             received_at: row.time("received_at")?,

@@ -55,7 +55,7 @@ pub enum Saved {
 }
 
 impl RolloutRow {
-    fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
+    pub(super) fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
         let number = u32::try_from(row.number("version")?).unwrap_or(0);
         let version = Version::try_from(number)
             .map_err(|error| StoreError::Corrupt { what: "version", detail: error.to_string() })?;

@@ -10,8 +10,13 @@ macro_rules! on_each_database {
     };
 }
 
+mod freezes;
+mod groups;
+mod history;
+mod marks;
 mod scene;
 mod servers;
+mod verdicts;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -102,12 +102,29 @@ impl World {
 
     /// What the command line answers.
     pub async fn muster(&self, line: &str) -> String {
+        self.said(&line.split(' ').collect::<Vec<_>>()).await
+    }
+
+    /// What the command line answers; words may have spaces in them.
+    pub async fn said(&self, words: &[&str]) -> String {
+        let (code, out, err) = self.run(words).await;
+        assert_eq!(code, 0, "muster {words:?}: {err}");
+        out
+    }
+
+    /// What the command line answers in JSON.
+    pub async fn json(&self, words: &[&str]) -> Value {
+        let text = self.said(&[words, &["-o", "json"]].concat()).await;
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{words:?}: {error}: {text}"))
+    }
+
+    /// The exit code of the command line, and what it says on both streams.
+    pub async fn run(&self, words: &[&str]) -> (i32, String, String) {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_muster"));
-        command.env("MUSTER_CONTEXT", self.context()).args(line.split(' ')).kill_on_drop(true);
+        command.env("MUSTER_CONTEXT", self.context()).args(words).kill_on_drop(true);
         let output = command.output().await.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        assert!(output.status.success(), "muster {line}: {}", text(output.stderr));
-        text(output.stdout)
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
     pub async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {

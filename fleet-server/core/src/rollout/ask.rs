@@ -40,17 +40,18 @@ impl Rollout {
 
     /// Asks everybody up to `wave` who may be asked now, in order, and notes when the next one may be.
     pub(super) fn ask_due(&mut self, wave: usize, now: Timestamp) {
-        self.ask_at = None;
-        self.frozen = self.freezes.iter().find(|freeze| freeze.holds_at(now)).cloned();
+        (self.ask_at, self.frozen) = (None, None);
         if !self.devices.values().any(|record| record.wave <= wave && record.progress.is_pending()) {
-            return;
-        }
-        if let Some(freeze) = &self.frozen {
-            self.ask_at = Some(freeze.until);
             return;
         }
         let interval = self.interval();
         for device in self.in_order(|record| record.wave <= wave && record.progress.is_pending()) {
+            if let Some(freeze) = self.freezes.iter().find(|freeze| freeze.holds(&device, now)) {
+                let until = freeze.until;
+                self.frozen = Some(freeze.clone());
+                self.wake_for_ask(until);
+                continue;
+            }
             let due = self.devices.get(&device).map_or(now, |record| self.due(record, now));
             if due > now {
                 self.wake_for_ask(due);

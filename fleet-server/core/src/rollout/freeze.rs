@@ -1,9 +1,9 @@
 //! Times in which nobody new is asked.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
-use shared::Timestamp;
+use shared::{DeviceId, Timestamp};
 
 /// A time in which nobody new is asked. What runs goes on: devices that were asked settle, and failures still stop a
 /// rollout and bring devices back.
@@ -13,22 +13,28 @@ pub struct Freeze {
     pub id: String,
     /// When it begins.
     pub from: Timestamp,
-    /// When it ends.
+    /// When it ends; this moment is free again.
     pub until: Timestamp,
     /// Why.
     pub reason: String,
+    /// The devices that it concerns; all when absent.
+    pub devices: Option<BTreeSet<DeviceId>>,
 }
 
 impl Freeze {
-    /// True while it holds.
+    /// True while the device may not be asked because of it.
     #[must_use]
-    pub fn holds_at(&self, now: Timestamp) -> bool {
-        self.from <= now && now < self.until
+    pub fn holds(&self, device: &DeviceId, now: Timestamp) -> bool {
+        (self.from..self.until).contains(&now)
+            && self.devices.as_ref().is_none_or(|devices| devices.contains(device))
     }
 }
 
 impl fmt::Display for Freeze {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "frozen by {}: {}", self.id, self.reason)
+        match &self.devices {
+            None => write!(f, "frozen by {}: {}", self.id, self.reason),
+            Some(devices) => write!(f, "{} devices frozen by {}: {}", devices.len(), self.id, self.reason),
+        }
     }
 }

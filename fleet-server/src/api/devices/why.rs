@@ -6,8 +6,9 @@ use axum::{
     Json,
     extract::{Path, State},
 };
+use fleet_core::Selector;
 use serde::{Deserialize, Serialize};
-use shared::{DeviceId, words};
+use shared::{DeviceId, Timestamp, words};
 use utoipa::ToSchema;
 
 use super::{DeviceView, device_id, find};
@@ -18,7 +19,7 @@ use crate::{
     },
     clock::moment,
     rollouts,
-    store::ReportRow,
+    store::{FreezeRow, ReportRow},
 };
 
 /// Rollouts that are looked through, newest first.
@@ -50,7 +51,10 @@ pub struct WhyView {
 pub async fn why(State(app): State<Shared>, Path(id): Path<String>) -> Answer<Json<WhyView>> {
     let id = device_id(&id)?;
     let device = find(&app, &id).await?;
+    let now = app.clock.now();
     let mut reasons = own_reasons(&device);
+    let freezes = app.store.freezes().await?;
+    reasons.extend(freezes.iter().filter_map(|freeze| frozen(freeze, &device, &id, now)));
     for row in app.store.rollouts().await?.iter().take(MAX_ROLLOUTS) {
         reasons.extend(reason_in(&rollouts::status(row)?, &id));
     }
@@ -66,8 +70,10 @@ fn own_reasons(device: &DeviceView) -> Vec<String> {
         reasons.push("it is revoked: it is not let in any more".to_owned());
     }
     if device.quarantined {
-        reasons.push("it is quarantined: rollouts pass it over".to_owned());
+        let why = device.quarantine_reason.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        reasons.push(format!("it is quarantined{why}: rollouts pass it over"));
     }
+    reasons.extend(device.pins.iter().map(|pin| pinned(pin, &device.desired)));
     if !device.connected {
         reasons.push(words::OFFLINE.to_owned());
     }
@@ -82,6 +88,27 @@ fn own_reasons(device: &DeviceView) -> Vec<String> {
     }
     reasons.extend(device.clock_skew_ms.and_then(wrong_clock));
     reasons
+}
+
+/// A pin keeps rollouts from asking anew; it takes back nothing that was asked before.
+fn pinned(pin: &str, desired: &[String]) -> String {
+    let model = pin.split('@').next().unwrap_or_default();
+    let other = |release: &&String| release.split('@').next() == Some(model) && *release != pin;
+    let asked = desired.iter().find(other);
+    let asked = asked.map(|release| format!("; it was asked for {release} before and may still take it"));
+    format!("{model} is pinned to {pin}: rollouts of {model} pass it over{}", asked.unwrap_or_default())
+}
+
+/// A freeze period that holds now, if it is about this device. One whose selector cannot be read holds everywhere:
+/// what nobody understands must not move anything.
+fn frozen(freeze: &FreezeRow, device: &DeviceView, id: &DeviceId, now: Timestamp) -> Option<String> {
+    let selector = freeze.selector.as_deref().map(Selector::parse);
+    let meant = selector.is_none_or(|selector| {
+        selector.map_or(true, |selector| selector.matches(id, &device.labels, &device.inventory))
+    });
+    let until = moment(freeze.until);
+    (freeze.holds(now) && meant)
+        .then(|| format!("rollouts are frozen until {until} ({}): {}", freeze.id, freeze.reason))
 }
 
 /// A clock that is far off is worth a word: metadata expires by it, and reports carry its time.
@@ -115,7 +142,7 @@ fn reason_in(status: &fleet_core::RolloutStatus, id: &DeviceId) -> Option<String
 #[cfg(test)]
 mod tests {
     use shared::{
-        BootId, Generation, Timestamp,
+        BootId, Generation,
         report::{DeploymentEvent, Report},
     };
 
@@ -129,6 +156,14 @@ mod tests {
         assert_eq!(wrong_clock(3_600_000).unwrap(), "its clock is 3600 s ahead of the server's; set it");
         assert_eq!(wrong_clock(-61_000).unwrap(), "its clock is 61 s behind the server's; set it");
         assert!(wrong_clock(i64::MIN).is_some());
+    }
+
+    #[test]
+    fn a_pin_is_told_with_what_was_asked_before_it() {
+        let plain = pinned("digits@1", &["digits@1".into(), "faces@2".into()]);
+        assert_eq!(plain, "digits is pinned to digits@1: rollouts of digits pass it over");
+        let asked = pinned("digits@1", &["digits@2".into()]);
+        assert!(asked.ends_with("it was asked for digits@2 before and may still take it"), "{asked}");
     }
 
     #[test]

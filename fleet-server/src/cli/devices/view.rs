@@ -22,12 +22,19 @@ pub(super) fn lines(view: &DeviceView) -> Vec<String> {
         format!("  machine     {} {}, {} MiB of memory", inventory.arch, inventory.os, inventory.memory_mib),
         format!("  agent       {}", inventory.agent_version),
     ];
+    lines.extend(view.pins.iter().map(|pin| format!("  pinned      {pin}")));
+    lines.extend(quarantine_line(view));
     lines.extend(inventory.hardening.iter().map(|hardening| format!("  hardening   {hardening}")));
     lines.extend(view.clock_skew_ms.and_then(clock_line));
     lines.extend(view.health.iter().flat_map(health_lines));
     lines.extend(delivery_lines(&view.delivery));
     lines.extend(view.figures.iter().flat_map(|figures| figures_lines(figures)));
     lines
+}
+
+fn quarantine_line(view: &DeviceView) -> Option<String> {
+    let why = view.quarantine_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    view.quarantined.then(|| format!("  quarantine  rollouts pass it over{why}"))
 }
 
 fn clock_line(skew_ms: i64) -> Option<String> {

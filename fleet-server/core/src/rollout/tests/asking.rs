@@ -62,10 +62,25 @@ fn a_device_is_asked_when_its_own_clock_on_the_wall_says_night() {
     assert_eq!(asked, [(60 * MINUTE, id("d1")), (120 * MINUTE, id("d0"))]);
 }
 
+fn freeze(devices: Option<std::collections::BTreeSet<DeviceId>>) -> Freeze {
+    let (from, until) = (Timestamp(0), Timestamp(9_000));
+    Freeze { id: "f1".into(), from, until, reason: "sale".into(), devices }
+}
+
+#[test]
+fn a_freeze_of_some_devices_does_not_hold_up_the_others() {
+    let mut plan = crate::fixtures::planned(Strategy::default(), &fleet(3));
+    plan.freezes = vec![freeze(Some([id("d1")].into()))];
+    let spec = crate::fixtures::spec("all", Strategy::default());
+    let mut rollout = Rollout::start(spec, plan, Timestamp(1_000));
+    let asked = assigned(&drain(&mut rollout));
+    assert!(asked.len() == 2 && !asked.contains(&id("d1")), "{asked:?}");
+    assert_eq!(ticks_until(&mut rollout, 9_000), [(9_000, id("d1"))]);
+}
+
 #[test]
 fn a_freeze_asks_nobody_new_and_failures_still_stop_the_rollout() {
-    let freeze =
-        Freeze { id: "f1".into(), from: Timestamp(0), until: Timestamp(9_000), reason: "sale".into() };
+    let freeze = freeze(None);
     let mut rollout = started(two_waves(0), &fleet(3));
     let canary = assigned(&drain(&mut rollout)).remove(0);
     rollout.handle(Input::Freezes { freezes: vec![freeze] }, Timestamp(1_500)).unwrap();

@@ -1,0 +1,137 @@
+//! `rollout history` and `events`: what happened, as dated lines.
+
+use fleet_core::{Event, Progress};
+use serde_json::Value;
+
+use super::{
+    Client, Failure,
+    args::{EventsArgs, HistoryArgs},
+    output::Output,
+};
+use crate::{clock::moment, store::EventRow};
+
+/// One request waits this long for an event.
+const WAIT_MS: u64 = 20_000;
+
+pub(super) async fn rollout(client: &Client, args: HistoryArgs, output: &Output) -> Result<(), Failure> {
+    let mut events: Vec<EventRow> = Vec::new();
+    loop {
+        let after = events.last().map_or(0, |event| event.sequence);
+        let query = [("after", after.to_string())];
+        let page: Vec<EventRow> = client.get(&format!("/rollouts/{}/events", args.id), &query).await?;
+        if page.is_empty() {
+            break;
+        }
+        events.extend(page);
+    }
+    output.list(["when", "what"], &events, |event| [moment(event.at), words(&event.document)]);
+    Ok(())
+}
+
+pub(super) async fn events(client: &Client, args: EventsArgs, output: &Output) -> Result<(), Failure> {
+    let mut events: Vec<EventRow> = client.get("/events", &[]).await?;
+    if !args.follow {
+        output.list(["when", "about", "what"], &events, |event| {
+            [moment(event.at), event.subject.clone(), words(&event.document)]
+        });
+        return Ok(());
+    }
+    let mut after = 0;
+    loop {
+        for event in &events {
+            output.event(event, || {
+                format!("{}  {}  {}", moment(event.at), event.subject, words(&event.document))
+            });
+            after = event.sequence;
+        }
+        let query = [("after", after.to_string()), ("wait_ms", WAIT_MS.to_string())];
+        events = client.get("/events", &query).await?;
+    }
+}
+
+/// An event in words. Those of a newer server are told by their names.
+fn words(document: &Value) -> String {
+    match serde_json::from_value(document.clone()) {
+        Ok(event) => known(event).unwrap_or_else(|| named(document)),
+        Err(_) => named(document),
+    }
+}
+
+fn known(event: Event) -> Option<String> {
+    Some(match event {
+        Event::WaveStarted { wave, devices } => format!("wave {} started: {devices} devices", wave + 1),
+        Event::DeviceProgressed { device, progress } => format!("{device} {}", step(&progress)),
+        Event::WaveBaking { wave, until } => {
+            format!("wave {} settled and is watched until {}", wave + 1, moment(until))
+        }
+        Event::WavePassed { wave } => format!("wave {} passed", wave + 1),
+        Event::Paused { by } => format!("paused by {by}"),
+        Event::Resumed { by } => format!("resumed by {by}"),
+        Event::Halted { verdict } => format!("halted: {verdict}"),
+        Event::RollingBack { cause, devices } => format!("{devices} devices are brought back: {cause}"),
+        Event::DeviceRestored { device } => format!("{device} no longer has the release"),
+        Event::RolledBack { counts } => {
+            format!("rolled back: {} of {} devices confirmed it", counts.restore_confirmed, counts.restored)
+        }
+        Event::Completed { counts } => {
+            format!("completed: {} of {} devices committed", counts.committed, counts.devices)
+        }
+        #[allow(unreachable_patterns, reason = "what has no words here is told by its name")]
+        _ => return None,
+    })
+}
+
+fn step(progress: &Progress) -> String {
+    let value = serde_json::to_value(progress).unwrap_or_default();
+    let step = value["kind"].as_str().unwrap_or("went on").replace('_', " ");
+    let figures = match progress {
+        Progress::Committed { inferences, failures } => {
+            format!(" after {inferences} inferences, {failures} failed")
+        }
+        Progress::SelfTested(figures) => format!(": {figures}"),
+        other => other.failure().map(|why| format!(": {why}")).unwrap_or_default(),
+    };
+    format!("{step}{figures}")
+}
+
+/// `held wave=1 why=…`
+fn named(document: &Value) -> String {
+    let Value::Object(fields) = document else { return document.to_string() };
+    let name = fields.get("event").and_then(Value::as_str).unwrap_or("event").replace('_', " ");
+    let others = fields.iter().filter(|(field, _)| *field != "event");
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    others.fold(name, |line, (field, value)| format!("{line} {field}={}", text(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shared::report::RollbackReason;
+
+    use super::*;
+
+    #[test]
+    fn events_are_told_in_words_and_unknown_ones_by_their_names() {
+        let crashed = Progress::RolledBack(RollbackReason::CrashLoop { starts: 3 });
+        let device = shared::DeviceId::new("cam-7").unwrap();
+        let progressed = Event::DeviceProgressed { device, progress: crashed };
+        for (document, told) in [
+            (json!({"event": "wave_started", "wave": 0, "devices": 3}), "wave 1 started: 3 devices"),
+            (
+                serde_json::to_value(progressed).unwrap(),
+                "cam-7 rolled back: started 3 times without passing probation",
+            ),
+            (json!({"event": "moon_rose", "by": "ada", "wave": 2}), "moon rose by=ada wave=2"),
+            (json!(7), "7"),
+        ] {
+            assert_eq!(words(&document), told);
+        }
+    }
+
+    #[test]
+    fn a_commit_is_told_with_its_figures() {
+        let committed = Progress::Committed { inferences: 50, failures: 1 };
+        assert_eq!(step(&committed), "committed after 50 inferences, 1 failed");
+        assert_eq!(step(&Progress::Silent), "silent");
+    }
+}

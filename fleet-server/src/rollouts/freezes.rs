@@ -1,0 +1,44 @@
+//! Freeze periods reach the machines as the devices that they concern.
+
+use std::collections::BTreeSet;
+
+use fleet_core::{DeviceFacts, Freeze, Input, Selector};
+use shared::{DeviceId, Timestamp};
+
+use super::{RolloutError, facts, fleet::Fleet};
+use crate::store::{FreezeRow, Store, StoreError};
+
+impl Fleet {
+    /// Tells every rollout that is under way which freezes concern it now.
+    pub(super) async fn refreeze(&mut self, now: Timestamp) -> Result<BTreeSet<DeviceId>, RolloutError> {
+        let fleet = facts::facts(&self.app.store).await?;
+        let freezes = freezes(&self.app.store, &fleet).await?;
+        let mut turn = self.turn(now).await?;
+        for entry in self.entries.values().filter(|entry| !entry.machine.state().is_final()) {
+            if entry.machine.freezes() != freezes {
+                turn.input(entry, Input::Freezes { freezes: freezes.clone() });
+            }
+        }
+        self.finish(turn).await
+    }
+}
+
+/// The freezes, each with the devices that its selector matches now.
+pub(super) async fn freezes(store: &Store, fleet: &[DeviceFacts]) -> Result<Vec<Freeze>, StoreError> {
+    store.freezes().await?.into_iter().map(|row| freeze(row, fleet)).collect()
+}
+
+fn freeze(row: FreezeRow, fleet: &[DeviceFacts]) -> Result<Freeze, StoreError> {
+    let FreezeRow { id, from, until, reason, selector, .. } = row;
+    let selector = selector.map(|text| {
+        Selector::parse(&text).map_err(|error| StoreError::Corrupt {
+            what: "selector of a freeze period",
+            detail: error.to_string(),
+        })
+    });
+    let devices = selector.transpose()?.map(|selector| {
+        let concerned = fleet.iter().filter(|d| selector.matches(&d.id, &d.labels, &d.inventory));
+        concerned.map(|device| device.id.clone()).collect()
+    });
+    Ok(Freeze { id, from, until, reason, devices })
+}
