@@ -88,6 +88,8 @@ async fn what_answered_at_a_moment_is_told_with_its_evidence_and_the_people_behi
     assert!(text.contains("faces  no version answered"), "{text}");
     assert_eq!(world.run(&["device", "at", "cam-7", "yesterday"]).await.0, 2);
     assert_eq!(world.run(&["device", "at", "ghost", "now"]).await.0, 7);
+    let (code, _, err) = world.run(&["device", "at", "cam-7", "in", "2h"]).await;
+    assert!(code == 1 && err.contains("has not come yet"), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

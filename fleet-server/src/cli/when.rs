@@ -6,6 +6,9 @@ use shared::Timestamp;
 
 use super::args::parse_duration;
 
+/// Fewest digits of a moment in milliseconds, so that nobody means days or seconds: what has fewer lies before 1974.
+const MIN_MILLIS_DIGITS: usize = 12;
+
 /// A moment, relative or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
@@ -35,7 +38,7 @@ impl FromStr for When {
     type Err = String;
 
     /// Reads `2026-01-31T08:45:00Z` with any offset, `2h ago`, `in 2h`, `now`. The table's own `2026-01-31 08:45:00Z`
-    /// is read too.
+    /// is read too, and so are milliseconds since 1970 as JSON has them.
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text == "now" {
@@ -46,6 +49,11 @@ impl FromStr for When {
         }
         if let Some(time) = text.strip_prefix("in ") {
             return parse_duration(time.trim()).map(Self::In);
+        }
+        if let Ok(millis) = text.parse()
+            && text.len() >= MIN_MILLIS_DIGITS
+        {
+            return Ok(Self::At(Timestamp(millis)));
         }
         let wrong = || {
             format!(
@@ -69,6 +77,7 @@ mod tests {
         assert_eq!(at("2027-01-15T08:00:00Z"), Ok(NOW));
         assert_eq!(at("2027-01-15T09:00:00+01:00"), Ok(NOW));
         assert_eq!(at("2027-01-15 08:00:00Z"), Ok(NOW));
+        assert_eq!(at("1800000000000"), Ok(NOW));
         assert_eq!(at("now"), Ok(NOW));
         assert_eq!(at("2h ago"), Ok(Timestamp(NOW.0 - 7_200_000)));
         assert_eq!(at(" in 30m "), Ok(Timestamp(NOW.0 + 1_800_000)));
@@ -77,9 +86,16 @@ mod tests {
 
     #[test]
     fn what_names_no_moment_is_refused_with_what_to_write() {
-        for wrong in
-            ["", "yesterday", "2h", "2027-01-15", "2027-01-15T08:00:00", "1960-01-01T00:00:00Z", "2y ago"]
-        {
+        for wrong in [
+            "",
+            "1800000000",
+            "yesterday",
+            "2h",
+            "2027-01-15",
+            "2027-01-15T08:00:00",
+            "1960-01-01T00:00:00Z",
+            "2y ago",
+        ] {
             assert!(wrong.parse::<When>().is_err(), "{wrong}");
         }
         assert!("soon".parse::<When>().unwrap_err().contains("'2h ago'"));

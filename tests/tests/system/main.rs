@@ -12,6 +12,7 @@ mod bad_tokens;
 mod clients;
 mod delivery;
 mod faults;
+mod history;
 mod hostile;
 mod identity;
 mod locked_in;

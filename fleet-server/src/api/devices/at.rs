@@ -1,6 +1,6 @@
 //! Which version answered on a device at a moment, on what evidence, and who brought it there.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Json,
@@ -21,6 +21,9 @@ use crate::{
     rollouts,
     store::{ReportRow, RolloutRow, Store},
 };
+
+/// The clock of who asks may be ahead of the server's by this; further ahead lies the future, of which no report tells.
+const MAX_AHEAD: Duration = Duration::from_secs(300);
 
 /// Which moment.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -104,6 +107,9 @@ pub async fn at(
     Query(query): Query<AtQuery>,
 ) -> Answer<Json<AtView>> {
     let (id, at) = (device_id(&id)?, Timestamp(query.time));
+    if at > app.clock.now() + MAX_AHEAD {
+        return Err(Problem::bad_request("bad_time", "that moment has not come yet"));
+    }
     let device = app.store.device(&id).await?.ok_or_else(|| no_device(&id))?;
     let model = query.model.as_deref().map(ModelName::new).transpose();
     let model = model.map_err(|error| Problem::bad_request("bad_model", error.to_string()))?;
