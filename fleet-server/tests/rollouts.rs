@@ -7,7 +7,10 @@ mod server_world;
 use muster::{auth::Role, config::Config};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use server_world::{World, device::Device};
+use server_world::{
+    World,
+    device::{Device, now},
+};
 use shared::report::DeploymentEvent;
 
 const COMMITTED: DeploymentEvent = DeploymentEvent::Committed { inferences: 50, failures: 0 };
@@ -141,4 +144,44 @@ async fn a_held_wave_says_why_and_goes_on_when_a_person_promotes_it() {
     let text = world.muster(&format!("rollout promote {}", id(&status))).await;
     assert!(text.contains("promoted by admin"), "{text}");
     assert_eq!(other.until_generation(1).await.assignments[0].release, other.release);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_holds_a_rollout_to_a_group_until_it_is_removed() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    let mut device = Device::join(&world, "cam-7").await;
+    device.hello().await;
+    world.muster("group create berlin --selector site=berlin").await;
+    let until = now().as_millis() + 3_600_000;
+    let text = world.muster(&format!("freeze add --until {until} --reason harvest -o json")).await;
+    let freeze: Value = serde_json::from_str(&text).unwrap();
+    let body = json!({"release": "digits@1", "selector": "group:berlin"});
+    let (status, view) = world.post("/api/v1/rollouts", body).await;
+    assert_eq!(status, StatusCode::CREATED, "{view}");
+    let status = &view["status"];
+    assert_eq!((&status["selector"], &status["counts"]["waiting"]), (&json!("site=berlin"), &json!(1)));
+    assert_eq!(status["frozen"]["reason"], "harvest", "{view}");
+    world.muster(&format!("freeze remove {}", freeze["id"].as_str().unwrap())).await;
+    assert_eq!(device.until_generation(1).await.assignments[0].release, device.release);
+    let view = world.get(&format!("/api/v1/rollouts/{}", id(status))).await;
+    assert_eq!(view["status"]["frozen"], Value::Null, "{view}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_device_is_left_out_and_told_why() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    world.publish("digits", 2).await;
+    let mut device = Device::join(&world, "cam-7").await;
+    device.hello().await;
+    let status = start(&world, json!({})).await;
+    let generation = device.until_generation(1).await.generation;
+    device.tell(generation, COMMITTED).await;
+    world.until_rollout(id(&status), is("completed")).await;
+    world.muster("device pin cam-7 digits").await;
+    let (refused, problem) =
+        world.post("/api/v1/rollouts", json!({"release": "digits@2", "selector": "all"})).await;
+    assert_eq!((refused, &problem["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("all_blocked")));
+    assert!(problem["detail"].as_str().unwrap().contains("is pinned to version 1"), "{problem}");
 }

@@ -85,7 +85,7 @@ impl Fleet {
         let before = newest().await;
         while newest().await == before {
             assert!(Instant::now() < deadline, "no look was taken");
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

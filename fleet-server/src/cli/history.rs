@@ -52,13 +52,13 @@ pub(super) async fn events(client: &Client, args: EventsArgs, output: &Output) -
 /// An event in words. Those of a newer server are told by their names.
 fn words(document: &Value) -> String {
     match serde_json::from_value(document.clone()) {
-        Ok(event) => known(event).unwrap_or_else(|| named(document)),
+        Ok(event) => known(event),
         Err(_) => named(document),
     }
 }
 
-fn known(event: Event) -> Option<String> {
-    Some(match event {
+fn known(event: Event) -> String {
+    match event {
         Event::WaveStarted { wave, devices } => format!("wave {} started: {devices} devices", wave + 1),
         Event::DeviceProgressed { device, progress } => format!("{device} {}", step(&progress)),
         Event::WaveBaking { wave, until } => {
@@ -76,9 +76,14 @@ fn known(event: Event) -> Option<String> {
         Event::Completed { counts } => {
             format!("completed: {} of {} devices committed", counts.committed, counts.devices)
         }
-        #[allow(unreachable_patterns, reason = "what has no words here is told by its name")]
-        _ => return None,
-    })
+        Event::ApprovalNeeded { wave } => format!("wave {} waits for approval", wave + 1),
+        Event::Approved { wave, by } => format!("wave {} approved by {by}", wave + 1),
+        Event::DeviceJoined { device } => format!("{device} came to match and joins"),
+        Event::WaveHeld { wave, why } => format!("wave {} is held: {why}", wave + 1),
+        Event::WaveJudged { wave, verdict } => format!("wave {}, metrics: {verdict}", wave + 1),
+        Event::Promoted { wave, by } => format!("wave {} promoted by {by}", wave + 1),
+        Event::Retried { by, devices } => format!("{devices} devices are asked again, by {by}"),
+    }
 }
 
 fn step(progress: &Progress) -> String {
@@ -89,6 +94,7 @@ fn step(progress: &Progress) -> String {
             format!(" after {inferences} inferences, {failures} failed")
         }
         Progress::SelfTested(figures) => format!(": {figures}"),
+        Progress::Retrying { attempt, why, .. } => format!(" (try {}): {why}", attempt + 1),
         other => other.failure().map(|why| format!(": {why}")).unwrap_or_default(),
     };
     format!("{step}{figures}")

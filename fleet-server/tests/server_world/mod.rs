@@ -35,9 +35,7 @@ pub fn config(folder: &tempfile::TempDir) -> Config {
     config
 }
 
-async fn start(folder: &tempfile::TempDir, adapt: fn(&mut Config)) -> Server {
-    let mut config = config(folder);
-    adapt(&mut config);
+async fn start(config: Config) -> Server {
     Box::pin(Server::start(config, PathBuf::from(env!("CARGO_BIN_EXE_muster")))).await.unwrap()
 }
 
@@ -49,15 +47,22 @@ impl World {
     /// With a configuration of its own.
     pub async fn start_with(adapt: fn(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = start(&folder, adapt).await;
+        let mut config = config(&folder);
+        adapt(&mut config);
+        let server = start(config).await;
         let admin = server.first_token().unwrap().to_owned();
         let http = client(&std::fs::read_to_string(server.admin_context()).unwrap());
         Self { folder, server: Some(server), admin, http, adapt }
     }
 
+    /// Stops the server and starts it again where it was, so that devices find it.
     pub async fn restart(&mut self) {
+        let (http, mqtt) = self.server().addresses();
         self.server.take().unwrap().stop().await;
-        self.server = Some(start(&self.folder, self.adapt).await);
+        let mut config = config(&self.folder);
+        (self.adapt)(&mut config);
+        (config.http.listen, config.mqtt.listen) = (http, mqtt);
+        self.server = Some(start(config).await);
     }
 
     pub fn server(&self) -> &Server {

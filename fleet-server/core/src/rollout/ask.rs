@@ -13,7 +13,7 @@ use crate::{
 
 /// Devices of one cohort whose metrics are compared, at most. More sharpen the verdict little, and their figures are kept as
 /// evidence.
-const MAX_COHORT: usize = 500;
+const MAX_COHORT: usize = 200;
 
 /// A pace is kept in steps of this much: so many devices share a turn of the shell and a commit.
 const STEP: Duration = Duration::from_millis(250);

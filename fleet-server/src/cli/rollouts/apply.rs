@@ -2,7 +2,7 @@
 
 use super::{super::output::say, plan, start, watch};
 use super::{Client, Failure, Output};
-use crate::api::{RolloutSummaryView, RolloutView, StartRollout};
+use crate::api::{GroupDevicesView, RolloutSummaryView, RolloutView, StartRollout};
 
 /// Rollouts of the release that are looked at, newest first; an older one was certainly meant otherwise.
 const MAX_LOOKED_AT: usize = 20;
@@ -23,21 +23,27 @@ pub(super) async fn apply(
 
 /// A rollout that does what the file asks for, under way or complete. One that was halted or taken back does not.
 async fn same(client: &Client, request: &StartRollout) -> Result<Option<RolloutView>, Failure> {
+    let selector = selector(client, &request.selector).await?;
     let rollouts: Vec<RolloutSummaryView> = client.get("/rollouts", &[]).await?;
     let of_release = rollouts.into_iter().filter(|view| view.release == request.release);
     for summary in of_release.take(MAX_LOOKED_AT) {
         let view: RolloutView = client.get(&format!("/rollouts/{}", summary.id), &[]).await?;
         let fell = matches!(summary.phase.as_str(), "halted" | "rolling back" | "rolled back");
-        if !fell && does(&view, request) {
+        if !fell && view.status.selector == selector && view.status.strategy == request.strategy {
             return Ok(Some(view));
         }
     }
     Ok(None)
 }
 
-/// Selectors are compared as written by the server, which writes equal ones alike.
-fn does(view: &RolloutView, request: &StartRollout) -> bool {
-    let asked = fleet_core::Selector::parse(&request.selector).map(|selector| selector.to_string());
-    let selector = asked.unwrap_or_else(|_| request.selector.clone());
-    view.status.selector == selector && view.status.strategy == request.strategy
+/// The selector as the server writes it, which writes equal ones alike and resolves groups.
+async fn selector(client: &Client, text: &str) -> Result<String, Failure> {
+    let text = match text.trim().strip_prefix("group:") {
+        Some(name) => {
+            client.get::<GroupDevicesView>(&format!("/groups/{}", name.trim()), &[]).await?.group.selector
+        }
+        None => text.to_owned(),
+    };
+    let parsed = fleet_core::Selector::parse(&text);
+    parsed.map(|selector| selector.to_string()).map_err(|error| Failure::usage(error.to_string()))
 }
