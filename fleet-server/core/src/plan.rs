@@ -24,8 +24,8 @@ use crate::{
     strategy::{InvalidStrategy, Strategy},
 };
 
+use obstacle::obstacle;
 pub use obstacle::{Blocked, BlockedWhy};
-use obstacle::{obstacle, rivals};
 use waves::cut;
 
 /// What an operator asks for. It never changes once the rollout is started.
@@ -83,6 +83,9 @@ pub struct RolloutSummary {
     pub created_at: Timestamp,
     /// The devices whose desired state it speaks for.
     pub devices: BTreeSet<DeviceId>,
+    /// The devices that it has given back; it must be told when another rollout takes one over, or it could ask it again.
+    #[serde(default)]
+    pub restored: BTreeSet<DeviceId>,
 }
 
 /// What a rollout will do.
@@ -245,7 +248,11 @@ fn planned(spec: &RolloutSpec, needs: &ReleaseNeeds, device: &DeviceFacts) -> Pl
 
 fn taken_over(spec: &RolloutSpec, waves: &[WavePlan], others: &[RolloutSummary]) -> Vec<Superseding> {
     let devices = waves.iter().flat_map(|wave| &wave.devices).map(|planned| &planned.device);
-    let from = |device| rivals(spec, others, device).map(move |other| (device, other));
+    let ours = |other: &&RolloutSummary| other.id != spec.id && other.release.model == spec.release.model;
+    let knows = |other: &&RolloutSummary, d| other.devices.contains(d) || other.restored.contains(d);
+    let from = |device| {
+        others.iter().filter(ours).filter(move |other| knows(other, device)).map(move |other| (device, other))
+    };
     devices
         .flat_map(from)
         .map(|(device, other)| Superseding { rollout: other.id.clone(), device: device.clone() })

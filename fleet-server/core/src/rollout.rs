@@ -124,6 +124,8 @@ impl Rollout {
             effects: VecDeque::new(),
         };
         rollout.begin_wave(0, now);
+        // Nobody may ever be heard of, and then only the time moves it on.
+        rollout.settle(now);
         rollout
     }
 
@@ -183,7 +185,14 @@ impl Rollout {
             priority: self.spec.strategy.priority,
             created_at: self.spec.created_at,
             devices: held.map(|(device, _)| device.clone()).collect(),
+            restored: self.restored().cloned().collect(),
         }
+    }
+
+    /// Devices from which it took the release away, and that no other rollout has taken over since.
+    fn restored(&self) -> impl Iterator<Item = &DeviceId> {
+        let restored = |record: &Record| record.restoration != Restoration::None && record.left_for.is_none();
+        self.devices.iter().filter(move |(_, record)| restored(record)).map(|(device, _)| device)
     }
 
     /// Takes an input. The same input twice changes nothing the second time.

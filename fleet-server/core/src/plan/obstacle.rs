@@ -130,7 +130,7 @@ fn unfit(needs: &ReleaseNeeds, device: &DeviceFacts) -> Option<BlockedWhy> {
 }
 
 /// Other rollouts of the same model that speak for the device.
-pub(super) fn rivals<'a>(
+fn rivals<'a>(
     spec: &'a RolloutSpec,
     others: &'a [RolloutSummary],
     device: &'a DeviceId,

@@ -23,6 +23,7 @@ fn other(name: &str, created_at: u64, device: &str) -> RolloutSummary {
         priority: 0,
         created_at: Timestamp(created_at),
         devices: [id(device)].into(),
+        restored: BTreeSet::new(),
     }
 }
 

@@ -49,22 +49,25 @@ impl Rollout {
     /// Also a complete rollout goes on with those whom it did not reach.
     pub(super) fn retry(&mut self, by: String, now: Timestamp) -> Result<(), Refusal> {
         let last = self.waves.iter().rposition(|wave| wave.kind != WaveKind::Late);
-        let wave = match self.state {
+        let mut wave = match self.state {
             State::Running { wave } => wave,
             State::Watching { .. } | State::Completed { .. } => last.unwrap_or(0),
             _ => return Err(self.wrong_state("retry")),
         };
+        let was_over = !matches!(self.state, State::Running { .. });
         let mut devices = 0;
         for record in self.devices.values_mut() {
             let why = match &record.progress {
                 Progress::Silent => Some("it fell silent".to_owned()),
                 other => other.failure(),
             };
-            if let Some(why) = why {
+            if let Some(why) = why.filter(|_| record.left_for.is_none()) {
                 // A person's order does not use up the tries that the strategy allows.
                 record.progress = Progress::Retrying { at: now, attempt: record.retries, why };
                 record.since = now;
                 devices += 1;
+                // A rollout that was over goes on where the first of them is, or nobody would wait for them.
+                wave = if was_over { wave.min(record.wave) } else { wave };
             }
         }
         if devices == 0 {
@@ -73,6 +76,10 @@ impl Rollout {
         self.announce(Event::Retried { by, devices });
         self.state = State::Running { wave };
         self.waves[wave].state = WaveState::Updating;
+        // What let waves pass before says nothing of those who are asked now.
+        for of in &mut self.waves[wave..] {
+            (of.promoted_by, of.settled_at) = (None, None);
+        }
         Ok(())
     }
 
@@ -104,7 +111,11 @@ impl Rollout {
         if matches!(record.progress, Progress::Superseded { by: Some(_) }) {
             return Ok(());
         }
-        record.restoration = Restoration::None;
+        if record.restoration != Restoration::None {
+            // What became of it here stands, but it is not ours to ask again.
+            record.left_for = Some(by);
+            return Ok(());
+        }
         record.progress = Progress::Superseded { by: Some(by) };
         record.since = now;
         let progress = record.progress.clone();

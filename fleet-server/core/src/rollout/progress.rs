@@ -200,6 +200,9 @@ pub(super) struct Record {
     pub(super) heard_at: Option<Timestamp>,
     /// Whether the release was taken away again.
     pub(super) restoration: Restoration,
+    /// The rollout that took the device over after that.
+    #[serde(default)]
+    pub(super) left_for: Option<RolloutId>,
 }
 
 impl Record {
@@ -228,6 +231,7 @@ impl Record {
             reported_at: None,
             heard_at: (planned.reach == Reach::Connected).then_some(now),
             restoration: Restoration::None,
+            left_for: None,
         };
         (planned.device, record)
     }

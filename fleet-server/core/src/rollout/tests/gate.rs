@@ -176,3 +176,15 @@ fn a_last_wave_without_anybody_to_compare_with_passes_by_its_outcomes() {
     commit(&mut rollout, &assigned(&effects), 4_000);
     assert!(matches!(rollout.state(), State::Completed { .. }));
 }
+
+#[test]
+fn a_rollout_of_which_nothing_is_ever_heard_wakes_up_to_say_what_it_waits_for() {
+    let mut fleet = fleet(2);
+    fleet.iter_mut().for_each(|device| device.connected = false);
+    let mut rollout = started(Strategy::default(), &fleet);
+    let (due, why) = rollout.poll_timeout().expect("only the time can tell that nobody is there");
+    assert_eq!(why, Wakeup::Quorum);
+    rollout.handle(Input::Tick, due).unwrap();
+    let held = |wave: &WaveStatus| matches!(wave.state, WaveState::Held { .. });
+    assert!(rollout.status().waves.iter().all(held));
+}

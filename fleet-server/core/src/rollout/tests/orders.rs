@@ -65,6 +65,42 @@ fn devices_that_failed_are_asked_again_when_a_person_wants_it() {
 }
 
 #[test]
+fn devices_that_are_asked_again_are_waited_for_in_whatever_wave_they_are() {
+    let max_failed = MaxFailed { absolute: 3, percent: 5 };
+    let mut rollout = started(Strategy { max_failed, ..two_waves(0) }, &fleet(3));
+    let canary = assigned(&drain(&mut rollout)).remove(0);
+    let full = || DeploymentEvent::Failed(FailReason::DiskFull { needed_bytes: 10, free_bytes: 5 });
+    rollout.handle(says(&canary, full(), 1), Timestamp(2_000)).unwrap();
+    rollout.handle(Input::Promote { by: "ada".into() }, Timestamp(2_000)).unwrap();
+    for device in assigned(&drain(&mut rollout)) {
+        rollout.handle(says(&device, COMMITTED, 1), Timestamp(3_000)).unwrap();
+    }
+    assert!(matches!(rollout.state(), State::Completed { .. }));
+    rollout.handle(Input::Retry { by: "ada".into() }, Timestamp(4_000)).unwrap();
+    assert_eq!(
+        rollout.state(),
+        &State::Running { wave: 0 },
+        "the promotion was for those who were asked then"
+    );
+    rollout.handle(says(&canary, COMMITTED, 2), Timestamp(5_000)).unwrap();
+    assert!(matches!(rollout.state(), State::Completed { .. }));
+}
+
+#[test]
+fn a_device_that_another_rollout_took_over_is_not_asked_again() {
+    let full = DeploymentEvent::Failed(FailReason::DiskFull { needed_bytes: 10, free_bytes: 5 });
+    let strategy = Strategy { max_failed: MaxFailed { absolute: 1, percent: 5 }, ..Strategy::default() };
+    let mut tolerant = started(strategy, &fleet(1));
+    tolerant.handle(says(&id("d0"), full, 1), Timestamp(2_000)).unwrap();
+    assert_eq!(tolerant.summary().restored, [id("d0")].into());
+    let newer = RolloutId::new("r2").unwrap();
+    tolerant.handle(Input::Superseded { device: id("d0"), by: newer }, Timestamp(3_000)).unwrap();
+    assert_eq!((tolerant.counts().failed, tolerant.summary().restored.len()), (1, 0), "its outcome stands");
+    tolerant.handle(Input::Promote { by: "ada".into() }, Timestamp(3_000)).unwrap();
+    assert!(tolerant.handle(Input::Retry { by: "ada".into() }, Timestamp(4_000)).is_err());
+}
+
+#[test]
 fn an_order_that_does_not_fit_changes_nothing() {
     let mut rollout = started(Strategy::default(), &fleet(1));
     rollout.handle(says(&id("d0"), COMMITTED, 1), Timestamp(2_000)).unwrap();

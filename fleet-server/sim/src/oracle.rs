@@ -1,0 +1,140 @@
+//! What may never be, and what must come to pass.
+//!
+//! The oracle looks after every event, knows nothing of how cores decide and keeps books of its own: plans as they were
+//! made, desired states as they were written, reports as they were stored, and what honest devices have.
+//!
+//! **Safety.** Generations grow, and each names one version of a model · only devices of waves that were reached are asked,
+//! once, and none that the plan left out · nobody is asked unless the rollout runs · a wave begins only after the one before it
+//! bore its failures, kept something and was watched · every device stands in exactly one outcome, and none without a
+//! report that says so · a device takes only what was asked of it, never an older generation, keeps nothing bad, condemns
+//! nothing good, and is never without its committed version.
+//!
+//! **Liveness.** Once faults have ceased, within the time that the story gives: every rollout has ended or says what it waits
+//! for, every device that can be reached has what it shall have or has said why not, the books of the server agree with the devices,
+//! and nobody is left on a release that was rolled back.
+//!
+//! **A known gap.** A rollout loses a device for good when a newer one *plans* it, also when the newer one never asks it or gives it
+//! back, so the older one can then not take its release away (`gaps/`). Made-up worlds pass over devices that a newer plan
+//! holds; a story that is `strict` does not.
+
+mod books;
+mod device;
+mod end;
+mod rollout;
+
+use std::{collections::BTreeMap, fmt};
+
+use fleet_core::{Event, Plan, RolloutSpec};
+use shared::{DeviceId, RolloutId, Timestamp, report::Report};
+
+use crate::{
+    device::VirtualDevice,
+    server::{Server, Write},
+    story::Character,
+};
+
+use books::{Account, Dossier};
+
+/// A rule was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule.
+    pub rule: &'static str,
+    /// By whom and how.
+    pub detail: String,
+}
+
+/// What a turn of the server brought.
+#[derive(Debug)]
+pub struct News {
+    pub(crate) plans: Vec<(RolloutSpec, Plan)>,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) events: Vec<(RolloutId, Event)>,
+    pub(crate) reports: Vec<Report>,
+}
+
+/// Looks at a world.
+#[derive(Debug)]
+pub struct Oracle {
+    strict: bool,
+    rollouts: BTreeMap<RolloutId, Account>,
+    devices: BTreeMap<DeviceId, Dossier>,
+}
+
+impl Violation {
+    pub(crate) fn new(rule: &'static str, detail: String) -> Self {
+        Self { rule, detail }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "broken: {}; {}", self.rule, self.detail)
+    }
+}
+
+impl News {
+    pub(crate) fn of(server: &mut Server) -> Self {
+        Self {
+            plans: server.take_plans(),
+            writes: server.take_writes(),
+            events: server.take_events(),
+            reports: server.take_reports(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.plans.is_empty() && self.writes.is_empty() && self.events.is_empty() && self.reports.is_empty()
+    }
+}
+
+impl Oracle {
+    /// Knows a world at its beginning.
+    pub fn new<'a>(
+        strict: bool,
+        server: &Server,
+        devices: impl Iterator<Item = (&'a DeviceId, &'a VirtualDevice, Character)>,
+    ) -> Self {
+        let dossier = |(id, device, character): (&DeviceId, &VirtualDevice, Character)| {
+            (id.clone(), Dossier::new(server, id, device, character))
+        };
+        Self { strict, rollouts: BTreeMap::new(), devices: devices.map(dossier).collect() }
+    }
+
+    /// A device was enrolled.
+    pub fn note_enrolment(&mut self, server: &Server, id: &DeviceId) {
+        if let Some(dossier) = self.devices.get_mut(id) {
+            dossier.note_enrolment(server, id);
+        }
+    }
+
+    /// A turn of the server is over.
+    ///
+    /// # Errors
+    /// When a rule was broken.
+    pub fn look_at_server(&mut self, server: &Server, news: &News, now: Timestamp) -> Result<(), Violation> {
+        if let Some(why) = server.misread() {
+            return Err(Violation::new("a machine is what was written of it", why.into()));
+        }
+        if news.is_empty() {
+            return Ok(());
+        }
+        for (spec, plan) in &news.plans {
+            self.note_plan(spec, plan);
+        }
+        for report in &news.reports {
+            self.note_report(report);
+        }
+        for (id, event) in &news.events {
+            self.note_event(id, event);
+        }
+        self.rollouts.values_mut().for_each(|account| account.freezes = server.freezes().to_vec());
+        for write in &news.writes {
+            self.check_write(write)?;
+        }
+        for (id, event) in &news.events {
+            self.check_event(server, id, event, now)?;
+        }
+        self.check_outcomes(server)
+    }
+}
