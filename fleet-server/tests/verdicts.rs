@@ -59,6 +59,7 @@ impl Fleet {
     /// Every device reports, the candidates with `factor` times their latency; then the server takes a look.
     async fn round(&mut self, factor: f64) {
         self.rounds += 1;
+        let before = self.newest_look().await;
         for (n, device) in self.devices.iter_mut().enumerate() {
             let is_candidate = self.candidates.contains(device.id.as_str());
             let release: ReleaseId = if is_candidate { "digits@2" } else { "digits@1" }.parse().unwrap();
@@ -72,21 +73,17 @@ impl Fleet {
             }
             device.send_telemetry(&telemetry(self.rounds, figures)).await;
         }
-        self.until_next_look().await;
-    }
-
-    async fn until_next_look(&self) {
-        let store = &self.world.server().app().store;
+        // A look may already have counted the first of them.
         let deadline = Instant::now() + DEADLINE;
-        let newest = async || {
-            let mut tx = store.begin().await.unwrap();
-            Store::newest_tally(&mut tx).await.unwrap()
-        };
-        let before = newest().await;
-        while newest().await == before {
+        while self.newest_look().await == before {
             assert!(Instant::now() < deadline, "no look was taken");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    async fn newest_look(&self) -> Option<u64> {
+        let mut tx = self.world.server().app().store.begin().await.unwrap();
+        Store::newest_tally(&mut tx).await.unwrap()
     }
 
     async fn commit(&mut self, release: &str, generation: u64) {
