@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use sqlx::{Any, AssertSqlSafe, any::AnyArguments, query::Query};
 
 /// Numbers of rows for which there is a statement. Few, so that the database keeps each of them prepared; a factor of
-/// eight between them, so that a batch of any size takes few.
-const SIZES: [usize; 3] = [64, 8, 1];
+/// four between them, so that a batch of any size takes few. More rows would cost SQLite more than they save: it looks
+/// for the name of each value among those of all others.
+const SIZES: [usize; 3] = [16, 4, 1];
 
 /// A query whose values are still to be bound.
 pub(super) type Open = Query<'static, Any, AnyArguments>;
@@ -46,9 +47,9 @@ mod tests {
 
     #[test]
     fn pieces_are_all_rows_in_order_and_of_few_sizes() {
-        let rows: Vec<usize> = (0..150).collect();
+        let rows: Vec<usize> = (0..39).collect();
         let sizes: Vec<usize> = pieces(&rows).map(<[_]>::len).collect();
-        assert_eq!(sizes, [64, 64, 8, 8, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(sizes, [16, 16, 4, 1, 1, 1]);
         assert_eq!(pieces(&rows).flatten().copied().collect::<Vec<_>>(), rows);
         assert_eq!(pieces::<u8>(&[]).count(), 0);
     }

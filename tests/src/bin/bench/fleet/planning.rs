@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Place, probe::Probe};
 use crate::{
-    measure::median,
+    measure::{cpu_seconds, median},
     report::{Row, progress},
 };
 
@@ -27,21 +27,24 @@ const COPY: &str = "WITH RECURSIVE numbers(number) AS \
      models, 0, enrolled_at, 0, 0, 0 FROM numbers, devices WHERE devices.id = 'bench-1' RETURNING seen_generation";
 
 /// Measures one database.
-pub async fn run(place: &Place) -> anyhow::Result<Row> {
+pub async fn run(place: &Place) -> anyhow::Result<[Row; 2]> {
     progress(&format!("{}: planning for {DEVICES} devices", place.name));
     let copied = tokio::task::block_in_place(|| place.database.numbers(COPY)).len();
     ensure!(i64::try_from(copied)? == DEVICES, "{copied} devices were made");
     let probe = Probe::of(&place.server)?;
     let body = json!({"release": "digits@1", "selector": "site=berlin"});
-    let mut times = Vec::new();
+    let (mut times, mut cpu) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let began = Instant::now();
+        let (began, cpu_before) = (Instant::now(), cpu_seconds(place.server.pid())?);
         let bytes = probe.post("/api/v1/rollouts/plan", &body).await?;
         ensure!(bytes > DEVICES as usize, "a plan of {bytes} bytes names nobody");
         if round > 0 {
             times.push(began.elapsed().as_secs_f64() * 1e3);
+            cpu.push((cpu_seconds(place.server.pid())? - cpu_before) * 1e3);
         }
     }
-    let what = format!("plan for 50,000 devices over the API, {}", place.name);
-    Ok(Row::beside(what, median(&times), "ms", "bound", BOUND_MS))
+    let name = place.name;
+    let row =
+        |what: &str, ms: &[f64]| Row::beside(format!("{what}, {name}"), median(ms), "ms", "bound", BOUND_MS);
+    Ok([row("plan for 50,000 devices over the API", &times), row("server's processor time for it", &cpu)])
 }
