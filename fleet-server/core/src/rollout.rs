@@ -50,7 +50,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use shared::{DeviceId, RolloutId, Timestamp};
 
-use crate::plan::{Blocked, Plan, RolloutSpec, RolloutSummary, WaveKind, WavePlan};
+use crate::plan::{Blocked, BlockedWhy, Plan, RolloutSpec, RolloutSummary, WaveKind, WavePlan};
 use progress::Record;
 use state::Wave;
 
@@ -159,6 +159,28 @@ impl Rollout {
         self.spec.strategy.continuous && self.active_wave().is_some()
     }
 
+    /// True when this device is to be passed in if it matches: it takes no part yet, and is not one of those that the
+    /// waves of the strategy leave out.
+    #[must_use]
+    pub fn takes_in(&self, device: &DeviceId) -> bool {
+        let left_out = |blocked: &Blocked| blocked.device == *device && blocked.why == BlockedWhy::BeyondLastWave;
+        self.takes_late_devices() && !self.includes(device) && !self.blocked.iter().any(left_out)
+    }
+
+    /// True when somebody other than its author agreed to it.
+    #[must_use]
+    pub fn is_approved(&self) -> bool {
+        self.waves.first().is_some_and(|first| first.approved_by.is_some())
+    }
+
+    /// Its rank among the rollouts of its model: the higher one holds a device. One that is over holds by its age alone, or a
+    /// release that was important once could never be replaced.
+    #[must_use]
+    pub fn rank(&self) -> (u8, Timestamp, &RolloutId) {
+        let priority = if self.state.is_final() { 0 } else { self.spec.strategy.priority };
+        (priority, self.spec.created_at, &self.spec.id)
+    }
+
     /// The wave under way, counted from 0, if its metrics are compared: its devices have the release, or get it, and
     /// those they are compared with do not.
     #[must_use]
@@ -182,7 +204,7 @@ impl Rollout {
         RolloutSummary {
             id: self.spec.id.clone(),
             release: self.spec.release.clone(),
-            priority: self.spec.strategy.priority,
+            priority: self.rank().0,
             created_at: self.spec.created_at,
             devices: held.map(|(device, _)| device.clone()).collect(),
             restored: self.restored().cloned().collect(),
@@ -210,11 +232,12 @@ impl Rollout {
             Input::Freezes { freezes } => self.freezes = freezes,
             Input::Pause { by } => self.pause(by)?,
             Input::Resume { by } => self.resume(by, now)?,
-            Input::Approve { by } => self.approve(by, now)?,
-            Input::Promote { by } => self.promote(by)?,
+            Input::Approve { wave, by } => self.approve(wave, by, now)?,
+            Input::Promote { wave, by } => self.promote(wave, by)?,
             Input::Retry { by } => self.retry(by, now)?,
             Input::Halt { by, reason } => self.stop_by_order(by, reason)?,
             Input::Rollback { by } => self.roll_back_by_order(by, now)?,
+            Input::Withdrawn { device } => self.withdraw(&device, now)?,
             Input::Superseded { device, by } => self.supersede(&device, by, now)?,
         }
         self.settle(now);
@@ -227,7 +250,8 @@ impl Rollout {
     }
 
     /// The wave that is asked, watched or waited for; `None` when the rollout has stopped or is complete.
-    fn active_wave(&self) -> Option<usize> {
+    #[must_use]
+    pub fn active_wave(&self) -> Option<usize> {
         match self.state {
             State::AwaitingApproval { wave, .. } | State::Running { wave } | State::Paused { wave, .. } => {
                 Some(wave)

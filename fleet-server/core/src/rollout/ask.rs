@@ -31,10 +31,13 @@ impl Rollout {
         }
         self.state = State::Running { wave };
         self.waves[wave].state = WaveState::Updating;
-        self.waves[wave].started_at = Some(now);
+        // One that is gone through once more, because devices are asked again, was compared when it mattered.
+        let is_new = self.waves[wave].started_at.replace(now).is_none();
         let devices = self.records_of(wave).filter(|record| record.progress == Progress::Waiting).count();
         self.announce(Event::WaveStarted { wave, devices });
-        self.compare(wave);
+        if is_new {
+            self.compare(wave);
+        }
         self.ask_due(wave, now);
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use shared::Timestamp;
 
 use super::{Counts, HoldReason, Rollout};
-use crate::verdict::MetricVerdict;
+use crate::{plan::WaveKind, verdict::MetricVerdict};
 
 /// What the gate says of a wave.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,11 +29,15 @@ pub(super) enum Gate {
 
 impl Rollout {
     pub(super) fn gate(&mut self, wave: usize, now: Timestamp) -> Gate {
+        // Behind the last wave nobody would be asked any more, so it waits for all who are still to be.
+        let is_last = self.waves.get(wave + 1).is_none_or(|next| next.kind == WaveKind::Late);
+        if is_last && self.devices.values().any(|record| record.wave <= wave && record.progress.is_pending()) {
+            return Gate::Updating;
+        }
         if self.waves[wave].promoted_by.is_some() {
             return Gate::Passed;
         }
         if self.records_of(wave).any(|record| record.progress.is_pending() || record.is_awaited()) {
-            self.waves[wave].settled_at = None;
             return Gate::Updating;
         }
         match self.shortfall(wave) {

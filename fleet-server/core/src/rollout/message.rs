@@ -65,13 +65,17 @@ pub enum Input {
         /// Who asks.
         by: String,
     },
-    /// A person agrees that the wave that waits for it is asked.
+    /// A person agrees that a wave is asked which waits for it.
     Approve {
+        /// Which wave, counted from 0, so that an order that is given twice means one wave.
+        wave: usize,
         /// Who agrees.
         by: String,
     },
     /// A person lets the wave under way pass, whatever it still waits for.
     Promote {
+        /// Which wave, counted from 0, so that an order that is given twice means one wave.
+        wave: usize,
         /// Who asks.
         by: String,
     },
@@ -91,6 +95,11 @@ pub enum Input {
     Rollback {
         /// Who asks.
         by: String,
+    },
+    /// A person wants no rollout to ask a device, or none of this model.
+    Withdrawn {
+        /// Which device.
+        device: DeviceId,
     },
     /// Another rollout of the same model took a device over.
     Superseded {

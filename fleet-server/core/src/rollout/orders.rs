@@ -1,5 +1,7 @@
 //! What people and other rollouts ask of a rollout. An order that does not fit the state is refused.
 
+use std::collections::BTreeSet;
+
 use shared::{DeviceId, RolloutId, Timestamp};
 
 use super::{Cause, Event, Progress, Refusal, Restoration, Rollout, State, Verdict, WaveState};
@@ -26,10 +28,11 @@ impl Rollout {
         Ok(())
     }
 
-    pub(super) fn approve(&mut self, by: String, now: Timestamp) -> Result<(), Refusal> {
-        let State::AwaitingApproval { wave, .. } = self.state else {
+    pub(super) fn approve(&mut self, wave: usize, by: String, now: Timestamp) -> Result<(), Refusal> {
+        let State::AwaitingApproval { wave: active, .. } = self.state else {
             return Err(self.wrong_state("approve"));
         };
+        self.same_wave("approve", wave, active)?;
         if by == self.spec.author {
             return Err(Refusal::AuthorApproves { by, rollout: self.spec.id.clone() });
         }
@@ -39,11 +42,19 @@ impl Rollout {
         Ok(())
     }
 
-    pub(super) fn promote(&mut self, by: String) -> Result<(), Refusal> {
-        let State::Running { wave } = self.state else { return Err(self.wrong_state("promote")) };
+    pub(super) fn promote(&mut self, wave: usize, by: String) -> Result<(), Refusal> {
+        let State::Running { wave: active } = self.state else { return Err(self.wrong_state("promote")) };
+        self.same_wave("promote", wave, active)?;
         self.waves[wave].promoted_by = Some(by.clone());
         self.announce(Event::Promoted { wave, by });
         Ok(())
+    }
+
+    fn same_wave(&self, order: &'static str, wave: usize, active: usize) -> Result<(), Refusal> {
+        if wave == active {
+            return Ok(());
+        }
+        Err(Refusal::OtherWave { order, wave, active, rollout: self.spec.id.clone() })
     }
 
     /// Also a complete rollout goes on with those whom it did not reach.
@@ -55,19 +66,20 @@ impl Rollout {
             _ => return Err(self.wrong_state("retry")),
         };
         let was_over = !matches!(self.state, State::Running { .. });
-        let mut devices = 0;
+        let (mut devices, mut touched) = (0, BTreeSet::new());
         for record in self.devices.values_mut() {
             let why = match &record.progress {
                 Progress::Silent => Some("it fell silent".to_owned()),
                 other => other.failure(),
             };
-            if let Some(why) = why.filter(|_| record.left_for.is_none()) {
+            if let Some(why) = why.filter(|_| record.left_for.is_none() && !record.withdrawn) {
                 // A person's order does not use up the tries that the strategy allows.
                 record.progress = Progress::Retrying { at: now, attempt: record.retries, why };
                 record.since = now;
                 devices += 1;
                 // A rollout that was over goes on where the first of them is, or nobody would wait for them.
                 wave = if was_over { wave.min(record.wave) } else { wave };
+                touched.insert(record.wave);
             }
         }
         if devices == 0 {
@@ -76,9 +88,14 @@ impl Rollout {
         self.announce(Event::Retried { by, devices });
         self.state = State::Running { wave };
         self.waves[wave].state = WaveState::Updating;
-        // What let waves pass before says nothing of those who are asked now.
-        for of in &mut self.waves[wave..] {
+        // What let their waves pass before says nothing of those who are asked now, and those that they were compared with
+        // may run the release by now.
+        for of in touched {
+            let of = &mut self.waves[of];
             (of.promoted_by, of.settled_at) = (None, None);
+            if was_over {
+                (of.compared, of.metrics) = (false, None);
+            }
         }
         Ok(())
     }
@@ -100,6 +117,19 @@ impl Rollout {
         Ok(())
     }
 
+    /// Whoever waits to be asked is not asked any more; what was asked for already stands.
+    pub(super) fn withdraw(&mut self, device: &DeviceId, now: Timestamp) -> Result<(), Refusal> {
+        let record = self.record(device)?;
+        record.withdrawn = true;
+        if record.progress.is_pending() {
+            record.progress = Progress::Superseded { by: None };
+            record.since = now;
+            let progress = record.progress.clone();
+            self.announce(Event::DeviceProgressed { device: device.clone(), progress });
+        }
+        Ok(())
+    }
+
     /// The other rollout writes the desired state, so there is nothing to restore here.
     pub(super) fn supersede(
         &mut self,
@@ -111,7 +141,7 @@ impl Rollout {
         if matches!(record.progress, Progress::Superseded { by: Some(_) }) {
             return Ok(());
         }
-        if record.restoration != Restoration::None {
+        if record.restoration != Restoration::None && !record.progress.is_pending() {
             // What became of it here stands, but it is not ours to ask again.
             record.left_for = Some(by);
             return Ok(());

@@ -203,6 +203,9 @@ pub(super) struct Record {
     /// The rollout that took the device over after that.
     #[serde(default)]
     pub(super) left_for: Option<RolloutId>,
+    /// A person wants no rollout to ask it.
+    #[serde(default)]
+    pub(super) withdrawn: bool,
 }
 
 impl Record {
@@ -232,6 +235,7 @@ impl Record {
             heard_at: (planned.reach == Reach::Connected).then_some(now),
             restoration: Restoration::None,
             left_for: None,
+            withdrawn: false,
         };
         (planned.device, record)
     }

@@ -143,6 +143,18 @@ pub enum Refusal {
         /// Its state in a word.
         state: &'static str,
     },
+    /// An order is about a wave that is not under way.
+    #[error("cannot {order} wave {} of rollout {rollout}: wave {} is under way", .wave + 1, .active + 1)]
+    OtherWave {
+        /// What was asked.
+        order: &'static str,
+        /// Which wave, counted from 0.
+        wave: usize,
+        /// The wave under way.
+        active: usize,
+        /// Which rollout.
+        rollout: RolloutId,
+    },
     /// The author cannot agree with themselves.
     #[error("{by} started rollout {rollout} and cannot approve it; somebody else has to")]
     AuthorApproves {

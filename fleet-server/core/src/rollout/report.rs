@@ -99,7 +99,7 @@ impl Rollout {
     /// A device that came to match later is asked behind all others.
     pub(super) fn join(&mut self, planned: PlannedDevice, now: Timestamp) -> Result<(), Refusal> {
         let late = self.waves.iter().position(|wave| wave.kind == WaveKind::Late);
-        let (Some(wave), true) = (late, self.takes_late_devices() && !self.includes(&planned.device)) else {
+        let (Some(wave), true) = (late, self.takes_in(&planned.device)) else {
             return Err(Refusal::TakesNoneIn { device: planned.device, rollout: self.spec.id.clone() });
         };
         let place = self.devices.values().map(|record| record.place + 1).max().unwrap_or(0);

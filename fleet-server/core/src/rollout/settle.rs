@@ -25,8 +25,9 @@ impl Rollout {
             }
             State::Watching { .. } => earliest([silence(), ask]),
             State::Paused { .. } | State::AwaitingApproval { .. } => silence(),
+            // Who waits to be brought back is next; only then the patience with the others counts.
             State::RollingBack { .. } => {
-                earliest([ask, self.restore_overdue().map(|at| (at, Wakeup::RestoreOverdue))])
+                ask.or_else(|| Some((self.restore_overdue()?, Wakeup::RestoreOverdue)))
             }
             State::Halted { .. } | State::RolledBack { .. } | State::Completed { .. } => None,
         }

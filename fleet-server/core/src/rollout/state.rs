@@ -79,7 +79,8 @@ pub(super) struct Wave {
     pub(super) promoted_by: Option<String>,
     #[serde(default)]
     pub(super) started_at: Option<Timestamp>,
-    /// Since when all that can be reached have settled.
+    /// When all that could be reached had settled first. Those that come back later are waited for, but the wave is not
+    /// watched anew for them.
     #[serde(default)]
     pub(super) settled_at: Option<Timestamp>,
     /// Whether metrics are compared.

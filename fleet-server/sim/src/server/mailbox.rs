@@ -100,7 +100,7 @@ impl Server {
         let Some(facts) = self.rows.get(device).map(|row| entry::facts(device, row, known)) else { return };
         for entry in self.entries.values_mut() {
             let machine = &entry.machine;
-            if !machine.takes_late_devices() || machine.includes(device) {
+            if !machine.takes_in(device) {
                 continue;
             }
             let Some(published) = self.catalog.get(&machine.spec().release) else { continue };

@@ -146,3 +146,70 @@ fn a_rollout_that_is_not_continuous_takes_nobody_in() {
     let planned = plan_late(rollout.spec(), &crate::fixtures::needs(), &newcomer, &[]).unwrap().unwrap();
     assert!(rollout.handle(Input::Join { planned }, Timestamp(3_000)).is_err());
 }
+
+#[test]
+fn a_staged_rollback_that_outlasts_the_patience_with_an_offline_device_does_not_spin() {
+    let ramp = Ramp::steady(2);
+    let mut rollout = started(Strategy { ramp: Some(Ramp::steady(60_000)), ..Strategy::default() }, &fleet(30));
+    rollout.spec.strategy.ramp = Some(ramp);
+    rollout.handle(Input::Rollback { by: "ada".into() }, Timestamp(2_000)).unwrap();
+    let (mut back, mut turns, mut last) = (restored(&drain(&mut rollout)), 0, Timestamp(2_000));
+    let offline = back[0].clone();
+    while let Some((at, _)) = rollout.poll_timeout() {
+        assert!(at > last, "a moment that has passed wakes nobody");
+        (last, turns) = (at, turns + 1);
+        rollout.handle(Input::Tick, at).unwrap();
+        back.extend(restored(&drain(&mut rollout)));
+        for device in back.iter().filter(|device| **device != offline) {
+            rollout.handle(Input::Confirmed { device: device.clone() }, at).unwrap();
+        }
+        drain(&mut rollout);
+    }
+    assert!(matches!(rollout.state(), State::RolledBack { .. }) && back.len() == 30);
+    assert!(turns < 100, "{turns}");
+}
+
+#[test]
+fn a_rollout_is_not_complete_while_somebody_is_still_to_be_asked() {
+    let network = DeploymentEvent::Failed(FailReason::Network { detail: "timeout".into() });
+    let mut rollout = started(two_waves(0), &fleet(3));
+    let canary = assigned(&drain(&mut rollout)).remove(0);
+    rollout.handle(says(&canary, network, 1), Timestamp(2_000)).unwrap();
+    rollout.handle(Input::Promote { wave: 0, by: "eve".into() }, Timestamp(2_500)).unwrap();
+    for device in assigned(&drain(&mut rollout)) {
+        rollout.handle(says(&device, COMMITTED, 1), Timestamp(3_000)).unwrap();
+    }
+    assert!(matches!(rollout.state(), State::Running { wave: 1 }), "the canary is asked again");
+    assert_eq!(ticks_until(&mut rollout, 2_000 + 300_000), [(302_000, canary.clone())]);
+    rollout.handle(says(&canary, COMMITTED, 2), Timestamp(303_000)).unwrap();
+    assert!(matches!(rollout.state(), State::Completed { .. }));
+}
+
+#[test]
+fn a_device_that_another_rollout_took_over_before_it_was_asked_again_is_left_alone() {
+    let full = DeploymentEvent::Failed(FailReason::DiskFull { needed_bytes: 10, free_bytes: 5 });
+    let max_failed = MaxFailed { absolute: 3, percent: 5 };
+    let mut rollout = started(Strategy { max_failed, ..Strategy::default() }, &fleet(2));
+    drain(&mut rollout);
+    rollout.handle(says(&id("d0"), full, 1), Timestamp(2_000)).unwrap();
+    rollout.handle(Input::Freezes { freezes: vec![freeze(None)] }, Timestamp(2_500)).unwrap();
+    rollout.handle(Input::Retry { by: "ada".into() }, Timestamp(3_000)).unwrap();
+    let by = RolloutId::new("r2").unwrap();
+    rollout.handle(Input::Superseded { device: id("d0"), by }, Timestamp(4_000)).unwrap();
+    assert_eq!(ticks_until(&mut rollout, 60_000), []);
+    assert_eq!(rollout.counts().superseded, 1);
+}
+
+#[test]
+fn a_device_that_a_person_took_out_is_neither_asked_nor_asked_again() {
+    let mut rollout = started(two_waves(0), &fleet(3));
+    let canary = assigned(&drain(&mut rollout)).remove(0);
+    let waiting = rollout.status().devices[1].device.clone();
+    rollout.handle(Input::Withdrawn { device: waiting.clone() }, Timestamp(1_500)).unwrap();
+    rollout.handle(says(&canary, COMMITTED, 1), Timestamp(2_000)).unwrap();
+    let asked = assigned(&drain(&mut rollout));
+    assert!(asked.len() == 1 && asked[0] != waiting, "{asked:?}");
+    rollout.handle(says(&asked[0], COMMITTED, 1), Timestamp(3_000)).unwrap();
+    assert!(matches!(rollout.state(), State::Completed { .. }));
+    assert!(rollout.handle(Input::Retry { by: "ada".into() }, Timestamp(4_000)).is_err());
+}

@@ -48,7 +48,7 @@ fn silence_beyond_its_share_holds_the_wave_until_a_person_lets_it_pass() {
     rollout.handle(Input::Tick, Timestamp(day)).unwrap();
     assert_eq!(held(&rollout), "held: 1 of 1 devices fell silent, 0 are allowed");
     assert_eq!(rollout.poll_timeout(), None);
-    rollout.handle(Input::Promote { by: "eve".into() }, Timestamp(day + 1)).unwrap();
+    rollout.handle(Input::Promote { wave: 0, by: "eve".into() }, Timestamp(day + 1)).unwrap();
     assert_eq!(assigned(&drain(&mut rollout)).len(), 11);
     assert_eq!(rollout.status().waves[0].promoted_by.as_deref(), Some("eve"));
     // It comes back and still counts.

@@ -9,8 +9,8 @@ fn guarded() -> Rollout {
     started(strategy, &fleet(3))
 }
 
-fn approve(by: &str) -> Input {
-    Input::Approve { by: by.into() }
+fn approve(wave: usize, by: &str) -> Input {
+    Input::Approve { wave, by: by.into() }
 }
 
 #[test]
@@ -18,25 +18,25 @@ fn nobody_is_asked_before_somebody_other_than_the_author_agrees() {
     let mut rollout = guarded();
     assert_eq!(assigned(&drain(&mut rollout)), []);
     assert_eq!(rollout.state().word(), "awaiting approval");
-    let own = rollout.handle(approve("ada"), Timestamp(2_000)).unwrap_err();
+    let own = rollout.handle(approve(0, "ada"), Timestamp(2_000)).unwrap_err();
     assert_eq!(own.to_string(), "ada started rollout r1 and cannot approve it; somebody else has to");
-    rollout.handle(approve("eve"), Timestamp(3_000)).unwrap();
+    rollout.handle(approve(0, "eve"), Timestamp(3_000)).unwrap();
     let canary = assigned(&drain(&mut rollout));
     assert_eq!(canary.len(), 1);
     rollout.handle(says(&canary[0], COMMITTED, 1), Timestamp(4_000)).unwrap();
     assert!(matches!(rollout.state(), State::AwaitingApproval { wave: 1, .. }));
-    rollout.handle(approve("eve"), Timestamp(5_000)).unwrap();
+    rollout.handle(approve(1, "eve"), Timestamp(5_000)).unwrap();
     assert_eq!(assigned(&drain(&mut rollout)).len(), 2);
     let status = rollout.status();
     assert!(status.waves.iter().all(|wave| wave.approved_by.as_deref() == Some("eve")));
-    let late = rollout.handle(approve("eve"), Timestamp(6_000)).unwrap_err();
+    let late = rollout.handle(approve(0, "eve"), Timestamp(6_000)).unwrap_err();
     assert_eq!(late.to_string(), "cannot approve rollout r1: it is running");
 }
 
 #[test]
 fn a_canary_that_fails_while_the_next_wave_waits_for_approval_still_stops_the_rollout() {
     let mut rollout = guarded();
-    rollout.handle(approve("eve"), Timestamp(2_000)).unwrap();
+    rollout.handle(approve(0, "eve"), Timestamp(2_000)).unwrap();
     let canary = assigned(&drain(&mut rollout)).remove(0);
     rollout.handle(says(&canary, COMMITTED, 1), Timestamp(3_000)).unwrap();
     rollout.handle(says(&canary, BAD, 2), Timestamp(4_000)).unwrap();
@@ -71,7 +71,7 @@ fn devices_that_are_asked_again_are_waited_for_in_whatever_wave_they_are() {
     let canary = assigned(&drain(&mut rollout)).remove(0);
     let full = || DeploymentEvent::Failed(FailReason::DiskFull { needed_bytes: 10, free_bytes: 5 });
     rollout.handle(says(&canary, full(), 1), Timestamp(2_000)).unwrap();
-    rollout.handle(Input::Promote { by: "ada".into() }, Timestamp(2_000)).unwrap();
+    rollout.handle(Input::Promote { wave: 0, by: "ada".into() }, Timestamp(2_000)).unwrap();
     for device in assigned(&drain(&mut rollout)) {
         rollout.handle(says(&device, COMMITTED, 1), Timestamp(3_000)).unwrap();
     }
@@ -96,7 +96,7 @@ fn a_device_that_another_rollout_took_over_is_not_asked_again() {
     let newer = RolloutId::new("r2").unwrap();
     tolerant.handle(Input::Superseded { device: id("d0"), by: newer }, Timestamp(3_000)).unwrap();
     assert_eq!((tolerant.counts().failed, tolerant.summary().restored.len()), (1, 0), "its outcome stands");
-    tolerant.handle(Input::Promote { by: "ada".into() }, Timestamp(3_000)).unwrap();
+    tolerant.handle(Input::Promote { wave: 0, by: "ada".into() }, Timestamp(3_000)).unwrap();
     assert!(tolerant.handle(Input::Retry { by: "ada".into() }, Timestamp(4_000)).is_err());
 }
 
@@ -109,12 +109,34 @@ fn an_order_that_does_not_fit_changes_nothing() {
     let orders = [
         Input::Pause { by: by() },
         Input::Resume { by: by() },
-        Input::Approve { by: "eve".into() },
-        Input::Promote { by: by() },
+        Input::Approve { wave: 0, by: "eve".into() },
+        Input::Promote { wave: 0, by: by() },
         Input::Halt { by: by(), reason: "smoke".into() },
     ];
     for order in orders {
         assert!(rollout.handle(order, Timestamp(3_000)).is_err());
         assert_eq!(rollout, before);
     }
+}
+
+#[test]
+fn an_order_that_is_given_twice_means_one_wave() {
+    let mut strategy = two_waves(600);
+    strategy.waves.insert(1, WaveSpec::of(WaveShare::Count(1)));
+    let mut rollout = started(strategy, &fleet(4));
+    let promote = || Input::Promote { wave: 0, by: "eve".into() };
+    rollout.handle(promote(), Timestamp(2_000)).unwrap();
+    assert_eq!(rollout.state(), &State::Running { wave: 1 });
+    let again = rollout.handle(promote(), Timestamp(2_001)).unwrap_err();
+    assert_eq!(again.to_string(), "cannot promote wave 1 of rollout r1: wave 2 is under way");
+    assert_eq!(rollout.state(), &State::Running { wave: 1 });
+}
+
+#[test]
+fn a_rollout_that_is_over_holds_devices_by_its_age_and_not_by_its_priority() {
+    let mut rollout = started(Strategy { priority: 5, ..Strategy::default() }, &fleet(1));
+    assert_eq!(rollout.summary().priority, 5);
+    rollout.handle(says(&id("d0"), COMMITTED, 1), Timestamp(2_000)).unwrap();
+    assert!(matches!(rollout.state(), State::Completed { .. }));
+    assert_eq!(rollout.summary().priority, 0);
 }
