@@ -52,8 +52,8 @@ pub use freezes::{AddFreeze, FreezeView};
 pub use groups::{CreateGroup, GroupDevicesView, GroupView};
 pub use models::{Figures, ModelSummary, Published, ReleaseView};
 pub use rollouts::{
-    ExplainView, ExplainedWave, Order, OrderBody, PlanView, RolloutSummaryView, RolloutView, StartRollout,
-    StopBody, Stopped,
+    ApproveBody, ExplainView, ExplainedWave, Order, OrderBody, PlanView, RolloutSummaryView, RolloutView,
+    StartRollout, StopBody, Stopped,
 };
 pub use routes::RouteSpec;
 pub use tokens::{CreateToken, CreatedToken, TokenView};

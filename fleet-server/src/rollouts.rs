@@ -22,13 +22,14 @@ mod guard;
 mod late;
 mod orders;
 mod others;
+mod rivals;
 mod stop;
 mod task;
 mod verdicts;
 
 use fleet_core::{Plan, PlanError, Refusal, RolloutStatus, Selector, Strategy};
 use shared::{
-    DeviceId, Generation, ReleaseId, RolloutId,
+    DeviceId, Generation, ModelName, ReleaseId, RolloutId,
     message::Hello,
     report::{ModelState, Report},
 };
@@ -113,6 +114,7 @@ pub(super) enum Command {
     Start { wanted: Wanted, reply: Reply<RolloutId> },
     Order { id: RolloutId, order: Order, by: String, reply: Reply<()> },
     Refreeze { reply: Reply<()> },
+    Withdraw { device: DeviceId, model: Option<ModelName>, reply: Reply<()> },
     StopEverything { reason: String, by: String, reply: Reply<Vec<RolloutId>> },
 }
 
@@ -183,6 +185,14 @@ impl Executor {
     /// When it could not be stored; then rollouts go by the old ones.
     pub async fn refreeze(&self) -> Result<(), RolloutError> {
         self.ask(|reply| Command::Refreeze { reply }).await
+    }
+
+    /// A person wants no rollout to ask a device, or none of this model: those that still would leave it out.
+    ///
+    /// # Errors
+    /// When it could not be stored.
+    pub async fn withdraw(&self, device: DeviceId, model: Option<ModelName>) -> Result<(), RolloutError> {
+        self.ask(|reply| Command::Withdraw { device, model, reply }).await
     }
 
     /// Halts every rollout that is under way, and tells which those were.

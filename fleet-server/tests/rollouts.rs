@@ -42,13 +42,13 @@ async fn guarded_devices_are_asked_only_after_somebody_other_than_the_author_agr
     let status = start(&world, json!({})).await;
     assert_eq!(status["state"]["kind"], "awaiting_approval", "{status}");
     let path = format!("/api/v1/rollouts/{}/approve", id(&status));
-    let (refused, problem) = world.post(&path, Value::Null).await;
+    let (refused, problem) = world.post(&path, json!({"wave": 0})).await;
     assert_eq!((refused, &problem["code"]), (StatusCode::CONFLICT, &json!("author_approves")), "{problem}");
     let operator = world.token(Role::Operator).await;
-    assert_eq!(world.post_as(&operator, &path, Value::Null).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(world.post_as(&operator, &path, json!({"wave": 0})).await.0, StatusCode::FORBIDDEN);
 
     let approver = world.token(Role::Approver).await;
-    let (approved, view) = world.post_as(&approver, &path, Value::Null).await;
+    let (approved, view) = world.post_as(&approver, &path, json!({"wave": 0})).await;
     assert_eq!(approved, StatusCode::OK, "{view}");
     assert_eq!(view["status"]["waves"][0]["approved_by"], "approver");
     let desired = device.until_generation(1).await;

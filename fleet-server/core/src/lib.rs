@@ -21,8 +21,8 @@ pub use plan::{
     Superseding, WaveKind, WavePlan, plan, plan_late,
 };
 pub use rollout::{
-    Cause, Counts, DeviceStatus, Effect, Event, FirstFailure, Freeze, HoldReason, Input, Progress, Refusal,
-    Restoration, Rollout, RolloutStatus, State, Verdict, Wakeup, WaveState, WaveStatus,
+    Cause, Contest, Counts, DeviceStatus, Effect, Event, FirstFailure, Freeze, HoldReason, Input, Progress,
+    Refusal, Restoration, Rollout, RolloutStatus, State, Verdict, Wakeup, WaveState, WaveStatus,
 };
 pub use selector::{Selector, SelectorError};
 pub use strategy::{

@@ -31,6 +31,7 @@
 //! in one transaction, then perform them. Effects that are not polled are part of the state and survive.
 
 mod ask;
+mod contest;
 mod freeze;
 mod gate;
 mod message;
@@ -54,6 +55,7 @@ use crate::plan::{Blocked, BlockedWhy, Plan, RolloutSpec, RolloutSummary, WaveKi
 use progress::Record;
 use state::Wave;
 
+pub use contest::Contest;
 pub use freeze::Freeze;
 pub use message::{Effect, Event, Input, Wakeup};
 pub use progress::{Progress, Restoration};
@@ -163,7 +165,8 @@ impl Rollout {
     /// waves of the strategy leave out.
     #[must_use]
     pub fn takes_in(&self, device: &DeviceId) -> bool {
-        let left_out = |blocked: &Blocked| blocked.device == *device && blocked.why == BlockedWhy::BeyondLastWave;
+        let left_out =
+            |blocked: &Blocked| blocked.device == *device && blocked.why == BlockedWhy::BeyondLastWave;
         self.takes_late_devices() && !self.includes(device) && !self.blocked.iter().any(left_out)
     }
 
@@ -171,6 +174,12 @@ impl Rollout {
     #[must_use]
     pub fn is_approved(&self) -> bool {
         self.waves.first().is_some_and(|first| first.approved_by.is_some())
+    }
+
+    /// True when somebody was asked, or could have been.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.waves.first().is_some_and(|first| first.started_at.is_some())
     }
 
     /// Its rank among the rollouts of its model: the higher one holds a device. One that is over holds by its age alone, or a
@@ -194,13 +203,11 @@ impl Rollout {
         &self.freezes
     }
 
-    /// What planning another rollout must know of this one: the devices whose desired state it speaks for.
+    /// What planning another rollout must know of this one: the devices whose desired state it speaks for. One that
+    /// waits for its first approval speaks for none.
     #[must_use]
     pub fn summary(&self) -> RolloutSummary {
-        let speaks_for = |record: &Record| {
-            record.restoration == Restoration::None && !matches!(record.progress, Progress::Superseded { .. })
-        };
-        let held = self.devices.iter().filter(|(_, record)| speaks_for(record));
+        let held = self.devices.iter().filter(|(_, record)| self.has_begun() && record.is_ours());
         RolloutSummary {
             id: self.spec.id.clone(),
             release: self.spec.release.clone(),
@@ -209,6 +216,11 @@ impl Rollout {
             devices: held.map(|(device, _)| device.clone()).collect(),
             restored: self.restored().cloned().collect(),
         }
+    }
+
+    /// True when the device takes part and no other rollout has it.
+    fn claims(&self, device: &DeviceId) -> bool {
+        self.devices.get(device).is_some_and(Record::is_ours)
     }
 
     /// Devices from which it took the release away, and that no other rollout has taken over since.

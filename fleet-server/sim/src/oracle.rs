@@ -129,9 +129,7 @@ impl Oracle {
             self.note_event(id, event);
         }
         for account in self.rollouts.values_mut() {
-            // The other known gap: a complete rollout that is brought back was not told of freezes.
-            let told = self.strict || account.retried == 0;
-            account.freezes = if told { server.freezes().to_vec() } else { vec![] };
+            account.freezes = server.freezes().to_vec();
         }
         for write in &news.writes {
             self.check_write(write)?;

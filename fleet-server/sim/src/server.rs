@@ -275,10 +275,7 @@ impl Server {
         let (told, told_plan) = self.told(&spec, &plan);
         let entry = Entry::new(Rollout::start(told, told_plan, now));
         self.entries.insert(id.clone(), entry);
-        for taken in &plan.supersedes {
-            let input = Input::Superseded { device: taken.device.clone(), by: id.clone() };
-            self.input(&taken.rollout, input, now);
-        }
+        self.take_over(&id, now);
         self.finish();
         Ok(())
     }
@@ -288,10 +285,34 @@ impl Server {
     /// # Errors
     /// When there is no such rollout, or the order does not fit its state.
     pub fn order(&mut self, id: &RolloutId, order: Input, now: Timestamp) -> Result<(), Unheard> {
-        let entry = self.entries.get_mut(id).ok_or_else(|| Unheard::NoRollout(id.clone()))?;
-        entry.machine.handle(order, now)?;
+        let entry = self.entries.get(id).ok_or_else(|| Unheard::NoRollout(id.clone()))?;
+        let mut machine = entry.machine.clone();
+        if self.flaw != Some(Flaw::ForgetsFreezes) {
+            machine.handle(Input::Freezes { freezes: self.freezes.clone() }, now)?;
+        }
+        let begins = !machine.has_begun();
+        if begins {
+            for (device, by) in machine.contest(self.rollouts()).lost {
+                machine.handle(Input::Superseded { device, by }, now)?;
+            }
+        }
+        machine.handle(order, now)?;
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.machine = machine;
+        }
+        if begins {
+            self.take_over(id, now);
+        }
         self.finish();
         Ok(())
+    }
+
+    /// As `fleet-server/src/rollouts/rivals.rs` does.
+    fn take_over(&mut self, id: &RolloutId, now: Timestamp) {
+        let Some(own) = self.rollout(id).filter(|own| own.has_begun()) else { return };
+        for taken in own.contest(self.rollouts()).taken {
+            self.input(&taken.rollout, Input::Superseded { device: taken.device, by: id.clone() }, now);
+        }
     }
 
     /// A person does not want anybody new to be asked for a while. Rollouts that are under way are told.

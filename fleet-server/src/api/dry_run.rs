@@ -15,6 +15,11 @@ pub struct DryRun {
 }
 
 impl DryRun {
+    /// True when the request is to be carried out.
+    pub(super) fn is_meant(self) -> bool {
+        !self.dry_run
+    }
+
     /// Ends the transaction: what was only tried is undone. True when it was done.
     pub(super) async fn end(self, tx: Tx) -> Answer<bool> {
         let ended = if self.dry_run { tx.rollback().await } else { tx.commit().await };

@@ -111,6 +111,17 @@ pub struct OrderBody {
     /// Why; kept with a halt.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Which wave, counted from 0: needed to promote one, so that an order given twice does not reach the next.
+    #[serde(default)]
+    pub wave: Option<usize>,
+}
+
+/// Consent to a wave.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveBody {
+    /// Which wave, counted from 0.
+    pub wave: usize,
 }
 
 /// Whether to wait for a change.
@@ -251,7 +262,16 @@ pub async fn order(
     let order = match body.order {
         Order::Pause => rollouts::Order::Pause,
         Order::Resume => rollouts::Order::Resume,
-        Order::Promote => rollouts::Order::Promote,
+        Order::Promote => match body.wave {
+            Some(wave) => rollouts::Order::Promote { wave },
+            None => {
+                return Err(Problem::bad_request(
+                    "no_wave",
+                    "an order to promote names the wave, counted from 0",
+                )
+                .hint("see which wave is under way: muster rollout status ID"));
+            }
+        },
         Order::Retry => rollouts::Order::Retry,
         Order::Halt => {
             rollouts::Order::Halt { reason: body.reason.unwrap_or_else(|| "no reason given".into()) }
@@ -268,15 +288,17 @@ pub async fn order(
     path = "/api/v1/rollouts/{id}/approve",
     tag = "rollouts",
     params(("id" = String, Path, description = "Id of the rollout")),
+    request_body = ApproveBody,
     responses((status = 200, body = RolloutView), (status = 404, body = Problem), (status = 409, body = Problem))
 )]
 pub async fn approve(
     State(app): State<Shared>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
+    Json(body): Json<ApproveBody>,
 ) -> Answer<Json<RolloutView>> {
     let id = rollout_id(&id)?;
-    app.rollouts.order(id.clone(), rollouts::Order::Approve, caller.name).await?;
+    app.rollouts.order(id.clone(), rollouts::Order::Approve { wave: body.wave }, caller.name).await?;
     Ok(Json(view(&find(&app, &id).await?)?))
 }
 

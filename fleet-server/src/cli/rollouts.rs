@@ -4,6 +4,7 @@ mod apply;
 mod request;
 mod view;
 
+use fleet_core::State;
 use reqwest::Method;
 
 use super::{
@@ -13,7 +14,8 @@ use super::{
     watch,
 };
 use crate::api::{
-    ExplainView, Order, OrderBody, PlanView, RolloutSummaryView, RolloutView, StartRollout, StopBody, Stopped,
+    ApproveBody, ExplainView, Order, OrderBody, PlanView, RolloutSummaryView, RolloutView, StartRollout,
+    StopBody, Stopped,
 };
 
 pub(super) async fn run(client: &Client, command: RolloutCommand, output: &Output) -> Result<(), Failure> {
@@ -29,8 +31,9 @@ pub(super) async fn run(client: &Client, command: RolloutCommand, output: &Outpu
             Ok(())
         }
         RolloutCommand::Approve { id } => {
+            let body = ApproveBody { wave: wave_under_way(client, &id).await? };
             let path = format!("/rollouts/{id}/approve");
-            let view: RolloutView = client.send_json(Method::POST, &path, &()).await?;
+            let view: RolloutView = client.send_json(Method::POST, &path, &body).await?;
             output.one(&view, view.status.id.as_str(), || watch::lines(&view));
             Ok(())
         }
@@ -45,10 +48,25 @@ pub(super) async fn run(client: &Client, command: RolloutCommand, output: &Outpu
         RolloutCommand::List => list(client, output).await,
         RolloutCommand::Pause { id } => order(client, &id, Order::Pause, None, output).await,
         RolloutCommand::Resume { id } => order(client, &id, Order::Resume, None, output).await,
-        RolloutCommand::Promote { id } => order(client, &id, Order::Promote, None, output).await,
+        RolloutCommand::Promote { id } => {
+            let wave = Some(wave_under_way(client, &id).await?);
+            give(client, &id, &OrderBody { order: Order::Promote, reason: None, wave }, output).await
+        }
         RolloutCommand::Retry { id } => order(client, &id, Order::Retry, None, output).await,
         RolloutCommand::Halt { id, reason } => order(client, &id, Order::Halt, reason, output).await,
         RolloutCommand::Rollback { id } => order(client, &id, Order::Rollback, None, output).await,
+    }
+}
+
+/// The wave that a person means who gives an order now.
+async fn wave_under_way(client: &Client, id: &str) -> Result<usize, Failure> {
+    let view: RolloutView = client.get(&format!("/rollouts/{id}"), &[]).await?;
+    match view.status.state {
+        State::AwaitingApproval { wave, .. } | State::Running { wave } | State::Paused { wave, .. } => {
+            Ok(wave)
+        }
+        // The server says why the order does not fit.
+        _ => Ok(0),
     }
 }
 
@@ -105,8 +123,11 @@ async fn order(
     reason: Option<String>,
     output: &Output,
 ) -> Result<(), Failure> {
-    let body = OrderBody { order, reason };
-    let view: RolloutView = client.send_json(Method::POST, &format!("/rollouts/{id}/orders"), &body).await?;
+    give(client, id, &OrderBody { order, reason, wave: None }, output).await
+}
+
+async fn give(client: &Client, id: &str, body: &OrderBody, output: &Output) -> Result<(), Failure> {
+    let view: RolloutView = client.send_json(Method::POST, &format!("/rollouts/{id}/orders"), body).await?;
     output.one(&view, view.status.id.as_str(), || watch::lines(&view));
     Ok(())
 }

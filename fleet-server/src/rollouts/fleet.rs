@@ -135,7 +135,7 @@ impl Fleet {
                 turn.greet(entry, greeting);
             }
         }
-        self.take_in(&mut turn, greetings).await?;
+        self.take_in(&mut turn, greetings, now).await?;
         self.finish(turn).await
     }
 
@@ -173,12 +173,11 @@ impl Fleet {
         wanted: &Wanted,
         now: Timestamp,
     ) -> Result<(RolloutId, BTreeSet<DeviceId>), RolloutError> {
-        self.look_at_others().await?;
-        let known = self.entries.len();
+        // Planned while nobody else writes, so that what the plan says still holds when it is stored.
+        let mut turn = self.turn(now).await?;
         let (spec, release) = self.spec(wanted, now).await?;
         let plan = self.planned(&spec, &release, now).await?;
         let id = spec.id.clone();
-        let supersedes = plan.supersedes.clone();
         let machine = Rollout::start(spec, plan, now);
         let new = NewRollout {
             id: id.clone(),
@@ -189,20 +188,11 @@ impl Fleet {
             created_by: wanted.by.clone(),
         };
         let entry = entry_of(&new, machine, now);
-        let mut turn = self.turn(now).await?;
-        if self.entries.len() != known {
-            // Another server started one meanwhile, which this plan knows nothing of.
-            return Err(RolloutError::Outdated);
-        }
         Store::insert_rollout(&mut turn.tx, &new, now).await?;
         let detail = format!("{} to {}", wanted.release, wanted.selector);
         Store::audit(&mut turn.tx, now, &wanted.by, "rollout.start", id.as_str(), &detail).await?;
         turn.drafts.insert(id.clone(), entry);
-        for taken in supersedes {
-            if let Some(older) = self.entries.get(&taken.rollout) {
-                turn.input(older, Input::Superseded { device: taken.device, by: id.clone() });
-            }
-        }
+        self.take_over(&mut turn, &id);
         Ok((id, self.finish(turn).await?))
     }
 
@@ -218,9 +208,19 @@ impl Fleet {
         let action = order.action();
         let input = order.input(by.clone());
         let mut draft = entry.clone();
+        // Freezes may have changed while nobody asked anybody.
+        let freezes = self.freezes().await?;
+        draft.machine.handle(Input::Freezes { freezes }, now)?;
+        let begins = !draft.machine.has_begun();
+        if begins {
+            self.give_way(&mut draft, now);
+        }
         draft.machine.handle(input, now)?;
         Store::audit(&mut turn.tx, now, &by, action, id.as_str(), "").await?;
         turn.drafts.insert(id.clone(), draft);
+        if begins {
+            self.take_over(&mut turn, id);
+        }
         self.finish(turn).await
     }
 

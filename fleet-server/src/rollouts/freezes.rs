@@ -9,17 +9,37 @@ use super::{RolloutError, facts, fleet::Fleet};
 use crate::store::{FreezeRow, Store, StoreError};
 
 impl Fleet {
-    /// Tells every rollout that is under way which freezes concern it now.
+    /// Tells every rollout that is under way which freezes concern it now. What is over hears of them when a person wants
+    /// something of it.
     pub(super) async fn refreeze(&mut self, now: Timestamp) -> Result<BTreeSet<DeviceId>, RolloutError> {
-        let fleet = facts::facts(&self.app.store).await?;
-        let freezes = freezes(&self.app.store, &fleet).await?;
+        // Read in the turn: whoever changes them afterwards tells them afterwards.
         let mut turn = self.turn(now).await?;
+        let freezes = self.freezes().await?;
         for entry in self.entries.values().filter(|entry| !entry.machine.state().is_final()) {
             if entry.machine.freezes() != freezes {
                 turn.input(entry, Input::Freezes { freezes: freezes.clone() });
             }
         }
         self.finish(turn).await
+    }
+
+    /// Tells every rollout that is under way what may have happened while no server was there: time, and freezes.
+    pub(super) async fn wake(&mut self, now: Timestamp) -> Result<BTreeSet<DeviceId>, RolloutError> {
+        let mut turn = self.turn(now).await?;
+        if !self.holds_lease(&mut turn.tx).await? {
+            return Ok(BTreeSet::new());
+        }
+        let freezes = self.freezes().await?;
+        for entry in self.entries.values().filter(|entry| !entry.machine.state().is_final()) {
+            turn.input(entry, Input::Freezes { freezes: freezes.clone() });
+        }
+        self.finish(turn).await
+    }
+
+    /// The freezes as they are now.
+    pub(super) async fn freezes(&self) -> Result<Vec<Freeze>, StoreError> {
+        let fleet = facts::facts(&self.app.store).await?;
+        freezes(&self.app.store, &fleet).await
     }
 }
 

@@ -10,9 +10,15 @@ pub enum Order {
     /// Go on.
     Resume,
     /// Agree that the wave is asked which waits for it.
-    Approve,
+    Approve {
+        /// Which wave, counted from 0.
+        wave: usize,
+    },
     /// Let the wave under way pass.
-    Promote,
+    Promote {
+        /// Which wave, counted from 0.
+        wave: usize,
+    },
     /// Ask the devices again that failed or fell silent.
     Retry,
     /// Stop for good and leave devices as they are.
@@ -30,8 +36,8 @@ impl Order {
         match self {
             Self::Pause => "rollout.pause",
             Self::Resume => "rollout.resume",
-            Self::Approve => "rollout.approve",
-            Self::Promote => "rollout.promote",
+            Self::Approve { .. } => "rollout.approve",
+            Self::Promote { .. } => "rollout.promote",
             Self::Retry => "rollout.retry",
             Self::Halt { .. } => "rollout.order_halt",
             Self::Rollback => "rollout.order_rollback",
@@ -43,8 +49,8 @@ impl Order {
         match self {
             Self::Pause => Input::Pause { by },
             Self::Resume => Input::Resume { by },
-            Self::Approve => Input::Approve { by },
-            Self::Promote => Input::Promote { by },
+            Self::Approve { wave } => Input::Approve { wave, by },
+            Self::Promote { wave } => Input::Promote { wave, by },
             Self::Retry => Input::Retry { by },
             Self::Halt { reason } => Input::Halt { by, reason },
             Self::Rollback => Input::Rollback { by },

@@ -44,7 +44,7 @@ macro_rules! again {
 pub async fn run(app: Arc<App>, inbox: Inbox, stop: CancellationToken) -> Result<(), StoreError> {
     let mut commands = inbox.0;
     let mut fleet = Fleet::load(app).await?;
-    let mut not_before = Timestamp::default();
+    let mut not_before = wake(&mut fleet).await;
     let mut follow_up = interval(FOLLOW_EVERY);
     follow_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -113,9 +113,26 @@ async fn look(fleet: &mut Fleet) {
     }
 }
 
+/// What happened while this server was away is told first; what cannot be told now is found by the next tick.
+async fn wake(fleet: &mut Fleet) -> Timestamp {
+    let now = fleet.app.clock.now();
+    let done = again!(fleet.wake(now));
+    moved_on(fleet, done, now).await
+}
+
 async fn tick(fleet: &mut Fleet) -> Timestamp {
     let now = fleet.app.clock.now();
-    match again!(fleet.tick(now)) {
+    let done = again!(fleet.tick(now));
+    moved_on(fleet, done, now).await
+}
+
+/// When the next tick may come.
+async fn moved_on(
+    fleet: &Fleet,
+    done: Result<BTreeSet<DeviceId>, RolloutError>,
+    now: Timestamp,
+) -> Timestamp {
+    match done {
         Ok(changed) => {
             tell(fleet, changed).await;
             Timestamp::default()
@@ -193,6 +210,13 @@ async fn take_order(fleet: &mut Fleet, command: Command) {
                 tell(fleet, changed.clone()).await;
             }
             answer(reply, done.map(|_| ()));
+        }
+        Command::Withdraw { device, model, reply } => {
+            let done = again!(fleet.withdraw(&device, model.as_ref(), now));
+            if done.is_ok() {
+                tell(fleet, BTreeSet::new()).await;
+            }
+            answer(reply, done);
         }
         Command::Refreeze { reply } => {
             let done = again!(fleet.refreeze(now));

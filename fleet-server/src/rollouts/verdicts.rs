@@ -24,6 +24,12 @@ use crate::store::{ComparisonRow, LookRow, Opening, Store, StoreError, Tx};
 /// How far back a judge learns what is normal: a day has every hour once.
 const HISTORY: Duration = Duration::from_secs(86_400);
 
+/// Evidence is kept for a quarter of a year.
+const KEPT_MS: u64 = 90 * 86_400_000;
+
+/// A wave is judged for so long; what is not known by then needs a person, and each look is kept.
+const JUDGED_FOR: Duration = Duration::from_secs(14 * 86_400);
+
 /// What happened in an interval, by device and version.
 type Happened = BTreeMap<DeviceId, BTreeMap<Version, fleet_core::verdict::Figures>>;
 
@@ -134,6 +140,7 @@ impl Fleet {
                 turn.input(entry, Input::Judged { wave, verdict });
             }
         }
+        Store::trim_looks(&mut turn.tx, Timestamp(now.as_millis().saturating_sub(KEPT_MS))).await?;
         let changed = self.finish(turn).await?;
         self.looks.last = Some(number);
         Ok(changed)
@@ -150,6 +157,9 @@ async fn judge(
 ) -> Result<Option<(usize, MetricVerdict)>, StoreError> {
     let Some(wave) = entry.machine.compared_wave() else { return Ok(None) };
     let Some(mut row) = Store::comparison(tx, &entry.row.id, wave).await? else { return Ok(None) };
+    if row.opened_at + JUDGED_FOR <= now {
+        return Ok(None);
+    }
     let look = look_at(number, happened, &row.opening.cohorts, row.opening.candidate, Period::Since);
     let Ok(record) = row.judge.observe(&look) else { return Ok(None) };
     let verdict = record.verdict.clone();

@@ -70,7 +70,7 @@ impl LookRow {
 }
 
 impl Store {
-    /// The sums of every device that did something since `from`, as part of `tx`.
+    /// The sums of every device that did something since `from`, of all its versions, as part of `tx`.
     ///
     /// # Errors
     /// When the database refuses.
@@ -78,10 +78,13 @@ impl Store {
         tx: &mut Tx,
         from: Timestamp,
     ) -> Result<Vec<(DeviceId, VersionFigures)>, StoreError> {
-        let rows = sqlx::query("SELECT device, figures FROM device_figures WHERE updated_at >= $1")
-            .bind(millis(from))
-            .fetch_all(&mut **tx)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT device, figures FROM device_figures WHERE device IN \
+             (SELECT device FROM device_figures WHERE updated_at >= $1)",
+        )
+        .bind(millis(from))
+        .fetch_all(&mut **tx)
+        .await?;
         let row = |row: &AnyRow| {
             Ok((parsed("device id", &row.text("device")?)?, from_json("figures", &row.text("figures")?)?))
         };
@@ -223,6 +226,15 @@ impl Store {
         .bind(row.record.as_ref().map(to_json))
         .execute(&mut **tx)
         .await?;
+        Ok(())
+    }
+
+    /// Forgets evidence from before `oldest`.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn trim_looks(tx: &mut Tx, oldest: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM looks WHERE at < $1").bind(millis(oldest)).execute(&mut **tx).await?;
         Ok(())
     }
 

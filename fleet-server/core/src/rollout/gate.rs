@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use shared::Timestamp;
 
-use super::{Counts, HoldReason, Rollout};
+use super::{Counts, HoldReason, Record, Rollout};
 use crate::{plan::WaveKind, verdict::MetricVerdict};
 
 /// What the gate says of a wave.
@@ -29,15 +29,18 @@ pub(super) enum Gate {
 
 impl Rollout {
     pub(super) fn gate(&mut self, wave: usize, now: Timestamp) -> Gate {
-        // Behind the last wave nobody would be asked any more, so it waits for all who are still to be.
+        let pending = |record: &Record| record.progress.is_pending();
+        let is_under_way = self.records_of(wave).any(|record| pending(record) || record.is_awaited());
+        // Behind the last wave nobody would be asked or waited for, so not even a person's word lets it pass before.
         let is_last = self.waves.get(wave + 1).is_none_or(|next| next.kind == WaveKind::Late);
-        if is_last && self.devices.values().any(|record| record.wave <= wave && record.progress.is_pending()) {
+        let is_left = |record: &Record| record.wave <= wave && pending(record);
+        if is_last && (is_under_way || self.devices.values().any(is_left)) {
             return Gate::Updating;
         }
         if self.waves[wave].promoted_by.is_some() {
             return Gate::Passed;
         }
-        if self.records_of(wave).any(|record| record.progress.is_pending() || record.is_awaited()) {
+        if is_under_way {
             return Gate::Updating;
         }
         match self.shortfall(wave) {

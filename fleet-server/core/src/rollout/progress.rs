@@ -214,6 +214,11 @@ impl Record {
         self.progress.is_open() && self.heard_at.is_some()
     }
 
+    /// True when its desired state is, or will be, written by this rollout.
+    pub(super) fn is_ours(&self) -> bool {
+        self.restoration == Restoration::None && !self.progress.is_superseded()
+    }
+
     /// True when its desired state is ours to take back.
     pub(super) fn can_restore(&self) -> bool {
         self.restoration == Restoration::None

@@ -95,17 +95,19 @@ impl Server {
 
     /// A device that came to match a continuous rollout is taken in, as `fleet-server/src/rollouts/late.rs` does.
     fn take_in(&mut self, device: &DeviceId, now: Timestamp) {
-        let others: Vec<_> = self.entries.values().map(|entry| entry.machine.summary()).collect();
+        let mut takers: Vec<_> = self.rollouts().filter(|machine| machine.takes_in(device)).collect();
+        takers.sort_by_key(|machine| std::cmp::Reverse(machine.rank()));
+        let takers: Vec<_> = takers.into_iter().map(|machine| machine.id().clone()).collect();
         let known = |release: &ReleaseId| self.catalog.get(release).is_some();
         let Some(facts) = self.rows.get(device).map(|row| entry::facts(device, row, known)) else { return };
-        for entry in self.entries.values_mut() {
-            let machine = &entry.machine;
-            if !machine.takes_in(device) {
-                continue;
-            }
+        for id in takers {
+            let others: Vec<_> = self.rollouts().map(fleet_core::Rollout::summary).collect();
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            let machine = &mut entry.machine;
             let Some(published) = self.catalog.get(&machine.spec().release) else { continue };
             if let Some(Ok(planned)) = plan_late(machine.spec(), &published.needs(), &facts, &others) {
-                let _ = entry.machine.handle(Input::Join { planned }, now);
+                let _ = machine.handle(Input::Join { planned }, now);
+                self.take_over(&id, now);
             }
         }
     }

@@ -41,8 +41,14 @@ impl World {
             Act::RollBack { rollout } => {
                 self.order(&rollout, "roll back", Input::Rollback { by: PERSON.into() });
             }
-            Act::Approve { rollout, by } => self.order(&rollout, "approve", Input::Approve { by }),
-            Act::Promote { rollout } => self.order(&rollout, "promote", Input::Promote { by: PERSON.into() }),
+            Act::Approve { rollout, by } => {
+                let wave = self.wave_of(&rollout);
+                self.order(&rollout, "approve", Input::Approve { wave, by });
+            }
+            Act::Promote { rollout } => {
+                let wave = self.wave_of(&rollout);
+                self.order(&rollout, "promote", Input::Promote { wave, by: PERSON.into() });
+            }
             Act::Retry { rollout } => self.order(&rollout, "retry", Input::Retry { by: PERSON.into() }),
             Act::Freeze { devices, until, reason } => self.freeze(devices, until, reason),
             Act::Quarantine { devices, lifted } => {
@@ -117,6 +123,11 @@ impl World {
     fn order(&mut self, id: &RolloutId, name: &str, order: Input) {
         let done = self.server_turn(|server: &mut Server, now| server.order(id, order, now));
         self.tell_refusal(name, id, done);
+    }
+
+    /// The wave that a person sees under way when they give an order.
+    fn wave_of(&self, id: &RolloutId) -> usize {
+        self.server.rollout(id).and_then(|machine| machine.active_wave()).unwrap_or(0)
     }
 
     fn tell_refusal(&mut self, name: &str, id: &RolloutId, done: Option<Result<(), Unheard>>) {

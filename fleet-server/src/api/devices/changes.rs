@@ -65,7 +65,12 @@ pub async fn set_labels(
     let (mut tx, row) = begin(&app, &id).await?;
     Store::set_labels(&mut tx, &row.id, &body.labels).await?;
     let detail = serde_json::to_string(&body.labels).unwrap_or_default();
-    Act { app: &app, caller: &caller, dry_run }.end(tx, &row.id, "device.label", &detail).await
+    let view = Act { app: &app, caller: &caller, dry_run }.end(tx, &row.id, "device.label", &detail).await?;
+    if dry_run.is_meant() {
+        // A freeze may name it now, or no longer.
+        app.rollouts.refreeze().await?;
+    }
+    Ok(view)
 }
 
 /// Takes a device out of every rollout, or puts it back.
@@ -91,7 +96,12 @@ pub async fn set_quarantine(
     Store::set_quarantine_reason(&mut tx, &row.id, reason.filter(|_| body.quarantined)).await?;
     let detail =
         reason.map_or_else(|| body.quarantined.to_string(), |why| format!("{}: {why}", body.quarantined));
-    Act { app: &app, caller: &caller, dry_run }.end(tx, &row.id, "device.quarantine", &detail).await
+    let view =
+        Act { app: &app, caller: &caller, dry_run }.end(tx, &row.id, "device.quarantine", &detail).await?;
+    if body.quarantined && dry_run.is_meant() {
+        app.rollouts.withdraw(row.id, None).await?;
+    }
+    Ok(view)
 }
 
 /// Pins a model on a device to the version that the device keeps now: rollouts of the model pass the device over.
@@ -118,12 +128,16 @@ pub async fn pin(
     let release =
         committed.find(|release| release.model == model).ok_or_else(|| nothing_to_pin(&id, &model))?;
     let detail = release.to_string();
-    row.pins.insert(model, release.version);
+    row.pins.insert(model.clone(), release.version);
     if row.pins.len() > MAX_PINS {
         return Err(Problem::conflict("too_many_pins", format!("a device has at most {MAX_PINS} pins")));
     }
     Store::set_pins(&mut tx, &row.id, &row.pins).await?;
-    Act { app: &app, caller: &caller, dry_run }.end(tx, &row.id, "device.pin", &detail).await
+    let view = Act { app: &app, caller: &caller, dry_run }.end(tx, &row.id, "device.pin", &detail).await?;
+    if dry_run.is_meant() {
+        app.rollouts.withdraw(row.id, Some(model)).await?;
+    }
+    Ok(view)
 }
 
 /// Takes the pin of a model off a device.

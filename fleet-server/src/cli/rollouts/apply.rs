@@ -29,11 +29,17 @@ async fn same(client: &Client, request: &StartRollout) -> Result<Option<RolloutV
     for summary in of_release.take(MAX_LOOKED_AT) {
         let view: RolloutView = client.get(&format!("/rollouts/{}", summary.id), &[]).await?;
         let fell = matches!(summary.phase.as_str(), "halted" | "rolling back" | "rolled back");
-        if !fell && view.status.selector == selector && view.status.strategy == request.strategy {
+        if !fell && does(&view, &selector, request) {
             return Ok(Some(view));
         }
     }
     Ok(None)
+}
+
+/// One from which another rollout has taken devices since did it once, and does it no more.
+fn does(view: &RolloutView, selector: &str, request: &StartRollout) -> bool {
+    let status = &view.status;
+    status.selector == selector && status.strategy == request.strategy && status.counts.superseded == 0
 }
 
 /// The selector as the server writes it, which writes equal ones alike and resolves groups.

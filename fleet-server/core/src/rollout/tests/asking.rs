@@ -150,10 +150,11 @@ fn a_rollout_that_is_not_continuous_takes_nobody_in() {
 #[test]
 fn a_staged_rollback_that_outlasts_the_patience_with_an_offline_device_does_not_spin() {
     let ramp = Ramp::steady(2);
-    let mut rollout = started(Strategy { ramp: Some(Ramp::steady(60_000)), ..Strategy::default() }, &fleet(30));
+    let mut rollout =
+        started(Strategy { ramp: Some(Ramp::steady(60_000)), ..Strategy::default() }, &fleet(30));
     rollout.spec.strategy.ramp = Some(ramp);
-    rollout.handle(Input::Rollback { by: "ada".into() }, Timestamp(2_000)).unwrap();
-    let (mut back, mut turns, mut last) = (restored(&drain(&mut rollout)), 0, Timestamp(2_000));
+    rollout.handle(Input::Rollback { by: "ada".into() }, Timestamp(100_000)).unwrap();
+    let (mut back, mut turns, mut last) = (restored(&drain(&mut rollout)), 0, Timestamp(100_000));
     let offline = back[0].clone();
     while let Some((at, _)) = rollout.poll_timeout() {
         assert!(at > last, "a moment that has passed wakes nobody");
