@@ -34,7 +34,7 @@ use thiserror::Error;
 
 use crate::servers::ServerId;
 
-use connect::{Connected, connect};
+use connect::{Begin, Connected, connect};
 
 pub use audit::{AuditEntry, AuditError};
 pub use desired::{Desired, DesiredChange};
@@ -92,7 +92,7 @@ pub enum StoreError {
 pub struct Store {
     writer: AnyPool,
     reader: AnyPool,
-    begin: &'static str,
+    begin: Begin,
     server: ServerId,
     is_shared: bool,
 }
@@ -129,7 +129,7 @@ impl Store {
     /// # Errors
     /// When no connection becomes free, or another server goes on writing for too long.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(self.writer.begin_with(self.begin).await?)
+        Ok(self.begin.on(&self.writer).await?)
     }
 
     /// True when the database answers.

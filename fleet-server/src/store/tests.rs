@@ -10,6 +10,7 @@ macro_rules! on_each_database {
     };
 }
 
+mod begin;
 mod freezes;
 mod groups;
 mod history;
