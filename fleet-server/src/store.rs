@@ -149,6 +149,13 @@ fn to_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("stored documents are texts, numbers and collections")
 }
 
+/// A text that somebody else wrote, as a column takes it. PostgreSQL takes no NUL, and what is made for a terminal to
+/// obey belongs into no log. JSON needs none of this: it writes such characters as `\u0000`.
+fn printable(text: &str) -> String {
+    let is_bad = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
+    text.replace(is_bad, "\u{fffd}")
+}
+
 fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| StoreError::Corrupt { what, detail: error.to_string() })
 }
