@@ -101,7 +101,8 @@ impl Fold {
             DeploymentEvent::Transferring { .. } | DeploymentEvent::Staged { .. } => {}
             DeploymentEvent::SelfTested(_) => self.tested = Some(row),
             DeploymentEvent::Probation => {
-                if !self.answers(&row.report.release) {
+                // A version that is kept is not watched again, so it had been taken away and is brought anew.
+                if !self.answers(&row.report.release) || self.is_kept() {
                     self.begin(row);
                 }
             }
@@ -109,7 +110,7 @@ impl Fold {
             DeploymentEvent::Rejected(_) | DeploymentEvent::Failed(_) => self.tested = None,
             // Only a version on probation can go back; of one that is kept this tells another attempt.
             DeploymentEvent::RolledBack(_) | DeploymentEvent::Superseded => {
-                if self.answers(&row.report.release) && !self.spans.last().is_some_and(Span::is_committed) {
+                if self.answers(&row.report.release) && !self.is_kept() {
                     self.go_back(row);
                 }
             }
@@ -118,6 +119,10 @@ impl Fold {
 
     fn answers(&self, release: &ReleaseId) -> bool {
         self.spans.last().is_some_and(|span| span.until.is_none() && span.release == *release)
+    }
+
+    fn is_kept(&self) -> bool {
+        self.spans.last().is_some_and(Span::is_committed)
     }
 
     fn commit(&mut self, row: ReportRow) {
@@ -252,6 +257,23 @@ mod tests {
     fn a_first_version_that_goes_back_leaves_nobody() {
         let reports = vec![row(1, 1, DeploymentEvent::Probation), row(4, 1, BACK)];
         assert_eq!(told(reports), [(1, 1, Some(4), vec![1])]);
+    }
+
+    #[test]
+    fn a_version_that_was_taken_away_without_a_report_and_brought_anew_answers_in_a_span_of_its_own() {
+        let reports = vec![
+            row(1, 1, DeploymentEvent::Probation),
+            row(2, 1, COMMITTED),
+            row(10, 1, TESTED),
+            row(11, 1, DeploymentEvent::Probation),
+            row(15, 1, COMMITTED),
+        ];
+        let (first, second) = ((1, 1, Some(11), vec![1, 2]), (1, 11, None, vec![10, 11, 15]));
+        assert_eq!(told(reports.clone()), [first, second]);
+        let spans = spans(reports);
+        assert_eq!(spans[1].brought.received_at, Timestamp(11));
+        assert_eq!(spans[1].standing(Timestamp(12)), Standing::Probation);
+        assert!(!spans[0].clone().ended_by(Some(Timestamp(5))).covers(Timestamp(7)));
     }
 
     #[test]

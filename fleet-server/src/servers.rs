@@ -2,8 +2,9 @@
 //!
 //! Every server raises a number in its row, its *beats*, about once a second. The others compare it with what they saw
 //! before, by their own clocks: a server whose number has stood still for [`TERM`] is given up, its connections are
-//! struck from the devices, and what it did for all goes to one that lives. No time of day of any machine is compared
-//! with that of another, so clocks that differ hurt nobody.
+//! struck from the devices, and what it did for all goes to one that lives. In this no time of day of any machine is
+//! compared with that of another. What rollouts ask of time (bakes, silent devices, freezes) is another matter: there
+//! one server compares moments that another wrote down with its own clock, so the clocks of servers must agree.
 //!
 //! The *lease* says who draws the consequences of time. Its holder believes in it for a [`TERM`] after its last beat,
 //! which is when the others may begin to give it up, and looks at the lease once more in the transaction itself: a
@@ -15,6 +16,7 @@
 mod identity;
 mod lease;
 mod neighbours;
+mod noting;
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,6 +32,7 @@ use crate::{
 pub use identity::{Identity, ServerId};
 pub use lease::Lease;
 use neighbours::Neighbours;
+use noting::Noting;
 
 /// How often a server shows that it lives.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -71,12 +74,16 @@ pub async fn run(app: Arc<App>, me: Identity, stop: CancellationToken) -> Result
         return Ok(());
     }
     let mut neighbours = Neighbours::default();
+    let mut noting = Noting::default();
     loop {
         match turn(&app, &me, &mut neighbours).await {
-            Ok(Beat::Heard) => {}
-            Ok(Beat::Anew) => note_connections(&app).await,
             Ok(Beat::Stolen) => return Err(NameTaken(me.id)),
+            Ok(beat) => {
+                noting.heard(beat, &app).await;
+                cut_off_revoked(&app).await;
+            }
             Err(error) => {
+                noting.is_owed = true;
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the other servers do not hear of this one"
@@ -88,6 +95,7 @@ pub async fn run(app: Arc<App>, me: Identity, stop: CancellationToken) -> Result
             () = stop.cancelled() => break,
         }
     }
+    noting.end().await;
     if let Err(error) = leave(&app.store, &me).await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
@@ -119,7 +127,6 @@ async fn turn(app: &App, me: &Identity, neighbours: &mut Neighbours) -> Result<B
         Some(epoch) => app.lease.hold(epoch, began + TERM),
         None => app.lease.lose(),
     }
-    cut_off_revoked(app).await?;
     Ok(beat)
 }
 
@@ -151,20 +158,17 @@ async fn leave(store: &Store, me: &Identity) -> Result<(), StoreError> {
     Ok(tx.commit().await?)
 }
 
-/// The others gave us up while our devices stayed.
-async fn note_connections(app: &App) {
-    let Some(broker) = app.broker.get() else { return };
-    for device in broker.connected() {
-        if let Err(error) = app.store.set_connected(&device, true, app.clock.now()).await {
-            tracing::error!(device.id = %device, error = &error as &dyn std::error::Error, "a connection was not noted");
-        }
-    }
-}
-
 /// Another server locked them out, and cannot reach the broker of this one.
-async fn cut_off_revoked(app: &App) -> Result<(), StoreError> {
-    for device in app.store.revoked_here().await? {
-        app.kick(&device).await;
+async fn cut_off_revoked(app: &App) {
+    match app.store.revoked_here().await {
+        Ok(devices) => {
+            for device in devices {
+                app.kick(&device).await;
+            }
+        }
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "devices that were locked out may still be connected"
+        ),
     }
-    Ok(())
 }

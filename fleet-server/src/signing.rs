@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use muster_repository::{Keys, MissingKey, Repository, RepositoryError};
+use muster_repository::{Keys, MissingKey, Repository, RepositoryError, Role};
 use shared::{
     DeviceId, Digest, ReleaseId, Timestamp,
     message::{Assignment, DesiredMessage, Limits},
@@ -58,6 +58,16 @@ pub enum SigningError {
     KeysElsewhere {
         /// A key that is needed.
         missing: PathBuf,
+    },
+    /// The repository in the database is that of another fleet.
+    #[error(
+        "the database holds the signed repository of another fleet: {role}.key is not one of its keys. Nothing was \
+         changed. Correct database.url, or start with the keys (*.key and ca.pem) of a server of that fleet in a data \
+         directory of its own"
+    )]
+    AnotherFleet {
+        /// The first role whose key differs.
+        role: Role,
     },
     /// The database gave no answer.
     #[error(transparent)]
@@ -109,9 +119,15 @@ impl Signing {
         let file = data_dir.join(STATE);
         let repository = Mutex::new(known);
         let signing = Self { keys, file, shared, changing: AsyncMutex::new(()), repository, files };
+        // Looks at the keys first: with those of another fleet, the file that is there is the only one of its kind.
+        signing.refresh(now).await.map_err(|error| match error {
+            SigningError::Repository(RepositoryError::ForeignKey(role)) if store.is_shared() => {
+                SigningError::AnotherFleet { role }
+            }
+            other => other,
+        })?;
         // The first copy must not wait for the first change.
         save(&signing.file, &signing.lock().repository)?;
-        signing.refresh(now).await?;
         Ok(signing)
     }
 

@@ -34,7 +34,7 @@ use thiserror::Error;
 
 use crate::servers::ServerId;
 
-use connect::{Connected, connect};
+use connect::{Begin, Connected, connect};
 
 pub use audit::{AuditEntry, AuditError};
 pub use desired::{Desired, DesiredChange};
@@ -92,7 +92,7 @@ pub enum StoreError {
 pub struct Store {
     writer: AnyPool,
     reader: AnyPool,
-    begin: &'static str,
+    begin: Begin,
     server: ServerId,
     is_shared: bool,
 }
@@ -129,7 +129,7 @@ impl Store {
     /// # Errors
     /// When no connection becomes free, or another server goes on writing for too long.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(self.writer.begin_with(self.begin).await?)
+        Ok(self.begin.on(&self.writer).await?)
     }
 
     /// True when the database answers.
@@ -147,6 +147,13 @@ impl Store {
 /// JSON text of a value that is made of texts, numbers and collections.
 fn to_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("stored documents are texts, numbers and collections")
+}
+
+/// A text that somebody else wrote, as a column takes it. PostgreSQL takes no NUL, and what is made for a terminal to
+/// obey belongs into no log. JSON needs none of this: it writes such characters as `\u0000`.
+fn printable(text: &str) -> String {
+    let is_bad = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
+    text.replace(is_bad, "\u{fffd}")
 }
 
 fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {

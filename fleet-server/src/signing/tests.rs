@@ -93,3 +93,18 @@ async fn two_servers_sign_one_line_of_versions() {
     first.refresh(later).await.unwrap();
     assert_eq!(timestamp(&first), timestamp(&second));
 }
+
+#[tokio::test]
+async fn a_server_that_is_led_to_the_database_of_another_fleet_keeps_its_own_repository() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}?mode=rwc", folder.path().join("shared.db").display());
+    let _theirs = Place::with(Some(&url)).await.open().await.unwrap();
+    let ours = Place::alone().await;
+    let root = ours.open().await.unwrap().trusted_root();
+    let file = std::fs::read(ours.data_dir.join(STATE)).unwrap();
+    let led_astray = Store::open(Some(&url), ours.data_dir.path(), ServerId::new()).await.unwrap();
+    let Err(error) = Signing::open(&ours.data_dir, &led_astray, NOW).await else { panic!("it starts") };
+    assert!(error.to_string().contains("Correct database.url"), "{error}");
+    assert_eq!(std::fs::read(ours.data_dir.join(STATE)).unwrap(), file);
+    assert_eq!(ours.open().await.unwrap().trusted_root(), root);
+}

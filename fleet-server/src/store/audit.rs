@@ -8,7 +8,7 @@ use shared::{Digest, Timestamp};
 use sqlx::any::AnyRow;
 use thiserror::Error;
 
-use super::{Columns, MAX_ROWS, Store, StoreError, Tx, millis, signed, to_json};
+use super::{Columns, MAX_ROWS, Store, StoreError, Tx, millis, printable, signed, to_json};
 
 /// What the first entry names as its predecessor.
 const NO_PREVIOUS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -88,10 +88,10 @@ impl Store {
         let mut entry = AuditEntry {
             sequence,
             at,
-            actor: actor.into(),
+            actor: printable(actor),
             action: action.into(),
-            subject: subject.into(),
-            detail: detail.into(),
+            subject: printable(subject),
+            detail: printable(detail),
             previous,
             digest: String::new(),
         };

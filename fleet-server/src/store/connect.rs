@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use sqlx::{AnyPool, Executor as _, any::AnyPoolOptions};
 
-use super::{MIGRATIONS, StoreError};
+use super::{MIGRATIONS, StoreError, Tx};
 
 /// Readers at once. More would only wait for the disk.
 const READERS: u32 = 4;
@@ -23,18 +23,45 @@ const ON_SQLITE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; P
 const ON_POSTGRES: &str = "SET synchronous_commit = on; SET lock_timeout = 10000; \
                            SET idle_in_transaction_session_timeout = 20000";
 
+/// The number stands for "writing to a Muster database" among the locks that programs agree on.
+const LOCK_POSTGRES: &str = "SELECT pg_advisory_xact_lock(5567201)";
+
 /// How a transaction begins that will write: it waits until no other process writes, so what it reads stays true until
 /// its commit. Numbers without gaps and the chain of the audit log rest on it.
-const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE";
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Begin {
+    /// With the lock on the file.
+    Sqlite,
+    /// With a lock that is asked for inside of the transaction: a refusal must find one that can be rolled back.
+    Postgres,
+}
 
-/// The number stands for "writing to a Muster database" among the locks that programs agree on.
-const BEGIN_POSTGRES: &str = "BEGIN; SELECT pg_advisory_xact_lock(5567201)";
+impl Begin {
+    /// Begins on the one connection of `writer`.
+    ///
+    /// Runs to its end even when nobody waits for it any more. Were it cut off halfway, the connection would return to
+    /// its pool inside of a transaction of which the pool knows nothing.
+    pub(super) async fn on(self, writer: &AnyPool) -> Result<Tx, sqlx::Error> {
+        let writer = writer.clone();
+        let begun = tokio::spawn(async move {
+            match self {
+                Self::Sqlite => writer.begin_with("BEGIN IMMEDIATE").await,
+                Self::Postgres => {
+                    let mut tx = writer.begin().await?;
+                    tx.execute(LOCK_POSTGRES).await?;
+                    Ok(tx)
+                }
+            }
+        });
+        begun.await.unwrap_or_else(|_| Err(sqlx::Error::WorkerCrashed))
+    }
+}
 
 /// Open connections.
 pub(super) struct Connected {
     pub(super) writer: AnyPool,
     pub(super) reader: AnyPool,
-    pub(super) begin: &'static str,
+    pub(super) begin: Begin,
 }
 
 /// Opens the database at `url`, or the SQLite file in `folder`, and brings its tables to this version.
@@ -45,7 +72,7 @@ pub(super) async fn connect(url: Option<&str>, folder: &Path) -> Result<Connecte
         None => format!("sqlite://{}?mode=rwc", folder.join("muster.db").display()),
     };
     let (settings, begin) =
-        if url.starts_with("sqlite:") { (ON_SQLITE, BEGIN_SQLITE) } else { (ON_POSTGRES, BEGIN_POSTGRES) };
+        if url.starts_with("sqlite:") { (ON_SQLITE, Begin::Sqlite) } else { (ON_POSTGRES, Begin::Postgres) };
     let failed = |source| StoreError::Open { url: without_secrets(&url), source };
     let writer = options(settings, WRITERS).connect(&url).await.map_err(failed)?;
     MIGRATIONS.run(&writer).await?;

@@ -7,7 +7,7 @@ use shared::Timestamp;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
-use super::{Columns, Store, StoreError, Tx, millis};
+use super::{Columns, Store, StoreError, Tx, millis, printable};
 
 /// A freeze period as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -87,6 +87,7 @@ impl Store {
             }
         }
         let NewFreeze { from, until, reason, selector, created_by } = new.clone();
+        let reason = printable(&reason);
         let row = FreezeRow { id: new_id(), from, until, reason, selector, created_by, created_at: now };
         insert(tx, &row).await?;
         Ok(Some(row))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use shared::{DeviceId, ModelName, Version};
 
-use super::{DeviceRow, Store, StoreError, Tx, from_json, to_json};
+use super::{DeviceRow, Store, StoreError, Tx, from_json, printable, to_json};
 
 /// Versions that a device keeps, by model.
 pub type Pins = BTreeMap<ModelName, Version>;
@@ -45,7 +45,7 @@ impl Store {
         reason: Option<&str>,
     ) -> Result<(), StoreError> {
         sqlx::query("UPDATE devices SET quarantine_reason = $1 WHERE id = $2")
-            .bind(reason)
+            .bind(reason.map(printable))
             .bind(id.as_str())
             .execute(&mut **tx)
             .await?;

@@ -1,8 +1,12 @@
 //! The servers on one database, and what one of them does for all.
 
-use shared::DeviceId;
+use shared::{DeviceId, Timestamp};
 
-use super::{Columns, Store, StoreError, Tx, parsed, signed};
+use super::{
+    Columns, Store, StoreError, Tx,
+    many::{pieces, statement},
+    millis, parsed, signed,
+};
 use crate::servers::{Identity, ServerId};
 
 /// A server as the others see it.
@@ -113,6 +117,32 @@ impl Store {
         )
         .execute(&mut **tx)
         .await?;
+        Ok(())
+    }
+
+    /// Notes that devices are connected to this server. Those that are with another server by now stay there: their
+    /// connection here is one whose end was not noticed yet.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn note_connections(
+        &self,
+        tx: &mut Tx,
+        devices: &[DeviceId],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for piece in pieces(devices) {
+            let mut query = statement(
+                "UPDATE devices SET connected = 1, last_seen = new.column2, server = new.column3 FROM (VALUES",
+                piece.len(),
+                3,
+                ") AS new WHERE devices.id = new.column1 AND devices.server IS NULL",
+            );
+            for device in piece {
+                query = query.bind(device.to_string()).bind(millis(now)).bind(self.server.to_string());
+            }
+            query.execute(&mut **tx).await?;
+        }
         Ok(())
     }
 

@@ -10,6 +10,8 @@ macro_rules! on_each_database {
     };
 }
 
+mod begin;
+mod foreign_texts;
 mod freezes;
 mod groups;
 mod history;
@@ -62,8 +64,12 @@ fn device_id() -> DeviceId {
 }
 
 async fn add_device(store: &Store) -> bool {
+    add_device_named(store, device_id()).await
+}
+
+async fn add_device_named(store: &Store, id: DeviceId) -> bool {
     let new = NewDevice {
-        id: device_id(),
+        id,
         certificate_serial: "40aa".into(),
         report_key: Signer::from_seed(&[7; 32]).public().clone(),
         labels: BTreeMap::from([("site".into(), "berlin".into())]),

@@ -3,7 +3,7 @@
 use shared::Timestamp;
 use sqlx::any::AnyRow;
 
-use super::{Columns, MAX_ROWS, Store, StoreError, Tx, millis, parsed};
+use super::{Columns, MAX_ROWS, Store, StoreError, Tx, millis, parsed, printable};
 use crate::auth::Role;
 
 /// A token as it is stored.
@@ -75,7 +75,7 @@ impl Store {
              VALUES ($1, $2, $3, $4, $5, $6, $7, 0)",
         )
         .bind(&id)
-        .bind(&token.name)
+        .bind(printable(&token.name))
         .bind(&token.prefix)
         .bind(&token.hash)
         .bind(token.role.to_string())

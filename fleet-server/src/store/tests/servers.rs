@@ -9,6 +9,7 @@ on_each_database! {
     a_server_hears_of_the_desired_states_that_others_changed_and_of_no_other,
     a_name_that_another_process_took_over_is_noticed_by_the_first,
     the_connections_of_a_server_that_was_given_up_are_struck_and_those_of_others_stay,
+    a_server_that_comes_back_notes_its_devices_and_leaves_those_that_went_to_another,
     a_lease_changes_hands_under_a_higher_epoch,
 }
 
@@ -110,6 +111,24 @@ async fn the_connections_of_a_server_that_was_given_up_are_struck_and_those_of_o
     let mut tx = other.begin().await.unwrap();
     let left = Store::servers(&mut tx).await.unwrap();
     assert_eq!(left.into_iter().map(|row| row.id).collect::<Vec<_>>(), [other.server().clone()]);
+}
+
+async fn a_server_that_comes_back_notes_its_devices_and_leaves_those_that_went_to_another(scene: &Scene) {
+    let (back, other) = (scene.open().await, scene.open().await);
+    let devices: Vec<_> = (0..21).map(|number| DeviceId::new(&format!("cam-{number}")).unwrap()).collect();
+    for device in &devices {
+        assert!(add_device_named(&back, device.clone()).await);
+    }
+    other.set_connected(&devices[5], true, NOW).await.unwrap();
+    let mut tx = back.begin().await.unwrap();
+    back.note_connections(&mut tx, &devices, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    // Each server can strike only what it holds itself.
+    back.set_connected(&devices[5], false, NOW).await.unwrap();
+    other.set_connected(&devices[6], false, NOW).await.unwrap();
+    for device in &devices {
+        assert!(back.device(device).await.unwrap().unwrap().connected, "{device}");
+    }
 }
 
 async fn a_lease_changes_hands_under_a_higher_epoch(scene: &Scene) {
