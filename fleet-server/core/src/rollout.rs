@@ -250,7 +250,7 @@ impl Rollout {
             Input::Halt { by, reason } => self.stop_by_order(by, reason)?,
             Input::Rollback { by } => self.roll_back_by_order(by, now)?,
             Input::Withdrawn { device } => self.withdraw(&device, now)?,
-            Input::Superseded { device, by } => self.supersede(&device, by, now)?,
+            Input::Superseded { devices, by } => self.supersede_all(&devices, &by, now)?,
         }
         self.settle(now);
         Ok(())

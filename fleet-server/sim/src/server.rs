@@ -292,8 +292,8 @@ impl Server {
         }
         let begins = !machine.has_begun();
         if begins {
-            for (device, by) in machine.contest(self.rollouts()).lost {
-                machine.handle(Input::Superseded { device, by }, now)?;
+            for (by, devices) in machine.contest(self.rollouts()).lost {
+                machine.handle(Input::Superseded { devices, by }, now)?;
             }
         }
         machine.handle(order, now)?;
@@ -310,8 +310,8 @@ impl Server {
     /// As `fleet-server/src/rollouts/rivals.rs` does.
     fn take_over(&mut self, id: &RolloutId, now: Timestamp) {
         let Some(own) = self.rollout(id).filter(|own| own.has_begun()) else { return };
-        for taken in own.contest(self.rollouts()).taken {
-            self.input(&taken.rollout, Input::Superseded { device: taken.device, by: id.clone() }, now);
+        for (other, devices) in own.contest(self.rollouts()).taken {
+            self.input(&other, Input::Superseded { devices, by: id.clone() }, now);
         }
     }
 

@@ -8,11 +8,8 @@ use muster_sim::{Detail, read_story, tell};
 
 const LEFT: &str = "a rolled back release is left nowhere";
 
-const GAPS: [(&str, &str); 3] = [
-    ("given-back", LEFT),
-    ("never-asked", LEFT),
-    ("back-to-what-goes-back", LEFT),
-];
+const GAPS: [(&str, &str); 3] =
+    [("given-back", LEFT), ("never-asked", LEFT), ("back-to-what-goes-back", LEFT)];
 
 #[test]
 fn the_oracle_finds_every_known_gap_where_it_is_told_to_look() {

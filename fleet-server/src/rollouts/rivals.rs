@@ -14,9 +14,9 @@ impl Fleet {
     pub(super) fn take_over(&self, turn: &mut Turn, id: &RolloutId) {
         let Some(own) = turn.drafts.get(id).filter(|own| own.machine.has_begun()) else { return };
         let contest = own.machine.contest(self.machines(turn));
-        for taken in contest.taken {
-            if let Some(other) = self.entries.get(&taken.rollout) {
-                turn.input(other, Input::Superseded { device: taken.device, by: id.clone() });
+        for (other, devices) in contest.taken {
+            if let Some(other) = self.entries.get(&other) {
+                turn.input(other, Input::Superseded { devices, by: id.clone() });
             }
         }
     }
@@ -24,9 +24,9 @@ impl Fleet {
     /// Leaves those devices to others that have them by a higher rank, before the rollout begins.
     pub(super) fn give_way(&self, own: &mut Entry, now: Timestamp) {
         let contest = own.machine.contest(self.entries.values().map(|entry| &entry.machine));
-        for (device, by) in contest.lost {
-            // It is in the rollout, or nobody could have contested it.
-            let _ = own.machine.handle(Input::Superseded { device, by }, now);
+        for (by, devices) in contest.lost {
+            // They are in the rollout, or nobody could have contested them.
+            let _ = own.machine.handle(Input::Superseded { devices, by }, now);
         }
     }
 

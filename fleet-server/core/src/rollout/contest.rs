@@ -1,17 +1,18 @@
 //! Two rollouts of one model never ask one device at a time: the one with the higher rank has it.
 
+use std::collections::BTreeMap;
+
 use shared::{DeviceId, RolloutId};
 
 use super::Rollout;
-use crate::plan::Superseding;
 
 /// What becomes of the devices that a rollout and others want.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contest {
     /// Devices that others have, and keep.
-    pub lost: Vec<(DeviceId, RolloutId)>,
+    pub lost: BTreeMap<RolloutId, Vec<DeviceId>>,
     /// Devices that it takes from others, which must be told.
-    pub taken: Vec<Superseding>,
+    pub taken: BTreeMap<RolloutId, Vec<DeviceId>>,
 }
 
 impl Rollout {
@@ -24,11 +25,9 @@ impl Rollout {
             let summary = other.summary();
             let wanted = |device: &&DeviceId| self.claims(device);
             for device in summary.devices.iter().chain(&summary.restored).filter(wanted) {
-                if other.rank() > self.rank() && summary.devices.contains(device) {
-                    contest.lost.push((device.clone(), other.id().clone()));
-                } else {
-                    contest.taken.push(Superseding { rollout: other.id().clone(), device: device.clone() });
-                }
+                let stays = other.rank() > self.rank() && summary.devices.contains(device);
+                let side = if stays { &mut contest.lost } else { &mut contest.taken };
+                side.entry(other.id().clone()).or_default().push(device.clone());
             }
         }
         contest
@@ -58,9 +57,9 @@ mod tests {
     fn the_higher_rank_has_the_devices() {
         let (weak, strong) = (rollout("r1", 0, false), rollout("r0", 3, false));
         let contest = strong.contest([&weak].into_iter());
-        assert_eq!((contest.taken.len(), contest.lost.len()), (2, 0));
+        assert_eq!((contest.taken[weak.id()].len(), contest.lost.len()), (2, 0));
         let contest = weak.contest([&strong, &weak].into_iter());
-        assert_eq!(contest.lost, [(id("d0"), strong.id().clone()), (id("d1"), strong.id().clone())]);
+        assert_eq!(contest.lost, [(strong.id().clone(), vec![id("d0"), id("d1")])].into());
     }
 
     #[test]
@@ -70,6 +69,6 @@ mod tests {
         assert!(waiting.summary().devices.is_empty());
         let mut begun = waiting;
         begun.handle(Input::Approve { wave: 0, by: "eve".into() }, Timestamp(2_000)).unwrap();
-        assert_eq!(begun.contest([&other].into_iter()).taken.len(), 2);
+        assert_eq!(begun.contest([&other].into_iter()).taken[other.id()].len(), 2);
     }
 }

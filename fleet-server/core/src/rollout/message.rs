@@ -101,10 +101,11 @@ pub enum Input {
         /// Which device.
         device: DeviceId,
     },
-    /// Another rollout of the same model took a device over.
+    /// Another rollout of the same model took devices over. All of them come in one input: each may let a wave pass, and then
+    /// one that is taken next would be asked.
     Superseded {
-        /// Which device.
-        device: DeviceId,
+        /// Which devices.
+        devices: Vec<DeviceId>,
         /// The other rollout.
         by: RolloutId,
     },

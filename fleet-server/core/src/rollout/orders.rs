@@ -130,13 +130,20 @@ impl Rollout {
         Ok(())
     }
 
-    /// The other rollout writes the desired state, so there is nothing to restore here.
-    pub(super) fn supersede(
+    /// The other rollout writes the desired states, so there is nothing to restore here.
+    pub(super) fn supersede_all(
         &mut self,
-        device: &DeviceId,
-        by: RolloutId,
+        devices: &[DeviceId],
+        by: &RolloutId,
         now: Timestamp,
     ) -> Result<(), Refusal> {
+        if let Some(device) = devices.iter().find(|device| !self.includes(device)) {
+            return Err(Refusal::NotInRollout { device: device.clone(), rollout: self.spec.id.clone() });
+        }
+        devices.iter().try_for_each(|device| self.supersede(device, by.clone(), now))
+    }
+
+    fn supersede(&mut self, device: &DeviceId, by: RolloutId, now: Timestamp) -> Result<(), Refusal> {
         let record = self.record(device)?;
         if matches!(record.progress, Progress::Superseded { by: Some(_) }) {
             return Ok(());

@@ -166,7 +166,7 @@ fn a_paused_rollout_asks_nobody_until_it_resumes() {
 fn a_device_taken_over_by_a_newer_rollout_is_not_restored() {
     let mut rollout = started(Strategy::default(), &fleet(2));
     let by = RolloutId::new("r2").unwrap();
-    rollout.handle(Input::Superseded { device: id("d0"), by }, Timestamp(2_000)).unwrap();
+    rollout.handle(Input::Superseded { devices: vec![id("d0")], by }, Timestamp(2_000)).unwrap();
     drain(&mut rollout);
     rollout.handle(Input::Rollback { by: "ada".into() }, Timestamp(3_000)).unwrap();
     assert_eq!(restored(&drain(&mut rollout)), [id("d1")]);
@@ -239,7 +239,7 @@ fn any_input() -> impl Generate<Value = Input> {
         1 => Just(Input::Resume { by: ada() }),
         1 => Just(Input::Halt { by: ada(), reason: "smoke".into() }),
         1 => Just(Input::Rollback { by: ada() }),
-        1 => device().prop_map(move |device| Input::Superseded { device, by: r2.clone() }),
+        1 => device().prop_map(move |device| Input::Superseded { devices: vec![device], by: r2.clone() }),
     ]
 }
 

@@ -196,7 +196,7 @@ fn a_device_that_another_rollout_took_over_before_it_was_asked_again_is_left_alo
     rollout.handle(Input::Freezes { freezes: vec![freeze(None)] }, Timestamp(2_500)).unwrap();
     rollout.handle(Input::Retry { by: "ada".into() }, Timestamp(3_000)).unwrap();
     let by = RolloutId::new("r2").unwrap();
-    rollout.handle(Input::Superseded { device: id("d0"), by }, Timestamp(4_000)).unwrap();
+    rollout.handle(Input::Superseded { devices: vec![id("d0")], by }, Timestamp(4_000)).unwrap();
     assert_eq!(ticks_until(&mut rollout, 60_000), []);
     assert_eq!(rollout.counts().superseded, 1);
 }

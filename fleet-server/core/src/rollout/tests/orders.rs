@@ -94,7 +94,7 @@ fn a_device_that_another_rollout_took_over_is_not_asked_again() {
     tolerant.handle(says(&id("d0"), full, 1), Timestamp(2_000)).unwrap();
     assert_eq!(tolerant.summary().restored, [id("d0")].into());
     let newer = RolloutId::new("r2").unwrap();
-    tolerant.handle(Input::Superseded { device: id("d0"), by: newer }, Timestamp(3_000)).unwrap();
+    tolerant.handle(Input::Superseded { devices: vec![id("d0")], by: newer }, Timestamp(3_000)).unwrap();
     assert_eq!((tolerant.counts().failed, tolerant.summary().restored.len()), (1, 0), "its outcome stands");
     tolerant.handle(Input::Promote { wave: 0, by: "ada".into() }, Timestamp(3_000)).unwrap();
     assert!(tolerant.handle(Input::Retry { by: "ada".into() }, Timestamp(4_000)).is_err());
@@ -139,4 +139,17 @@ fn a_rollout_that_is_over_holds_devices_by_its_age_and_not_by_its_priority() {
     rollout.handle(says(&id("d0"), COMMITTED, 1), Timestamp(2_000)).unwrap();
     assert!(matches!(rollout.state(), State::Completed { .. }));
     assert_eq!(rollout.summary().priority, 0);
+}
+
+#[test]
+fn devices_that_are_taken_over_together_let_no_wave_ask_one_of_them() {
+    let mut rollout = started(two_waves(0), &fleet(3));
+    let canary = assigned(&drain(&mut rollout)).remove(0);
+    let devices: Vec<_> = rollout.status().devices.iter().map(|status| status.device.clone()).collect();
+    assert_eq!(devices[0], canary);
+    rollout
+        .handle(Input::Superseded { devices, by: RolloutId::new("r2").unwrap() }, Timestamp(2_000))
+        .unwrap();
+    assert_eq!(assigned(&drain(&mut rollout)), []);
+    assert_eq!(rollout.counts().superseded, 3);
 }
