@@ -115,7 +115,7 @@ async fn the_connections_of_a_server_that_was_given_up_are_struck_and_those_of_o
 
 async fn a_server_that_comes_back_notes_its_devices_and_leaves_those_that_went_to_another(scene: &Scene) {
     let (back, other) = (scene.open().await, scene.open().await);
-    let devices: Vec<_> = (0..21).map(|number| DeviceId::new(&format!("cam-{number}")).unwrap()).collect();
+    let devices: Vec<_> = (0..21).map(|number| DeviceId::new(format!("cam-{number}")).unwrap()).collect();
     for device in &devices {
         assert!(add_device_named(&back, device.clone()).await);
     }
