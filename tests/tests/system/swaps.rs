@@ -78,7 +78,8 @@ fn swaps_by_rollouts_under_a_stock_client_fail_no_request() {
     }
     let phase = hammer.end().remove("rollouts").expect("the client asked");
     eprintln!("{ROLLOUTS} rollouts: {phase:?}");
-    assert!(phase.failed.is_empty() && phase.requests > 100, "{phase:?}");
+    // Several for each rollout: on a busy machine the client starts late and the rollouts take a second in all.
+    assert!(phase.failed.is_empty() && phase.requests > 20, "{phase:?}");
 }
 
 fn address(device: &Device) -> std::net::SocketAddr {
