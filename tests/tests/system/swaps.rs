@@ -24,7 +24,7 @@ const WARM_UP: u32 = 600;
 const SWAPS: u32 = 1_000;
 
 /// Swaps by rollouts through server, broker and agent.
-const ROLLOUTS: u32 = 6;
+const ROLLOUTS: u32 = 24;
 
 /// Growth of resident memory over all swaps, in percent of what there was after warming up.
 const MAX_GROWTH_PERCENT: u64 = 5;
@@ -78,8 +78,7 @@ fn swaps_by_rollouts_under_a_stock_client_fail_no_request() {
     }
     let phase = hammer.end().remove("rollouts").expect("the client asked");
     eprintln!("{ROLLOUTS} rollouts: {phase:?}");
-    // Several for each rollout: on a busy machine the client starts late and the rollouts take a second in all.
-    assert!(phase.failed.is_empty() && phase.requests > 20, "{phase:?}");
+    assert!(phase.failed.is_empty() && phase.requests > 100, "{phase:?}");
 }
 
 fn address(device: &Device) -> std::net::SocketAddr {
