@@ -1,12 +1,8 @@
 //! What operators lay down around rollouts: groups, freeze periods, pins and quarantine, through the command line.
 
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
-
-mod server_world;
-
+use crate::server_world::{World, device::Device};
 use reqwest::Method;
 use serde_json::{Value, json};
-use server_world::{World, device::Device};
 use shared::{Generation, ReleaseId, report::ModelState};
 
 async fn enrol(world: &World, names: &[&str]) {

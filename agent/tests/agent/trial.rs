@@ -1,17 +1,12 @@
 //! The trial process: whatever a model does to it, the caller gets a reason.
-#![allow(clippy::unwrap_used)] // a panic is the failure report
-
-#[path = "../../shared/engine/tests/support/mod.rs"]
-mod onnx;
-mod rig;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use crate::onnx::{bytes, fixed, graph, int64s, node, value};
+use crate::rig::{self, exe, file_of};
 use muster_agent::sandbox::Reports;
 use muster_agent::trial::{TrialRequest, run_trial, run_trial_within};
 use muster_engine::{Golden, Tensor, onnx::GraphProto};
-use onnx::{bytes, fixed, graph, int64s, node, value};
-use rig::{exe, file_of};
 use shared::{
     Digest,
     manifest::{Budgets, Tolerance},

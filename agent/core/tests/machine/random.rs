@@ -1,12 +1,10 @@
 //! Any input in any order, lost, twice and late, by a clock that jumps: no panic, no spin, the committed version changes
 //! only by a commit, and a recording of it all rebuilds every ledger and every effect. A failure prints the story that
 //! leads to it and the seed that found it.
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{agent, artifact, assignment, device_id, digest_of, director, manifest, verified};
 use agent_core::{
     Agent, Effect, Entry, Input, Ledger, Played, RECORDING_FORMAT, RecordedInput, Refusal, Replay, Settings,
     Start, Turn,
@@ -21,7 +19,6 @@ use shared::{
     report::{FailReason, RejectReason, TrialFigures},
     telemetry::Counts,
 };
-use support::{agent, artifact, assignment, device_id, digest_of, director, manifest, verified};
 
 const MODELS: [&str; 2] = ["digits", "faces"];
 

@@ -1,11 +1,8 @@
 //! The runner dies or refuses, and what is committed comes back.
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
-
-mod support;
 
 use std::time::Duration;
 
-use support::{Device, Nature};
+use crate::support::{Device, Nature};
 
 #[test]
 fn a_runner_that_dies_alone_comes_back_ever_more_slowly() {

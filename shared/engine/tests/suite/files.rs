@@ -1,6 +1,4 @@
 //! Real files: the demo's models load, and each way a model can be bad is refused.
-#![allow(clippy::unwrap_used)] // a panic is the failure report
-
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;

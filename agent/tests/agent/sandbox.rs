@@ -2,12 +2,9 @@
 //!
 //! Each attempt is a process of its own: this test program again, which enters the very sandbox of the product and then
 //! tries. Nothing of this is in the product.
-#![allow(clippy::unwrap_used, clippy::print_stdout)] // a panic is the failure report; the child tells by its output
 
-#[path = "../../shared/engine/tests/support/mod.rs"]
-mod onnx;
-mod rig;
-
+use crate::onnx;
+use crate::rig;
 use std::{
     fs::File,
     io::{self, Read as _, Write as _},
@@ -123,7 +120,7 @@ fn child_without(call: &str, role: Role, attempt: &str, detail: &str) -> Command
 fn child_of(mut command: Command, role: Option<Role>, attempt: &str, detail: &str) -> Command {
     let role = role.map_or("free".to_owned(), |role| format!("{role:?}"));
     command
-        .args(["--exact", "attempts_are_made_by_children_only", "--nocapture"])
+        .args(["--exact", "sandbox::attempts_are_made_by_children_only", "--nocapture"])
         .env(ATTEMPT, format!("{role} {attempt}"))
         .env(DETAIL, detail)
         .stdin(Stdio::piped())

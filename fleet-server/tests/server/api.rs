@@ -1,18 +1,14 @@
 //! The API over a real server in this process: TLS, tokens, publication with the gate worker, enrolment, rollouts.
 
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
-
-mod server_world;
-
 use std::collections::BTreeMap;
 
+use crate::server_world::World;
 use muster::{
     api::{self, RouteSpec},
     auth::Role,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use server_world::World;
 
 #[tokio::test]
 async fn the_openapi_document_is_the_committed_one() {

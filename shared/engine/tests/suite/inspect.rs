@@ -1,15 +1,12 @@
 //! The structural gate: what it reads, and what it refuses in which words.
-#![allow(clippy::unwrap_used)] // a panic is the failure report
 
-mod support;
-
+use crate::support::{bytes, fixed, floats, graph, int64s, ints, node, scale, symbol, value};
 use bytes::Bytes;
 use muster_engine::{
     InspectError, MAX_NODES, inspect,
     onnx::{GraphProto, TensorProto},
 };
 use shared::manifest::{DataType, Dim, TensorSpec};
-use support::{bytes, fixed, floats, graph, int64s, ints, node, scale, symbol, value};
 
 fn refusal(graph: GraphProto) -> String {
     inspect(&bytes(graph)).expect_err("this graph must be refused").to_string()

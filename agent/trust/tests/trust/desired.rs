@@ -1,8 +1,6 @@
 //! The honest way, and the ways in which director and image repository can disagree.
-#![allow(clippy::unwrap_used)] // tests
 
-mod support;
-
+use crate::support::{self, DAY, Device, Disk, HOUR, Link, NOW, Server, YEAR, chain, device, keys};
 use muster_trust::{Floors, Refusal, Retryable, Standing, Untrusted, Verifier, VerifyError};
 use serde_json::{Value, json};
 use shared::{
@@ -11,7 +9,6 @@ use shared::{
     report::{DeploymentEvent, RejectReason},
     trust::Signed,
 };
-use support::{DAY, Device, Disk, HOUR, Link, NOW, Server, YEAR, chain, device, keys};
 
 #[tokio::test]
 async fn what_both_name_identically_is_handed_out_with_its_manifest() {

@@ -1,20 +1,16 @@
 //! What was: which version answered at a moment, and what happened in a rollout, over real MQTT connections.
 
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
-
-mod server_world;
-
 use std::{
     process::Stdio,
     time::{Duration, Instant},
 };
 
-use reqwest::StatusCode;
-use serde_json::{Value, json};
-use server_world::{
+use crate::server_world::{
     World,
     device::{Device, now},
 };
+use reqwest::StatusCode;
+use serde_json::{Value, json};
 use shared::report::{DeploymentEvent, TrialFigures};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},

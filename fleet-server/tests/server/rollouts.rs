@@ -1,16 +1,12 @@
 //! Rollouts as people order them: approval, the emergency stop, files, and devices that come later.
 
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
-
-mod server_world;
-
-use muster::{auth::Role, config::Config};
-use reqwest::StatusCode;
-use serde_json::{Value, json};
-use server_world::{
+use crate::server_world::{
     World,
     device::{Device, now},
 };
+use muster::{auth::Role, config::Config};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
 use shared::report::DeploymentEvent;
 
 const COMMITTED: DeploymentEvent = DeploymentEvent::Committed { inferences: 50, failures: 0 };

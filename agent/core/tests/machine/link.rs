@@ -1,16 +1,13 @@
 //! The network and the disk fail in their ways, and the device waits, goes on or says so.
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{self, Device, manifest};
 use agent_core::{Effect, Input};
 use shared::{
     Generation,
     report::{DeploymentEvent as Event, FailReason, RejectReason},
 };
-use support::{Device, manifest};
 
 #[test]
 fn a_full_disk_fails_the_deployment_until_a_higher_generation_asks_again() {

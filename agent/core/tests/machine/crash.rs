@@ -1,10 +1,7 @@
 //! Power fails at every single effect, and the device still ends on a version that works.
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
-mod support;
-
+use crate::support::{self, Device, Ending, Nature};
 use agent_core::{Effect, Phase};
-use support::{Device, Ending, Nature};
 
 /// Deploys `digits@2` over `digits@1`, ends this life of the agent after `effects` effects, and lives on. False when
 /// the story was over before that.

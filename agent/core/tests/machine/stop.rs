@@ -1,12 +1,9 @@
 //! An agent that is stopped in order is not an agent that died.
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{Device, Nature, model};
 use agent_core::{Effect, Input, Phase, Refusal};
-use support::{Device, Nature, model};
 
 #[test]
 fn orderly_restarts_in_probation_are_not_counted_as_starts() {

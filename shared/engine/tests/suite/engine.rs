@@ -1,17 +1,14 @@
 //! The engine: what it runs, and that it fails with an error and nothing worse.
-#![allow(clippy::unwrap_used)] // a panic is the failure report
-
-mod support;
 
 use std::collections::BTreeMap;
 
+use crate::support::{bytes, fixed, graph, ints, node, scale, symbol, value};
 use bytes::Bytes;
 use muster_engine::{
     Engine, EngineError, Golden, GoldenFailure, Session, Tensor, TractEngine, inspect, onnx::GraphProto,
     outputs_are_finite, replay,
 };
 use shared::manifest::{Budgets, DataType, Tolerance};
-use support::{bytes, fixed, graph, ints, node, scale, symbol, value};
 
 fn load(graph: GraphProto) -> Box<dyn Session> {
     let model = bytes(graph);

@@ -1,16 +1,13 @@
 //! Maintenance windows, pins and quarantine: nothing is wrong with a version, and still it does not come now.
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{self, Device, Nature};
 use agent_core::{Input, Wakeup};
 use shared::{
     message::Quarantine,
     report::{DeploymentEvent as Event, RejectReason, RollbackReason},
 };
-use support::{Device, Nature};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

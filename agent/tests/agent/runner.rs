@@ -1,14 +1,9 @@
 //! The runner process, driven as the daemon drives it: through the real binary and real sockets.
-#![allow(clippy::unwrap_used)] // a panic is the failure report
-
-#[path = "../../shared/engine/tests/support/mod.rs"]
-mod onnx;
-mod rig;
 
 use std::time::{Duration, Instant};
 
+use crate::rig::{self, Rig, call_unix, exe, file_of, infer, int, load_request, model_file, next, text};
 use muster_agent::runner::{Command, Event, RunnerProcess};
-use rig::{Rig, call_unix, exe, file_of, infer, int, load_request, model_file, next, text};
 use serde_json::json;
 use shared::device::{Hardening, HardeningLevel};
 

@@ -1,12 +1,8 @@
 //! Renewal of certificates over a real server: who gets one, who does not, and what stays good meanwhile.
 
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
-
-mod server_world;
-
+use crate::server_world::World;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use server_world::World;
 use shared::{
     DeviceId, Timestamp,
     enroll::{RENEW_PATH, RenewRequest},

@@ -1,16 +1,13 @@
 //! Key theft, literally: every subset of stolen keys against what must follow.
-#![allow(clippy::unwrap_used)] // tests
-
-mod support;
 
 use std::collections::BTreeMap;
 
+use crate::support::{Device, NOW, Server, seeds};
 use muster_repository::{Keys, Role};
 use shared::{
     message::{Assignment, DirectorDocument},
     trust::Signed,
 };
-use support::{Device, NOW, Server, seeds};
 
 #[tokio::test]
 async fn stolen_keys_install_something_else_only_if_they_are_all_four() {

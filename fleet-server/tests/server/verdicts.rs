@@ -1,21 +1,17 @@
 //! The metric verdict, over real connections: canaries that are slower are found and brought back.
 
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
-
-mod server_world;
-
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
 };
 
-use muster::{config::Config, store::Store};
-use reqwest::StatusCode;
-use serde_json::{Value, json};
-use server_world::{
+use crate::server_world::{
     World,
     device::{Device, boot, now},
 };
+use muster::{config::Config, store::Store};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
 use shared::{
     ReleaseId,
     report::DeploymentEvent,

@@ -1,17 +1,13 @@
 //! Devices over real MQTT connections: what they are told, what they report, and what the server makes of it.
 
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
-
-mod server_world;
-
 use std::time::{Duration, Instant};
 
-use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
-use server_world::{
+use crate::server_world::{
     World,
     device::{Device, boot, now, release},
 };
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 use shared::{
     Digest, Generation, Timestamp,
     artifact::BLOCK_BYTES,

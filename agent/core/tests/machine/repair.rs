@@ -1,13 +1,10 @@
 //! The disk changes bytes behind our back, and what is committed is brought again.
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{Device, manifest};
 use agent_core::Effect;
 use shared::report::{DeploymentEvent as Event, FailReason};
-use support::{Device, manifest};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -1,11 +1,8 @@
 //! What sends a candidate back beside the judge: its memory, a hang, and a person on the device.
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
-mod support;
-
+use crate::support::{Device, Nature};
 use agent_core::{Effect, Input, Refusal};
 use shared::report::{DeploymentEvent as Event, RejectReason, RollbackReason};
-use support::{Device, Nature};
 
 fn too_much(release: &str) -> Input {
     Input::MemoryExceeded { release: release.parse().unwrap(), used_kib: 3_000, budget_kib: 2_000 }

@@ -1,8 +1,6 @@
 //! The attacks that the TUF specification and Uptane name, tried on the whole way from link to manifest.
-#![allow(clippy::unwrap_used)] // tests
 
-mod support;
-
+use crate::support::{self, DAY, Device, NOW, Server, chain, keys};
 use muster_repository::{Keys, Role, director};
 use muster_trust::{Retryable, Untrusted, Verifier, VerifyError};
 use serde_json::{Value, json};
@@ -11,7 +9,6 @@ use shared::{
     message::DirectorDocument,
     trust::{Signed, TrustError},
 };
-use support::{DAY, Device, NOW, Server, chain, keys};
 
 // Arbitrary installation: signatures.
 

@@ -1,17 +1,14 @@
 //! What follows from what: one test for each transition of a deployment.
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{self, Device, Nature, assignment, digest_of, director, manifest, verified};
 use agent_core::{Effect, Input, Phase, Refusal};
 use shared::{
     Generation,
     report::{DeploymentEvent as Event, RejectReason, RollbackReason},
     telemetry::Counts,
 };
-use support::{Device, Nature, assignment, digest_of, director, manifest, verified};
 
 fn kinds(device: &Device) -> Vec<&'static str> {
     let kind = |event: &&Event| match event {

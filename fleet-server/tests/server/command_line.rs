@@ -1,16 +1,12 @@
 //! The program `muster` as people and scripts use it: what it says, where, and with which exit code.
 
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
-
-mod server_world;
-
 use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
 };
 
+use crate::server_world::World;
 use serde_json::{Value, json};
-use server_world::World;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,

@@ -1,17 +1,15 @@
 //! The embedded broker and the devices' link, against each other, over real TLS.
 
-mod world;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::world::{Authority, Device, Heard, World, device, down_topic, soon, up_topic};
 use bytes::Bytes;
 use muster::broker::{Broker, BrokerLimits, Delivery, PublishError};
 use muster_link::{Event, LinkError, Message, Qos, Refused};
 use shared::topic::{Down, Up};
 use tokio::net::{TcpListener, TcpStream};
-use world::{Authority, Device, Heard, World, device, down_topic, soon, up_topic};
 
 const BLOCK_BYTES: usize = 64 * 1024;
 

@@ -1,0 +1,14 @@
+//! The server as its neighbours see it: its API over TLS, its broker, its command line.
+#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
+
+mod api;
+mod broker;
+mod command_line;
+mod devices;
+mod history;
+mod operator;
+mod renewal;
+mod rollouts;
+mod server_world;
+mod verdicts;
+mod world;
