@@ -1,6 +1,7 @@
 //! A network that comes and goes: everything open is cut, again and again, and many connections die young.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,8 +13,8 @@ use std::{
 use super::{Proxy, losses};
 use crate::random::Random;
 
-/// Longest life of a connection: enough for a handshake and some messages on a busy machine, not for a quiet hour.
-const MOST_MS: usize = 3_000;
+/// Life of a connection: mostly enough for a handshake and some messages on a busy machine, and for little more.
+const LIFE_MS: Range<usize> = 200..2_000;
 
 /// Of a hundred connections so many die before they were cut.
 const BAD_PERCENT: usize = 30;
@@ -40,7 +41,9 @@ impl Flapping {
                 cut.forgive();
                 cut.deal(losses(&mut random, 16, BAD_PERCENT, WITHIN_BYTES));
                 cut.cut();
-                thread::park_timeout(Duration::from_millis(random.below(MOST_MS) as u64));
+                thread::park_timeout(Duration::from_millis(
+                    (LIFE_MS.start + random.below(LIFE_MS.len())) as u64,
+                ));
             }
         });
         Self { proxy, stop, worker: Some(worker) }
