@@ -91,9 +91,15 @@ impl Publication {
     /// The same model as other bytes, which a device does not remember, written into `folder`.
     #[must_use]
     pub fn marked(self, folder: &Path, seed: u64) -> Self {
-        let onnx = folder.join(format!("marked-{seed}.onnx"));
+        self.padded(folder, 16, seed)
+    }
+
+    /// The same model with `padding_bytes` of random weights that no operator uses, written into `folder`.
+    #[must_use]
+    pub fn padded(self, folder: &Path, padding_bytes: usize, seed: u64) -> Self {
+        let onnx = folder.join(format!("padded-{padding_bytes}-{seed}.onnx"));
         let model = fs::read(&self.onnx).expect("the model is in the repository");
-        fs::write(&onnx, pad(&model, &noise(16, seed))).expect("the scratch folder is writable");
+        fs::write(&onnx, pad(&model, &noise(padding_bytes, seed))).expect("the scratch folder is writable");
         Self { onnx, ..self }
     }
 
@@ -101,11 +107,7 @@ impl Publication {
     /// answers as version 1, travels as a big model, and every `seed` makes other bytes.
     #[must_use]
     pub fn big(folder: &Path, padding_bytes: usize, seed: u64) -> Self {
-        let small = Self::digits(1);
-        let onnx = folder.join(format!("big-{seed}.onnx"));
-        let model = fs::read(&small.onnx).expect("the demo's model is in the repository");
-        fs::write(&onnx, pad(&model, &noise(padding_bytes, seed))).expect("the scratch folder is writable");
-        Self { onnx, ..small }
+        Self::digits(1).padded(folder, padding_bytes, seed)
     }
 }
 

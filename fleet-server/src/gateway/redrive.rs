@@ -39,7 +39,7 @@ pub async fn keep_house(app: Arc<App>, keep: Duration, stop: CancellationToken) 
         if let Err(error) = app.signing.refresh(now).await {
             tracing::error!(error = &error as &dyn std::error::Error, "metadata was not signed again");
         }
-        if let Err(error) = app.store.trim_telemetry(oldest(now, keep), now).await {
+        if let Err(error) = app.store.trim_telemetry(oldest(now, keep)).await {
             tracing::error!(error = &error as &dyn std::error::Error, "old figures were not removed");
         }
         let until_signing = app.signing.next_refresh(now).max(SIGN_AT_MOST_EVERY);

@@ -127,7 +127,7 @@ impl Store {
              inventory = excluded.inventory, models = '[]', boot = NULL, seen_generation = 0, \
              enrolled_at = excluded.enrolled_at, revoked = 0, health = NULL, clock_skew_ms = NULL, \
              pins = NULL, limits = NULL, delivery = NULL, seen_limits_revision = 0, windows_lost = 0, windows_waiting = 0, \
-             telemetry_bytes_today = 0 WHERE devices.revoked = 1",
+             telemetry_bytes_today = 0, counted = NULL, windows_counted = 0 WHERE devices.revoked = 1",
         )
         .bind(device.id.as_str())
         .bind(&device.certificate_serial)

@@ -3,10 +3,9 @@
 //! A batch is one transaction of few statements, because a commit and a statement cost little more for hundreds of reports
 //! than for one. Each (device, boot, sequence) counts once, so a device that sends again after a lost acknowledgement changes nothing.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+mod counted;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::{
     DeviceId, ReleaseId, Timestamp,
@@ -18,13 +17,10 @@ use super::{
     many::{pieces, statement},
     millis, signed, to_json,
 };
+use counted::Counted;
 
 /// Milliseconds of one row.
 const MINUTE_MS: u64 = 60_000;
-
-/// A report that comes later than this is counted again if it was counted before. That can only happen to the few that
-/// were under way when a device lost its connection for longer.
-const REMEMBER_SEEN: Duration = Duration::from_secs(7 * 86_400);
 
 /// A report and who sent it.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,9 +53,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         let mut sums = Sums::default();
-        let fresh = note_seen(&mut tx, batch, now).await?;
-        save_status(&mut tx, &fresh, now).await?;
-        for row in fresh {
+        let news = sift(&mut tx, batch).await?;
+        save_status(&mut tx, &news, now).await?;
+        for row in news.values().flat_map(|news| &news.windows) {
             let moment = row.telemetry.to.clamp(oldest, now);
             sums.add(row, moment.as_millis() / MINUTE_MS);
         }
@@ -97,18 +93,13 @@ impl Store {
             .collect()
     }
 
-    /// Removes figures from before `oldest`, and forgets which reports were counted long ago.
+    /// Removes figures from before `oldest`.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn trim_telemetry(&self, oldest: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn trim_telemetry(&self, oldest: Timestamp) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM minutes WHERE minute < $1")
             .bind(signed(oldest.as_millis() / MINUTE_MS))
-            .execute(&self.writer)
-            .await?;
-        let remembered = now.as_millis().saturating_sub(REMEMBER_SEEN.as_millis() as u64);
-        sqlx::query("DELETE FROM telemetry_seen WHERE received_at < $1")
-            .bind(signed(remembered))
             .execute(&self.writer)
             .await?;
         Ok(())
@@ -159,60 +150,85 @@ fn add<K: Ord>(sums: &mut BTreeMap<K, VersionFigures>, key: K, figures: &Version
     sums.entry(key).or_insert_with(|| VersionFigures::new(figures.release.clone())).merge(figures);
 }
 
-/// Notes the reports and returns those that were never seen before, in order.
-async fn note_seen<'a>(
-    tx: &mut Tx,
-    batch: &'a [TelemetryRow],
-    now: Timestamp,
-) -> Result<Vec<&'a TelemetryRow>, StoreError> {
-    let mut keys = BTreeSet::new();
-    let unique: Vec<_> = batch.iter().filter(|row| keys.insert(key(row))).collect();
-    let mut fresh = Vec::new();
-    for piece in pieces(&unique) {
-        let mut query = statement(
-            "INSERT INTO telemetry_seen (device, boot, sequence, received_at) VALUES",
-            piece.len(),
-            4,
-            "ON CONFLICT (device, boot, sequence) DO NOTHING RETURNING device, boot, sequence",
-        );
-        for row in piece {
-            let (device, boot, sequence) = key(row);
-            query = query.bind(device.to_owned()).bind(boot.to_owned()).bind(sequence).bind(millis(now));
+/// What a batch brings of one device that was not counted before.
+struct News<'a> {
+    /// In the order of their coming; never empty.
+    windows: Vec<&'a TelemetryRow>,
+    /// What was counted, with these.
+    counted: Counted,
+}
+
+/// Those windows that were never counted, by device. Whoever is unknown is left out.
+async fn sift<'a>(tx: &mut Tx, batch: &'a [TelemetryRow]) -> Result<BTreeMap<&'a str, News<'a>>, StoreError> {
+    let mut counted = counted_of(tx, batch).await?;
+    let mut news: BTreeMap<&str, News<'_>> = BTreeMap::new();
+    for row in batch {
+        let device = row.device.as_str();
+        let Some(before) = counted.get_mut(device) else { continue };
+        if before.take(&row.telemetry.boot, row.telemetry.sequence) {
+            let empty = || News { windows: vec![], counted: Counted::default() };
+            news.entry(device).or_insert_with(empty).windows.push(row);
         }
-        let new = query.fetch_all(&mut **tx).await?;
-        let new = new.iter().map(|row| Ok((row.text("device")?, row.text("boot")?, row.number("sequence")?)));
-        let new = new.collect::<Result<BTreeSet<_>, StoreError>>()?;
-        let is_new = |row: &&&TelemetryRow| {
-            let (device, boot, sequence) = key(row);
-            new.contains(&(device.to_owned(), boot.to_owned(), sequence))
-        };
-        fresh.extend(piece.iter().filter(is_new).copied());
     }
-    Ok(fresh)
+    for (device, news) in &mut news {
+        news.counted = counted.remove(*device).unwrap_or_default();
+    }
+    Ok(news)
 }
 
-fn key(row: &TelemetryRow) -> (&str, &str, i64) {
-    (row.device.as_str(), row.telemetry.boot.as_str(), signed(row.telemetry.sequence))
-}
-
-/// Stores how each device is and how its telemetry gets here, as it last said.
-async fn save_status(tx: &mut Tx, rows: &[&TelemetryRow], now: Timestamp) -> Result<(), StoreError> {
-    let newest: BTreeMap<_, _> = rows.iter().map(|row| (row.device.as_str(), &row.telemetry)).collect();
-    let newest: Vec<_> = newest.into_iter().collect();
-    for piece in pieces(&newest) {
+/// What was counted of the devices of a batch.
+async fn counted_of(tx: &mut Tx, batch: &[TelemetryRow]) -> Result<BTreeMap<String, Counted>, StoreError> {
+    let devices: BTreeSet<_> = batch.iter().map(|row| row.device.as_str()).collect();
+    let devices: Vec<_> = devices.into_iter().collect();
+    let mut found = BTreeMap::new();
+    for piece in pieces(&devices) {
         let mut query = statement(
-            "UPDATE devices SET health = new.column2, delivery = new.column3, windows_lost = new.column4, \
-             windows_waiting = new.column5, telemetry_bytes_today = new.column6, last_seen = new.column7 \
+            "SELECT devices.id, devices.counted FROM (VALUES",
+            piece.len(),
+            1,
+            ") AS keys CROSS JOIN devices WHERE devices.id = keys.column1",
+        );
+        for device in piece {
+            query = query.bind((*device).to_owned());
+        }
+        for row in query.fetch_all(&mut **tx).await? {
+            let counted =
+                row.optional_text("counted")?.map(|text| from_json("counted", &text)).transpose()?;
+            found.insert(row.text("id")?, counted.unwrap_or_default());
+        }
+    }
+    Ok(found)
+}
+
+/// Stores how each device is, how its telemetry gets here, as it last said, and what was counted of it.
+async fn save_status(tx: &mut Tx, news: &BTreeMap<&str, News<'_>>, now: Timestamp) -> Result<(), StoreError> {
+    let news: Vec<_> = news.iter().collect();
+    for piece in pieces(&news) {
+        let mut query = statement(
+            "UPDATE devices SET health = new.column2, delivery = new.column3, counted = new.column4, \
+             windows_counted = devices.windows_counted + new.column5, windows_lost = new.column6, \
+             windows_waiting = new.column7, telemetry_bytes_today = new.column8, last_seen = new.column9 \
              FROM (VALUES",
             piece.len(),
-            7,
+            9,
             ") AS new WHERE devices.id = new.column1",
         );
-        for (device, Telemetry { health, delivery, .. }) in piece {
+        for (device, News { windows, counted }) in piece {
+            let last = windows.last().expect("news are never empty");
+            let Telemetry { health, delivery, .. } = &last.telemetry;
             query = query.bind((*device).to_owned()).bind(to_json(health)).bind(to_json(delivery));
-            let counts =
-                [delivery.windows_lost, delivery.windows_waiting, delivery.telemetry_bytes_today].map(signed);
-            query = counts.into_iter().fold(query, |query, count| query.bind(count)).bind(millis(now));
+            query = query.bind(to_json(counted));
+            let figures = [
+                windows.len() as u64,
+                delivery.windows_lost,
+                delivery.windows_waiting,
+                delivery.telemetry_bytes_today,
+            ];
+            query = figures
+                .map(signed)
+                .into_iter()
+                .fold(query, |query, count| query.bind(count))
+                .bind(millis(now));
         }
         query.execute(&mut **tx).await?;
     }

@@ -254,7 +254,7 @@ async fn telemetry_counts_once_and_only_for_published_versions(scene: &Scene) {
     assert_eq!(store.delivery_sums().await.unwrap().windows_lost, 2);
     let of_device = store.figures_of(&device_id()).await.unwrap();
     assert_eq!(of_device.iter().map(|row| row.figures.counts.ok).collect::<Vec<_>>(), [15]);
-    store.trim_telemetry(NOW + HOUR, NOW).await.unwrap();
+    store.trim_telemetry(NOW + HOUR).await.unwrap();
     assert!(store.minutes(&release(), oldest).await.unwrap().is_empty());
     assert_eq!(store.figures_of_releases(9).await.unwrap()[0].counts.ok, 15, "sums outlive the minutes");
 }
