@@ -2,7 +2,7 @@
 //!
 //! Sums and counts are all that a comparison of means needs, and they add up over windows, devices and restarts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,15 @@ pub enum CustomKind {
     Counter,
     /// How something stands: reported as it is read. Compared as the mean of the readings.
     Gauge,
+}
+
+impl fmt::Display for CustomKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        })
+    }
 }
 
 /// What was reported of one counter or gauge.
