@@ -12,7 +12,9 @@
 
 pub mod channel;
 pub(crate) mod child;
+pub(crate) mod confidence;
 mod control;
+pub(crate) mod custom;
 pub(crate) mod figures;
 pub(crate) mod file;
 mod handle;

@@ -2,10 +2,12 @@
 //!
 //! Stock clients work unchanged. They need the binary tensor extension, which `tritonclient` uses unless told
 //! otherwise, errors with a string member `error`, and the model version in every answer, which tells an
-//! application which rollout answered it. What the fleet decides is refused here: loading and unloading.
+//! application which rollout answered it. What the fleet decides is refused here: loading and unloading. Beside the
+//! protocol applications tell what only they know: labels that came later, and counters and gauges of their own.
 //!
 //! Absent: gRPC, shared memory, BYTES tensors, and Triton's trace and logging settings.
 
+mod custom;
 mod error;
 mod feedback;
 mod infer;
@@ -43,6 +45,10 @@ pub(crate) fn router(models: Arc<Models>) -> Router {
         .route("/v2/repository/models/{model}/load", post(refuse_change))
         .route("/v2/repository/models/{model}/unload", post(refuse_change))
         .route("/muster/v1/feedback", post(feedback::feedback))
+        .route(
+            "/muster/v1/metrics",
+            post(custom::report).layer(DefaultBodyLimit::max(custom::MAX_REPORT_BYTES)),
+        )
         .route("/", get(metadata::server))
         .fallback(|| async { ServingError::NotFound("there is no such address; see /v2".into()) })
         .method_not_allowed_fallback(|| async { ServingError::Method })

@@ -44,8 +44,8 @@ use routes::Table;
 
 pub use audit::AuditView;
 pub use devices::{
-    AnswerView, AtView, BroughtBy, DeliveryView, DeviceList, DeviceStatus, DeviceView, EvidenceView,
-    LabelsView, ReleaseFigures, ReleaseOnDevice, SetLabels, SetLimits, SetQuarantine, WhyView,
+    AnswerView, AtView, BroughtBy, CustomView, DeliveryView, DeviceList, DeviceStatus, DeviceView,
+    EvidenceView, LabelsView, ReleaseFigures, ReleaseOnDevice, SetLabels, SetLimits, SetQuarantine, WhyView,
 };
 pub use enroll_tokens::{CreateEnrollToken, CreatedEnrollToken};
 pub use freezes::{AddFreeze, FreezeView};

@@ -106,6 +106,10 @@ name_type!(
     GroupName, "group name"
 );
 name_type!(
+    /// A counter or gauge that an application reports.
+    MetricName, "metric name"
+);
+name_type!(
     /// One run of an agent process on a device; a restart makes a new one.
     BootId, "boot id"
 );

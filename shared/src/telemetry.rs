@@ -3,8 +3,12 @@
 //! A report covers one window and carries (boot, sequence); the server stores each pair once, so that delivering
 //! twice or late changes nothing.
 
+mod custom;
+
 use muster_sketch::FloatHistogram;
 use serde::{Deserialize, Serialize};
+
+pub use custom::{CustomKind, CustomMetrics, CustomSums, MAX_CUSTOM_METRICS, MAX_VALUE, Sums};
 
 use crate::{
     id::{BootId, ReleaseId},
@@ -87,6 +91,13 @@ pub struct VersionFigures {
     /// Labels that came back for earlier inferences.
     #[serde(default)]
     pub labels: LabelCounts,
+    /// How sure the model was of its answers: the largest probability of each row that it answered, 0 to 1. Nothing when
+    /// its answers are no probabilities, or the agent is older than this field.
+    #[serde(default, skip_serializing_if = "Sums::is_empty")]
+    pub confidence: Sums,
+    /// What applications reported while this version answered.
+    #[serde(default, skip_serializing_if = "CustomMetrics::is_empty")]
+    pub custom: CustomMetrics,
     /// Time in the engine, in milliseconds.
     pub latency_ms: FloatHistogram,
     /// Time between acceptance and the engine, in milliseconds.
@@ -155,6 +166,16 @@ pub struct LabelCounts {
 }
 
 impl VersionFigures {
+    /// True when its numbers are ones that counting makes; what a device claims otherwise would spoil every sum that it is
+    /// added to.
+    #[must_use]
+    pub fn is_plausible(&self) -> bool {
+        self.latency_ms.is_plausible()
+            && self.queue_ms.is_plausible()
+            && self.confidence.is_within(0.0, 1.0)
+            && self.custom.is_plausible()
+    }
+
     /// Nothing seen yet.
     #[must_use]
     pub fn new(release: ReleaseId) -> Self {
@@ -162,6 +183,8 @@ impl VersionFigures {
             release,
             counts: Counts::default(),
             labels: LabelCounts::default(),
+            confidence: Sums::default(),
+            custom: CustomMetrics::default(),
             latency_ms: FloatHistogram::new(),
             queue_ms: FloatHistogram::new(),
         }
@@ -172,6 +195,8 @@ impl VersionFigures {
         self.counts.merge(&other.counts);
         self.labels.correct = self.labels.correct.saturating_add(other.labels.correct);
         self.labels.wrong = self.labels.wrong.saturating_add(other.labels.wrong);
+        self.confidence.merge(&other.confidence);
+        self.custom.merge(&other.custom);
         self.latency_ms.merge(&other.latency_ms);
         self.queue_ms.merge(&other.queue_ms);
     }

@@ -73,6 +73,8 @@ impl Windows {
 
 #[cfg(test)]
 mod tests {
+    use shared::{MetricName, telemetry::CustomKind};
+
     use super::*;
 
     fn windows() -> (Windows, tempfile::TempDir) {
@@ -98,6 +100,23 @@ mod tests {
         let told: Vec<_> = courier::windows_in(&letters).collect();
         assert_eq!(told[0].versions[0].counts.ok, 6);
         assert!(told[1].versions.is_empty() && told[1].sequence == 2);
+    }
+
+    #[test]
+    fn what_applications_reported_arrives_in_the_window_with_the_version_that_answered() {
+        let (mut windows, _dir) = windows();
+        let (courier, letters) = Courier::detached(1);
+        let scrap = MetricName::new("scrap").unwrap();
+        for (release, value) in [("digits@1", 2.0), ("digits@2", 5.0), ("digits@2", 1.0)] {
+            let mut figures = VersionFigures::new(release.parse().unwrap());
+            figures.custom.record(&scrap, CustomKind::Counter, value);
+            windows.add(&figures);
+        }
+        windows.close(Timestamp(1), (0, 0), &courier);
+        let told = courier::windows_in(&letters).next().unwrap();
+        let sums =
+            told.versions.iter().map(|of| (of.release.to_string(), of.custom.get(&scrap).unwrap().sum));
+        assert_eq!(sums.collect::<Vec<_>>(), [("digits@1".into(), 2.0), ("digits@2".into(), 6.0)]);
     }
 
     #[test]

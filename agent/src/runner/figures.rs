@@ -5,7 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use shared::{ReleaseId, telemetry::VersionFigures};
+use shared::{
+    MetricName, ReleaseId,
+    telemetry::{CustomKind, Sums, VersionFigures},
+};
 use tokio::sync::Notify;
 
 /// How an inference ended. Each but [`Busy`](Outcome::Busy) and [`BadRequest`](Outcome::BadRequest) says
@@ -41,6 +44,7 @@ pub(crate) struct Totals {
 
 /// The figures of one version.
 pub(crate) struct Figures {
+    release: ReleaseId,
     inner: Mutex<(VersionFigures, Totals)>,
     wake: Arc<Wake>,
 }
@@ -63,7 +67,12 @@ pub(crate) struct Times {
 
 impl Figures {
     pub(crate) fn new(release: ReleaseId, wake: Arc<Wake>) -> Self {
-        Self { inner: Mutex::new((VersionFigures::new(release), Totals::default())), wake }
+        Self { inner: Mutex::new((VersionFigures::new(release.clone()), Totals::default())), release, wake }
+    }
+
+    /// Of which version.
+    pub(crate) fn release(&self) -> &ReleaseId {
+        &self.release
     }
 
     /// Counts an inference that never reached the engine.
@@ -85,6 +94,17 @@ impl Figures {
         self.wake(outcome);
     }
 
+    /// Counts how sure the model was of the rows of an answer.
+    pub(crate) fn confident(&self, rows: &Sums) {
+        self.lock().0.confidence.merge(rows);
+    }
+
+    /// Counts what an application reported.
+    pub(crate) fn reported(&self, name: &MetricName, kind: CustomKind, value: f64) {
+        self.lock().0.custom.record(name, kind, value);
+        self.wake.activity.notify_one();
+    }
+
     /// Counts a label that came back.
     pub(crate) fn labelled(&self, correct: bool) {
         let mut inner = self.lock();
@@ -97,7 +117,7 @@ impl Figures {
     /// What was counted since the last call; `None` when that is nothing.
     pub(crate) fn take(&self) -> Option<VersionFigures> {
         let mut inner = self.lock();
-        let empty = VersionFigures::new(inner.0.release.clone());
+        let empty = VersionFigures::new(self.release.clone());
         if inner.0 == empty { None } else { Some(std::mem::replace(&mut inner.0, empty)) }
     }
 

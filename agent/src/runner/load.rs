@@ -7,6 +7,7 @@ use muster_engine::{Engine as _, Session, TractEngine, inspect};
 use tokio::sync::oneshot;
 
 use super::{
+    confidence::Confidence,
     file::read_verified,
     models::{Loaded, Models},
     protocol::{Event, LoadRequest},
@@ -57,6 +58,7 @@ fn insert(
     let (sender, gone) = oneshot::channel();
     let loaded = Loaded {
         release: request.release.clone(),
+        confidence: Confidence::new(session.outputs()),
         session,
         budgets: request.budgets,
         figures: models.new_figures(&request.release),

@@ -15,6 +15,8 @@ use shared::{
 use tokio::sync::oneshot;
 
 use super::{
+    confidence::Confidence,
+    custom::CustomNames,
     figures::{Figures, Wake},
     hangs::Hangs,
     memory::Memory,
@@ -28,6 +30,7 @@ pub(crate) struct Loaded {
     pub(crate) session: Box<dyn Session>,
     pub(crate) budgets: Budgets,
     pub(crate) figures: Arc<Figures>,
+    pub(crate) confidence: Confidence,
     /// Told when this value is dropped, by being dropped.
     pub(crate) _gone: oneshot::Sender<()>,
 }
@@ -48,6 +51,7 @@ pub(crate) struct Model {
     pub(crate) pool: Pool,
     versions: RwLock<BTreeMap<Version, Arc<Loaded>>>,
     recent: Mutex<Recent>,
+    custom_names: Mutex<CustomNames>,
 }
 
 impl Model {
@@ -63,6 +67,10 @@ impl Model {
 
     pub(crate) fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn custom_names(&self) -> MutexGuard<'_, CustomNames> {
+        self.custom_names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,6 +134,7 @@ impl Models {
                 pool: Pool::start(Arc::clone(&self.hangs), Arc::clone(&self.memory))?,
                 versions: RwLock::default(),
                 recent: Mutex::default(),
+                custom_names: Mutex::default(),
             }),
         };
         let mut versions = model.versions.write().unwrap_or_else(PoisonError::into_inner);

@@ -218,7 +218,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runner::figures::Figures;
+    use crate::runner::{confidence::Confidence, figures::Figures};
     use futures_util::FutureExt;
     use muster_engine::Session;
     use shared::manifest::{Budgets, TensorSpec};
@@ -256,6 +256,7 @@ mod tests {
             session: Box::new(Hanging(Mutex::new(hang), Arc::clone(&runs))),
             budgets: Budgets { latency_ms: 1, ..Budgets::default() },
             figures: Arc::new(Figures::new(id, Arc::default())),
+            confidence: Confidence::new(&[]),
             _gone: oneshot::channel().0,
         };
         (Arc::new(loaded), release, runs)

@@ -1,4 +1,4 @@
-//! The last inferences of a model, so that a label that comes later finds the version that answered.
+//! The last inferences of a model, so that a label or a figure that comes later finds the version that answered.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,7 +17,8 @@ pub(crate) const MAX_RECENT: usize = 4_096;
 #[derive(Clone)]
 pub(crate) struct Answered {
     pub(crate) figures: Arc<Figures>,
-    pub(crate) top_class: i64,
+    /// What a label is compared with; `None` without a single class, and once the label has come.
+    pub(crate) top_class: Option<i64>,
 }
 
 /// A ring of inferences by id. A later inference of the same id takes the place of the earlier.
@@ -41,9 +42,16 @@ impl Recent {
         self.next += 1;
     }
 
-    /// Takes an inference out, so that one label counts once.
-    pub(crate) fn take(&mut self, id: &str) -> Option<Answered> {
-        self.by_id.remove(id).map(|(_, answered)| answered)
+    /// The class that an inference decided for, and who counts it. Taken out, so that one label counts once.
+    pub(crate) fn take_class(&mut self, id: &str) -> Option<(Arc<Figures>, i64)> {
+        let (_, answered) = self.by_id.get_mut(id)?;
+        let top_class = answered.top_class.take()?;
+        Some((Arc::clone(&answered.figures), top_class))
+    }
+
+    /// Who counts what an inference did.
+    pub(crate) fn figures(&self, id: &str) -> Option<Arc<Figures>> {
+        self.by_id.get(id).map(|(_, answered)| Arc::clone(&answered.figures))
     }
 }
 
@@ -76,16 +84,17 @@ mod tests {
 
     fn answered() -> Answered {
         let figures = Figures::new("m@1".parse().unwrap(), Arc::default());
-        Answered { figures: Arc::new(figures), top_class: 0 }
+        Answered { figures: Arc::new(figures), top_class: Some(0) }
     }
 
     #[test]
     fn the_oldest_inference_is_forgotten_first() {
         let mut recent = Recent::default();
         (0..=MAX_RECENT).for_each(|i| recent.insert(i.to_string(), answered()));
-        assert!(recent.take("0").is_none());
-        assert!(recent.take("1").is_some());
-        assert!(recent.take("1").is_none(), "a label counts once");
+        assert!(recent.take_class("0").is_none() && recent.figures("0").is_none());
+        assert!(recent.take_class("1").is_some());
+        assert!(recent.take_class("1").is_none(), "a label counts once");
+        assert!(recent.figures("1").is_some(), "whose inference it was is still known");
     }
 
     #[test]
@@ -94,7 +103,7 @@ mod tests {
         recent.insert("again".into(), answered());
         recent.insert("again".into(), answered());
         (1..MAX_RECENT).for_each(|i| recent.insert(i.to_string(), answered()));
-        assert!(recent.take("again").is_some());
+        assert!(recent.take_class("again").is_some());
     }
 
     #[test]

@@ -29,12 +29,12 @@ pub(super) async fn feedback(
         ServingError::BadRequest(format!("a label is {{\"model\", \"id\", \"label\"}}: {error}"))
     })?;
     let model = find_model(&models, &feedback.model)?;
-    let answered = model.recent().take(&feedback.id).ok_or_else(|| {
+    let (figures, top_class) = model.recent().take_class(&feedback.id).ok_or_else(|| {
         let text =
             "no inference of this id is remembered, it has its label already, or it had no single class";
         ServingError::NotFound(text.into())
     })?;
-    let correct = answered.top_class == feedback.label;
-    answered.figures.labelled(correct);
+    let correct = top_class == feedback.label;
+    figures.labelled(correct);
     Ok(Json(json!({ "correct": correct })))
 }

@@ -85,9 +85,9 @@ async fn run_and_count(
     match judge(&loaded, ran) {
         Ok(outputs) => {
             // Remembered first: a caller who has the answer may send the label at once.
-            if let Some(top_class) = top_class(&outputs) {
-                model.recent().insert(id, Answered { figures: Arc::clone(&loaded.figures), top_class });
-            }
+            let answered = Answered { figures: Arc::clone(&loaded.figures), top_class: top_class(&outputs) };
+            model.recent().insert(id, answered);
+            loaded.figures.confident(&loaded.confidence.of(&outputs));
             loaded.figures.answered(Outcome::Ok, times, is_slow(&loaded, times));
             Ok(outputs)
         }

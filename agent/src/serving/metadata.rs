@@ -19,8 +19,14 @@ type Answer = Result<Json<Value>, ServingError>;
 /// Name of the engine and of the format that it reads.
 const PLATFORM: &str = "tract_onnx";
 
-const EXTENSIONS: [&str; 5] =
-    ["binary_tensor_data", "model_configuration", "model_repository", "statistics", "muster_feedback"];
+const EXTENSIONS: [&str; 6] = [
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+    "muster_feedback",
+    "muster_metrics",
+];
 
 pub(super) fn routes() -> Router<Arc<Models>> {
     Router::new()

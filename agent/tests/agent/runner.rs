@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use crate::rig::{self, Rig, call_unix, exe, file_of, infer, int, load_request, model_file, next, text};
 use muster_agent::runner::{Command, Event, RunnerProcess};
 use serde_json::json;
-use shared::device::{Hardening, HardeningLevel};
+use shared::{
+    MetricName,
+    device::{Hardening, HardeningLevel},
+    telemetry::{CustomKind, CustomMetrics, CustomSums, Sums},
+};
 
 #[tokio::test]
 async fn a_model_answers_json_and_binary_over_tcp_and_unix() {
@@ -139,6 +143,90 @@ async fn a_label_counts_for_the_version_that_answered() {
         {
             assert_eq!(figures.release.to_string(), "m@1");
             return;
+        }
+    }
+}
+
+/// Reports a counter or gauge.
+async fn report(rig: &Rig, body: &serde_json::Value) -> rig::Answer {
+    rig::post(&rig.tcp, "/muster/v1/metrics", &[], body.to_string().into()).await
+}
+
+#[tokio::test]
+async fn what_an_application_reports_is_told_with_the_version_that_answered() {
+    let mut rig = Rig::start().await;
+    rig.load(1, rig::scale(1.0)).await;
+    rig.switch(1).await;
+    let id = text(&infer(&rig.tcp, json!([0.1, 0.9])).await.json()["id"]).to_owned();
+    rig.load(2, rig::scale(1.0)).await;
+    rig.switch(2).await;
+    let scrap = json!({ "model": "m", "name": "scrap", "kind": "counter", "value": 2, "id": id });
+    let queue = json!({ "model": "m", "name": "queue", "kind": "gauge", "value": -1.5 });
+    let first = report(&rig, &scrap).await;
+    assert_eq!((first.status, text(&first.json()["model_version"])), (200, "1"), "{}", first.text());
+    for _ in 0..2 {
+        let answer = report(&rig, &queue).await;
+        assert_eq!((answer.status, text(&answer.json()["model_version"])), (200, "2"), "{}", answer.text());
+    }
+    // The inference had classes, so its label still counts after a report about it.
+    let label = json!({ "model": "m", "id": id, "label": 1 }).to_string();
+    assert_eq!(rig::post(&rig.tcp, "/muster/v1/feedback", &[], label.into()).await.status, 200);
+    let mut told = std::collections::BTreeMap::<String, CustomMetrics>::new();
+    let scrap = CustomSums { kind: CustomKind::Counter, sum: 2.0, count: 1 };
+    let queue = CustomSums { kind: CustomKind::Gauge, sum: -3.0, count: 2 };
+    let known = |told: &std::collections::BTreeMap<String, CustomMetrics>, release: &str, name: &str| {
+        told.get(release)?.get(&MetricName::new(name).unwrap()).copied()
+    };
+    while (known(&told, "m@1", "scrap"), known(&told, "m@2", "queue")) != (Some(scrap), Some(queue)) {
+        if let Event::Observed(figures) = next(&mut rig.events).await {
+            told.entry(figures.release.to_string()).or_default().merge(&figures.custom);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_taken_says_what_to_do() {
+    let mut rig = Rig::start().await;
+    rig.load(1, rig::scale(1.0)).await;
+    rig.switch(1).await;
+    let gauge =
+        |name: &str, value: f64| json!({ "model": "m", "name": name, "kind": "gauge", "value": value });
+    let refused = async |body: &serde_json::Value, status: u16, part: &str| {
+        let answer = report(&rig, body).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        let error = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(error.contains(part), "{error}");
+    };
+    refused(&gauge("a b", 1.0), 400, "use 1 to 64 characters").await;
+    refused(&gauge("queue", 1e13), 400, "is 1e13; report -1000000000000 to 1000000000000").await;
+    let shrinks = json!({ "model": "m", "name": "n", "kind": "counter", "value": -1 });
+    refused(&shrinks, 400, "report 0 to 1000000000000").await;
+    refused(&json!({ "model": "m", "name": "queue", "value": 1 }), 400, "missing field `kind`").await;
+    refused(&json!({ "model": "x", "name": "q", "kind": "gauge", "value": 1 }), 404, "no model 'x'").await;
+    let unknown = json!({ "model": "m", "name": "q", "kind": "gauge", "value": 1, "id": "unknown" });
+    refused(&unknown, 404, "leave the id out").await;
+    refused(&json!({ "model": "m".repeat(5_000) }), 413, "at most 4096 bytes").await;
+    for n in 0..16 {
+        assert_eq!(report(&rig, &gauge(&format!("n{n}"), 1.0)).await.status, 200);
+    }
+    refused(&gauge("one-more", 1.0), 400, "no room for 'one-more'").await;
+    let other = json!({ "model": "m", "name": "n3", "kind": "counter", "value": 1 });
+    refused(&other, 400, "'n3' is a gauge").await;
+    assert_eq!(report(&rig, &gauge("n3", 2.0)).await.status, 200);
+}
+
+#[tokio::test]
+async fn how_sure_a_model_is_of_its_answers_is_told_when_they_are_probabilities() {
+    let mut rig = Rig::start().await;
+    rig.load(1, rig::scale(1.0)).await;
+    rig.switch(1).await;
+    for probabilities in [[0.25, 0.75], [0.5, 0.5]] {
+        assert_eq!(infer(&rig.tcp, json!(probabilities)).await.status, 200);
+    }
+    let mut confidence = Sums::default();
+    while confidence != (Sums { sum: 1.25, count: 2 }) {
+        if let Event::Observed(figures) = next(&mut rig.events).await {
+            confidence.merge(&figures.confidence);
         }
     }
 }

@@ -26,5 +26,6 @@ pub use rollout::{
 };
 pub use selector::{Selector, SelectorError};
 pub use strategy::{
-    InvalidStrategy, MaxFailed, MetricGate, Ramp, Retries, StopAction, Strategy, WaveShare, WaveSpec,
+    InvalidCheck, InvalidStrategy, Margin, MaxFailed, MetricCheck, MetricGate, OtherMetrics, Ramp, Retries,
+    StopAction, Strategy, WaveShare, WaveSpec, WrongCheck,
 };

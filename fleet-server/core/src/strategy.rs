@@ -1,6 +1,7 @@
 //! How a rollout proceeds: its waves and their pace, what it bears, what it asks of the metrics, and what it does when
 //! it stops.
 
+mod checks;
 mod limits;
 mod pace;
 mod wave;
@@ -11,6 +12,7 @@ use thiserror::Error;
 
 use crate::verdict::InvalidPolicy;
 
+pub use checks::{InvalidCheck, Margin, MetricCheck, OtherMetrics, WrongCheck};
 pub use limits::{MaxFailed, MetricGate, Retries, SMALL_WAVE, StopAction};
 pub use pace::Ramp;
 pub use wave::{WaveShare, WaveSpec};
@@ -141,6 +143,9 @@ pub enum InvalidStrategy {
     /// The metrics cannot be judged by these rules.
     #[error("the metrics cannot be judged: {0}")]
     Metrics(#[from] InvalidPolicy),
+    /// A check of a metric cannot be meant.
+    #[error(transparent)]
+    Check(#[from] InvalidCheck),
 }
 
 impl Strategy {

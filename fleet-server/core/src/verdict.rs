@@ -31,11 +31,11 @@ use muster_sketch::canary::{Comparison, NoComparison, Reading, Window};
 use serde::{Deserialize, Serialize};
 use shared::DeviceId;
 
-pub use explain::{curve, replay};
+pub use explain::{by_metric, curve, replay};
 pub use look::{Figures, Look, LookRefused, figures_of};
 pub use outcome::{Degradation, Gap, GapWhy, LookRecord, MetricVerdict};
 pub use policy::{InvalidPolicy, MAX_METRICS, Metric, MetricPolicy, Need, VerdictPolicy};
-pub use tally::{ByVersion, Intervals, Period, Tally, look_at};
+pub use tally::{ByVersion, Intervals, Period, Tally, look_at, tallies};
 
 /// One group of so many may be further above the margin than counts, and the rest still pass: in a large rollout a device
 /// breaks by itself.
@@ -78,6 +78,7 @@ type Side<'a> = Vec<Option<&'a Figures>>;
 enum Judged {
     Compared { comparison: Box<Comparison>, last: Reading, not_worse_since: Option<u64> },
     Not { why: NoComparison },
+    NotReported { devices: usize },
 }
 
 impl CanaryJudge {
@@ -145,6 +146,11 @@ impl CanaryJudge {
         let windows = history.iter().map(|(canaries, controls)| look::window(metric, canaries, controls));
         let windows: Vec<Window> = windows.collect();
         let devices = (self.canaries.len(), self.controls.len());
+        // Every agent tells latency and errors, so without them it is the history that is missing.
+        let is_told = matches!(metric, Metric::Latency | Metric::Errors);
+        if !is_told && !windows.iter().any(look::is_reported) {
+            return Judged::NotReported { devices: devices.0 + devices.1 };
+        }
         let needed = (self.policy.min_canaries as usize, self.policy.min_controls as usize);
         match Comparison::start(of.measure, &windows, devices, needed) {
             Ok(comparison) => Judged::Compared {
@@ -159,7 +165,7 @@ impl CanaryJudge {
     fn compared(&self) -> impl Iterator<Item = (&Metric, &Comparison)> {
         self.metrics.iter().filter_map(|(metric, judged)| match judged {
             Judged::Compared { comparison, .. } => Some((metric, &**comparison)),
-            Judged::Not { .. } => None,
+            Judged::Not { .. } | Judged::NotReported { .. } => None,
         })
     }
 
@@ -197,7 +203,8 @@ impl CanaryJudge {
     fn gap(&self, metric: &Metric, judged: &Judged) -> Option<Gap> {
         let need = self.policy.metrics.get(metric).map_or(Need::WhenReported, |of| of.need);
         let why = match judged {
-            Judged::Not { .. } if need == Need::WhenReported => return None,
+            Judged::Not { .. } | Judged::NotReported { .. } if need == Need::WhenReported => return None,
+            Judged::NotReported { devices } => GapWhy::NotReported { devices: *devices },
             Judged::Not { why } => GapWhy::NoComparison { why: why.clone() },
             Judged::Compared { comparison, last, not_worse_since } => {
                 self.lack(comparison, last, *not_worse_since)?
@@ -244,7 +251,7 @@ impl Judged {
     fn last(&self) -> Option<&Reading> {
         match self {
             Self::Compared { last, .. } => Some(last),
-            Self::Not { .. } => None,
+            Self::Not { .. } | Self::NotReported { .. } => None,
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::store::{Desired, DeviceRow, Store};
 
 pub use at::{AnswerView, AtView, BroughtBy, EvidenceView};
 pub use changes::{SetLabels, SetQuarantine};
-pub use figures::{LabelsView, ReleaseFigures};
+pub use figures::{CustomView, LabelsView, ReleaseFigures};
 pub use limits::{DeliveryView, SetLimits};
 pub use why::WhyView;
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use shared::{
     DeviceId, Timestamp,
-    telemetry::{MAX_VERSIONS, Telemetry},
+    telemetry::{MAX_VERSIONS, Telemetry, VersionFigures},
 };
 use thiserror::Error;
 use tokio::{
@@ -111,8 +111,46 @@ pub(super) fn check(report: &Telemetry) -> Result<(), &'static str> {
     if report.versions.len() > MAX_VERSIONS {
         return Err("more versions than a device can run");
     }
-    let plausible = |figures: &shared::telemetry::VersionFigures| {
-        figures.latency_ms.is_plausible() && figures.queue_ms.is_plausible()
-    };
-    if report.versions.iter().all(plausible) { Ok(()) } else { Err("a histogram that no recording makes") }
+    if report.versions.iter().all(VersionFigures::is_plausible) {
+        Ok(())
+    } else {
+        Err("a histogram or a sum that no recording makes, or more counters and gauges than a model may have")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+    use shared::telemetry::{Delivery, DeviceHealth};
+
+    use super::*;
+
+    /// A report whose one version says `value` of `member`.
+    fn report(member: &str, value: serde_json::Value) -> Telemetry {
+        let version = VersionFigures::new("digits@1".parse().unwrap());
+        let mut version = serde_json::to_value(version).unwrap();
+        version[member] = value;
+        Telemetry {
+            boot: shared::BootId::new("boot").unwrap(),
+            sequence: 1,
+            from: Timestamp(0),
+            to: Timestamp(1),
+            health: DeviceHealth::default(),
+            delivery: Delivery::default(),
+            versions: vec![serde_json::from_value(version).unwrap()],
+        }
+    }
+
+    #[test]
+    fn sums_that_would_spoil_what_they_are_added_to_are_refused() {
+        let gauge = |sum: f64| report("custom", json!({"queue": {"kind": "gauge", "sum": sum, "count": 3}}));
+        assert_eq!(check(&gauge(7.5)), Ok(()));
+        assert!(check(&gauge(1e308)).is_err());
+        assert!(check(&report("confidence", json!({"sum": 5.0, "count": 2}))).is_err());
+        let counter = json!({"kind": "counter", "sum": 1.0, "count": 1});
+        let many: BTreeMap<_, _> = (0..17).map(|n| (format!("n{n}"), counter.clone())).collect();
+        assert!(check(&report("custom", json!(many))).is_err());
+    }
 }

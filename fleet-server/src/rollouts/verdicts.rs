@@ -11,9 +11,7 @@ use std::{
 
 use fleet_core::{
     Input,
-    verdict::{
-        CanaryJudge, Cohorts, Intervals, MetricVerdict, Period, Tally, VerdictPolicy, figures_of, look_at,
-    },
+    verdict::{CanaryJudge, Cohorts, Intervals, MetricVerdict, Period, VerdictPolicy, look_at, tallies},
 };
 use shared::{DeviceId, ModelName, ReleaseId, Timestamp, Version};
 use tokio::time::Instant;
@@ -103,16 +101,6 @@ impl Looks {
     }
 }
 
-fn tallies(figures: Vec<(DeviceId, shared::telemetry::VersionFigures)>) -> BTreeMap<ModelName, Tally> {
-    let mut tallies = BTreeMap::<ModelName, Tally>::new();
-    for (device, figures) in figures {
-        let ReleaseId { model, version } = figures.release.clone();
-        let versions = tallies.entry(model).or_default().0.entry(device).or_default();
-        versions.insert(version, figures_of(&figures));
-    }
-    tallies
-}
-
 impl Fleet {
     /// When this server is to take the next look; one that nobody took in time is left out.
     pub(super) fn next_look(&self) -> Option<Timestamp> {
@@ -161,6 +149,7 @@ async fn judge(
         return Ok(None);
     }
     let look = look_at(number, happened, &row.opening.cohorts, row.opening.candidate, Period::Since);
+    let look = look.judged_by(&row.opening.policy);
     let Ok(record) = row.judge.observe(&look) else { return Ok(None) };
     let verdict = record.verdict.clone();
     Store::insert_look(tx, &row.rollout, wave, &LookRow { at: now, look, record: Some(record) }).await?;
@@ -182,7 +171,7 @@ pub(super) async fn open(
     let mut history = Vec::new();
     for (number, tally) in Store::tallies_of(tx, &model).await? {
         let look = look_at(number, &intervals.advance(&tally), &cohorts, candidate, Period::Before);
-        history.extend((!look.devices.is_empty()).then_some(look));
+        history.extend((!look.devices.is_empty()).then(|| look.judged_by(&policy)));
     }
     let judge = match CanaryJudge::start(policy.clone(), cohorts.clone(), &history) {
         Ok(judge) => judge,

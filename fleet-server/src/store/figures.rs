@@ -121,7 +121,7 @@ pub(super) async fn add_to_devices(
             let device = parsed("device id", &row.text("device")?)?;
             let before = figures(&row)?;
             if let Some(sum) = sums.get_mut(&(device, before.release.clone())) {
-                sum.merge(&before);
+                *sum = and(before, sum);
             }
         }
     }
@@ -170,7 +170,7 @@ pub(super) async fn add_to_release(tx: &mut Tx, mut sums: VersionFigures) -> Res
         .fetch_optional(&mut **tx)
         .await?;
     if let Some(row) = &row {
-        sums.merge(&figures(row)?);
+        sums = and(figures(row)?, &sums);
     }
     sqlx::query(
         "INSERT INTO release_figures (model, version, figures) VALUES ($1, $2, $3) \
@@ -182,6 +182,12 @@ pub(super) async fn add_to_release(tx: &mut Tx, mut sums: VersionFigures) -> Res
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// What is there comes first: there is room for some counters and gauges, and those that were here before stay.
+pub(super) fn and(mut before: VersionFigures, more: &VersionFigures) -> VersionFigures {
+    before.merge(more);
+    before
 }
 
 fn figures(row: &AnyRow) -> Result<VersionFigures, StoreError> {

@@ -263,7 +263,7 @@ async fn add_to_minute(tx: &mut Tx, minute: u64, mut figures: VersionFigures) ->
         .fetch_optional(&mut **tx)
         .await?;
     if let Some(row) = row {
-        figures.merge(&from_json("figures", &row.text("figures")?)?);
+        figures = figures::and(from_json("figures", &row.text("figures")?)?, &figures);
     }
     sqlx::query(
         "INSERT INTO minutes (model, version, minute, figures) VALUES ($1, $2, $3, $4) \

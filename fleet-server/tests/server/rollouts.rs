@@ -104,6 +104,37 @@ async fn a_rollout_file_that_is_applied_twice_starts_one_rollout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_of_a_metric_that_cannot_be_meant_is_refused_when_it_is_planned() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    Device::join(&world, "cam-7").await.hello().await;
+    let strategy = world.folder.path().join("strategy.toml");
+    let plan = format!("rollout plan digits@1 --to all --strategy {}", strategy.display());
+    let words: Vec<&str> = plan.split(' ').collect();
+    let told = async |check: &str| {
+        let text = format!("control_percent = 10\n[metrics.checks]\n{check}\n");
+        std::fs::write(&strategy, text).unwrap();
+        world.run(&words).await
+    };
+    let (code, _, text) = told("latency = { margin = { relative = 5 } }").await;
+    assert!(
+        code != 0 && text.contains("metrics.checks.\"latency\"") && text.contains("0.05 is 5 %"),
+        "{text}"
+    );
+    let (code, _, text) = told("speed = {}").await;
+    assert!(code == 2 && text.contains("'speed' is no metric; write latency"), "{text}");
+    let fine = "\"custom:queue\" = { margin = { absolute = 3 }, worse = \"higher\" }";
+    let (code, plan, text) = told(fine).await;
+    assert!(code == 0 && plan.contains("wave 1"), "{plan}{text}");
+
+    let body = json!({"release": "digits@1", "selector": "all", "strategy": {"control_percent": 10,
+        "metrics": {"checks": {"errors": {"margin": {"absolute": 25}}}}}});
+    let (status, problem) = world.post("/api/v1/rollouts/plan", body).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("bad_strategy")), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("0.02 is two points"), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_is_enrolled_later_joins_a_continuous_rollout() {
     let mut world = World::start().await;
     world.publish("digits", 1).await;

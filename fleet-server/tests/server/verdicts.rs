@@ -13,9 +13,9 @@ use muster::{config::Config, store::Store};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared::{
-    ReleaseId,
+    MetricName, ReleaseId,
     report::DeploymentEvent,
-    telemetry::{Delivery, DeviceHealth, Telemetry, VersionFigures},
+    telemetry::{CustomKind, Delivery, DeviceHealth, Telemetry, VersionFigures},
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -29,6 +29,16 @@ const HISTORY: u64 = 15;
 fn every_second(config: &mut Config) {
     config.rollouts.look_secs = 1;
 }
+
+/// What the candidate does to the figures of its devices, as factors.
+#[derive(Clone, Copy)]
+struct Candidate {
+    latency: f64,
+    /// The length of a queue, which an application reports.
+    queue: f64,
+}
+
+const AS_BEFORE: Candidate = Candidate { latency: 1.0, queue: 1.0 };
 
 /// A fleet that reports a window of figures before every look.
 struct Fleet {
@@ -52,21 +62,24 @@ impl Fleet {
         Self { world, devices, candidates: BTreeSet::new(), rounds: 0 }
     }
 
-    /// Every device reports, the candidates with `factor` times their latency; then the server takes a look.
-    async fn round(&mut self, factor: f64) {
+    /// Every device reports, the canaries what the candidate makes of their figures; then the server takes a look.
+    async fn round(&mut self, candidate: Candidate) {
         self.rounds += 1;
         let before = self.newest_look().await;
         for (n, device) in self.devices.iter_mut().enumerate() {
             let is_candidate = self.candidates.contains(device.id.as_str());
             let release: ReleaseId = if is_candidate { "digits@2" } else { "digits@1" }.parse().unwrap();
-            let factor = if is_candidate { factor } else { 1.0 };
+            let Candidate { latency, queue } = if is_candidate { candidate } else { AS_BEFORE };
             let mut figures = VersionFigures::new(release);
             figures.counts.ok = 40;
             for inference in 0..40 {
                 // Devices differ, and each differs a little from round to round.
                 let wobble = 1.0 + 0.02 * ((self.rounds * 7 + n as u64 * 3 + inference) % 11) as f64;
-                figures.latency_ms.record(((2.0 + n as f64) * wobble * factor) as f32);
+                figures.latency_ms.record(((2.0 + n as f64) * wobble * latency) as f32);
             }
+            let length = 4.0 + n as f64 + 0.2 * ((self.rounds * 5 + n as u64) % 7) as f64;
+            let name = MetricName::new("queue").unwrap();
+            (0..3).for_each(|_| figures.custom.record(&name, CustomKind::Gauge, length * queue));
             device.send_telemetry(&telemetry(self.rounds, figures)).await;
         }
         // A look may already have counted the first of them.
@@ -106,13 +119,15 @@ fn telemetry(sequence: u64, figures: VersionFigures) -> Telemetry {
     }
 }
 
-fn strategy() -> Value {
+/// The rules of a small fleet, with these checks.
+fn strategy(checks: Value) -> Value {
     let policy = json!({"min_canaries": CANARIES, "min_controls": 5, "min_looks": 3});
-    json!({"waves": [{"share": {"count": CANARIES}}, {"share": "all"}], "metrics": {"policy": policy}})
+    let metrics = json!({"policy": policy, "checks": checks});
+    json!({"waves": [{"share": {"count": CANARIES}}, {"share": "all"}], "metrics": metrics})
 }
 
 /// Runs v1 everywhere until it is known what is normal, then starts v2.
-async fn canaries_of_v2() -> (Fleet, String) {
+async fn canaries_of_v2(checks: Value) -> (Fleet, String) {
     let mut fleet = Fleet::start().await;
     let (_, first) =
         fleet.world.post("/api/v1/rollouts", json!({"release": "digits@1", "selector": "all"})).await;
@@ -120,9 +135,9 @@ async fn canaries_of_v2() -> (Fleet, String) {
     let id = first["status"]["id"].as_str().unwrap();
     fleet.world.until_rollout(id, |view| view["finished"] == true).await;
     for _ in 0..HISTORY {
-        fleet.round(1.0).await;
+        fleet.round(AS_BEFORE).await;
     }
-    let body = json!({"release": "digits@2", "selector": "all", "strategy": strategy()});
+    let body = json!({"release": "digits@2", "selector": "all", "strategy": strategy(checks)});
     let (status, view) = fleet.world.post("/api/v1/rollouts", body).await;
     assert_eq!(status, StatusCode::CREATED, "{view}");
     let asked = view["status"]["devices"].as_array().unwrap().iter().filter(|device| device["wave"] == 0);
@@ -134,14 +149,14 @@ async fn canaries_of_v2() -> (Fleet, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slower_canaries_are_brought_back_and_the_stored_evidence_gives_the_same_verdict() {
-    let (mut fleet, id) = canaries_of_v2().await;
+    let (mut fleet, id) = canaries_of_v2(json!({})).await;
     let path = format!("/api/v1/rollouts/{id}");
     let mut view = fleet.world.get(&path).await;
     for _ in 0..20 {
         if view["status"]["state"]["kind"] == "rolling_back" {
             break;
         }
-        fleet.round(3.0).await;
+        fleet.round(Candidate { latency: 3.0, ..AS_BEFORE }).await;
         view = fleet.world.get(&path).await;
     }
     let reason = view["status"]["reason"].as_str().unwrap();
@@ -162,17 +177,44 @@ async fn slower_canaries_are_brought_back_and_the_stored_evidence_gives_the_same
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gauge_of_the_application_that_gets_worse_stops_the_rollout_and_one_that_nobody_reports_is_told() {
+    let checks = json!({"custom:queue": {"margin": {"relative": 0.1}}, "custom:absent": {}});
+    let (mut fleet, id) = canaries_of_v2(checks).await;
+    let path = format!("/api/v1/rollouts/{id}");
+    let mut view = fleet.world.get(&path).await;
+    for _ in 0..20 {
+        if view["status"]["state"]["kind"] == "rolling_back" {
+            break;
+        }
+        fleet.round(Candidate { queue: 3.0, ..AS_BEFORE }).await;
+        view = fleet.world.get(&path).await;
+    }
+    let reason = view["status"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("wave 1 is degraded") && reason.contains("custom:queue"), "{view}");
+    let explained = fleet.world.get(&format!("{path}/explain")).await;
+    let wave = &explained["waves"][0];
+    assert_eq!(wave["replays"], json!(true), "{explained}");
+    let first = wave["records"][0]["verdict"].to_string();
+    assert!(first.contains("custom:absent") && first.contains("not_reported"), "{first}");
+    let text = fleet.world.muster(&format!("rollout explain {id}")).await;
+    assert!(text.lines().any(|line| line.trim().starts_with("custom:queue ")), "{text}");
+    let canary = fleet.candidates.first().unwrap().clone();
+    let shown = fleet.world.muster(&format!("device show {canary}")).await;
+    assert!(shown.contains("digits@2  gauge queue"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn canaries_like_before_are_not_condemned_and_a_restart_goes_on_where_it_was() {
-    let (mut fleet, id) = canaries_of_v2().await;
+    let (mut fleet, id) = canaries_of_v2(json!({})).await;
     for _ in 0..3 {
-        fleet.round(1.0).await;
+        fleet.round(AS_BEFORE).await;
     }
     fleet.world.restart().await;
     for device in &mut fleet.devices {
         device.until_connected().await;
     }
     for _ in 0..3 {
-        fleet.round(1.0).await;
+        fleet.round(AS_BEFORE).await;
     }
     let explained = fleet.world.get(&format!("/api/v1/rollouts/{id}/explain")).await;
     let wave = &explained["waves"][0];

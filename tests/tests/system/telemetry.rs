@@ -1,6 +1,6 @@
 //! Figures of devices, where people and machines look for them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use system_tests::{
     digits::test_images,
     fleet::Fleet,
@@ -41,6 +41,23 @@ fn inferences_show_in_device_show_the_api_and_the_metrics() {
             .sum();
         sum >= INFERENCES as f64
     });
+}
+
+#[test]
+fn what_an_application_reports_and_how_sure_the_model_is_show_with_the_version_that_answered() {
+    let fleet = fleet_at_work();
+    for length in [3, 6] {
+        let report = json!({"model": "digits", "name": "queue", "kind": "gauge", "value": length});
+        let answer = fleet.devices[0].http().post_json("/muster/v1/metrics", &report).unwrap();
+        assert_eq!((answer.status, answer.json()["model_version"].as_str()), (200, Some("1")), "{answer:?}");
+    }
+    let queue = json!({"kind": "gauge", "sum": 9.0, "reports": 2, "value": 4.5});
+    until_true("the server knows the queue", PATIENCE, || {
+        let figures = &fleet.device("cam-1")["figures"][0];
+        figures["release"] == "digits@1" && figures["custom"]["queue"] == queue
+    });
+    let confidence = fleet.device("cam-1")["figures"][0]["confidence"].as_f64().unwrap();
+    assert!((0.5..=1.0).contains(&confidence), "the model is good at its digits: {confidence}");
 }
 
 #[test]

@@ -130,7 +130,8 @@ impl Rollout {
     /// Has the metrics of a wave compared with devices that nobody asks before it is over. Without such devices there is
     /// nothing to compare.
     fn compare(&mut self, wave: usize) {
-        let Some(MetricGate { policy, .. }) = self.spec.strategy.metrics.clone() else { return };
+        // A strategy that cannot be followed was refused when it was planned.
+        let Some(Ok(policy)) = self.spec.strategy.metrics.as_ref().map(MetricGate::rules) else { return };
         let step = self.waves[wave].kind == WaveKind::Step;
         let waits = |record: &Record| record.wave > wave && record.progress == Progress::Waiting;
         let controls = self.in_order(waits).into_iter().rev().take(MAX_COHORT).collect();

@@ -1,9 +1,11 @@
 //! What a rollout bears, and what it does when that is exceeded.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidStrategy, check_secs};
-use crate::verdict::VerdictPolicy;
+use super::{InvalidStrategy, MetricCheck, OtherMetrics, check_secs};
+use crate::verdict::{Metric, VerdictPolicy};
 
 /// Below this many reachable devices a percentage says nothing: one device of ten is already 10 %.
 pub const SMALL_WAVE: usize = 20;
@@ -81,6 +83,12 @@ impl Retries {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricGate {
+    /// Metrics that are judged otherwise than `policy` says, or besides.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<Metric, MetricCheck>,
+    /// What becomes of the metrics of `policy` that no check names.
+    #[serde(skip_serializing_if = "is_default")]
+    pub others: OtherMetrics,
     /// By which rules. Its `alpha_rollback` is for the whole rollout: each wave gets its share.
     pub policy: VerdictPolicy,
     /// A healthy wave passes before its bake time is over.
@@ -91,15 +99,41 @@ pub struct MetricGate {
 
 impl Default for MetricGate {
     fn default() -> Self {
-        Self { policy: VerdictPolicy::default(), promote_early: true, max_bake_secs: 86_400 }
+        Self {
+            checks: BTreeMap::new(),
+            others: OtherMetrics::default(),
+            policy: VerdictPolicy::default(),
+            promote_early: true,
+            max_bake_secs: 86_400,
+        }
     }
 }
 
 impl MetricGate {
+    /// The rules that policy and checks come to together.
+    ///
+    /// # Errors
+    /// Names the first check that cannot be followed, or what of the policy cannot.
+    pub fn rules(&self) -> Result<VerdictPolicy, InvalidStrategy> {
+        let mut rules = self.policy.clone();
+        if self.others == OtherMetrics::Ignored {
+            rules.metrics.clear();
+        }
+        for (metric, check) in &self.checks {
+            rules.metrics.insert(metric.clone(), check.policy_of(metric)?);
+        }
+        rules.check()?;
+        Ok(rules)
+    }
+
     pub(super) fn check(&self) -> Result<(), InvalidStrategy> {
         check_secs("metrics.max_bake_secs", self.max_bake_secs, 1)?;
-        Ok(self.policy.check()?)
+        self.rules().map(drop)
     }
+}
+
+fn is_default(others: &OtherMetrics) -> bool {
+    *others == OtherMetrics::default()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{CanaryJudge, Cohorts, InvalidPolicy, Look, LookRecord, VerdictPolicy};
+use super::{CanaryJudge, Cohorts, InvalidPolicy, Look, LookRecord, MetricVerdict, VerdictPolicy};
 
 /// Characters of a bar that reaches its threshold.
 const BAR: usize = 24;
@@ -42,6 +42,31 @@ pub fn curve(records: &[LookRecord], rows: usize) -> String {
     text
 }
 
+/// What each metric showed in a look, one line each: the difference of the canaries with its margin, in shares of their
+/// own past or in the metric's unit, and the evidence on both sides. Metrics without evidence say what they lack.
+#[must_use]
+pub fn by_metric(record: &LookRecord) -> Vec<String> {
+    let header =
+        format!("{:<24} {:>11} {:>11} {:>10} {:>10}", "metric", "difference", "margin", "worse", "not worse");
+    let compared = record.metrics.iter().map(|(metric, of)| {
+        let (difference, margin) = (short(of.difference), short(of.margin_worse));
+        let (worse, not_worse) = (number(of.e_worse), number(of.e_not_worse));
+        format!("{:<24} {difference:>11} {margin:>11} {worse:>10} {not_worse:>10}", metric.to_string())
+    });
+    let gaps = match &record.verdict {
+        MetricVerdict::Insufficient { gaps } => gaps.as_slice(),
+        MetricVerdict::Healthy { .. } | MetricVerdict::Degraded(_) => &[],
+    };
+    let missing = gaps.iter().filter(|gap| !record.metrics.contains_key(&gap.metric));
+    let missing = missing.map(|gap| format!("{:<24} {}", gap.metric.to_string(), gap.why));
+    std::iter::once(header).chain(compared).chain(missing).collect()
+}
+
+/// Figures of a metric's own unit may be of any size.
+fn short(value: f64) -> String {
+    if value.abs() < 100_000.0 { format!("{value:+.4}") } else { format!("{value:+.2e}") }
+}
+
 fn thinned(records: &[LookRecord], rows: usize) -> impl Iterator<Item = &LookRecord> {
     let step = records.len().div_ceil(rows.max(1)).max(1);
     let skipped = (records.len() - 1) % step;
@@ -52,6 +77,9 @@ fn evidence(value: Option<f64>, threshold: f64) -> String {
     let Some(value) = value else { return format!("{:>8} {:<BAR$}", "-", "") };
     let share = (value.log10() / threshold.log10()).clamp(0.0, 1.0);
     let bar = "█".repeat((share * BAR as f64).floor() as usize);
-    let number = if value < 100_000.0 { format!("{value:.2}") } else { format!("{value:.1e}") };
-    format!("{number:>8} {bar:<BAR$}")
+    format!("{:>8} {bar:<BAR$}", number(value))
+}
+
+fn number(value: f64) -> String {
+    if value < 100_000.0 { format!("{value:.2}") } else { format!("{value:.1e}") }
 }

@@ -55,6 +55,11 @@ pub struct Gap {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum GapWhy {
+    /// No device had anything of it before the wave.
+    NotReported {
+        /// Of how many.
+        devices: usize,
+    },
     /// There is nothing to compare.
     NoComparison {
         /// Why.
@@ -152,6 +157,11 @@ impl fmt::Display for Degradation {
 impl fmt::Display for GapWhy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotReported { devices } => write!(
+                f,
+                "none of the {devices} devices reported it before the wave, so there is nothing to compare with; have it \
+                 reported for a while, or leave it out of the checks"
+            ),
             Self::NoComparison { why } => why.fmt(f),
             Self::FewLooks { looks, needed } => write!(f, "{looks} looks with evidence, {needed} are needed"),
             Self::UnsureHistory => {

@@ -4,13 +4,11 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use muster_sketch::canary::{Measure, Scale, Worse};
 use serde::{Deserialize, Serialize};
+use shared::{MetricName, id::MAX_NAME_LEN};
 use thiserror::Error;
 
 /// Most metrics of a policy: the evidence of each is divided by their number, and a screen still holds them.
 pub const MAX_METRICS: usize = 32;
-
-/// Longest name of a custom metric, as long as the name of a model.
-const MAX_NAME: usize = 64;
 
 /// The rules of a metric verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,8 +57,9 @@ pub enum Metric {
     Accuracy,
     /// How far inputs or outputs are from the reference, as a population stability index: sum over features.
     Drift,
-    /// A counter or gauge of the operator's own, written `custom:NAME`.
-    Custom(String),
+    /// A counter or gauge that applications report, written `custom:NAME`: what was added over inferences, or the sum of
+    /// readings over readings.
+    Custom(MetricName),
 }
 
 /// How one metric counts.
@@ -145,7 +144,8 @@ fn check_alpha(name: &'static str, value: f64) -> Result<(), InvalidPolicy> {
 /// The text names no metric.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "'{0}' is no metric; write latency, errors, confidence, accuracy, drift, or custom:NAME of at most {MAX_NAME} bytes"
+    "'{0}' is no metric; write latency, errors, confidence, accuracy, drift, or custom:NAME with 1 to {MAX_NAME_LEN} \
+     characters out of A-Z a-z 0-9 _ -"
 )]
 pub struct UnknownMetric(String);
 
@@ -159,10 +159,12 @@ impl FromStr for Metric {
             "confidence" => Ok(Self::Confidence),
             "accuracy" => Ok(Self::Accuracy),
             "drift" => Ok(Self::Drift),
-            _ => match text.strip_prefix("custom:") {
-                Some(name) if (1..=MAX_NAME).contains(&name.len()) => Ok(Self::Custom(name.to_owned())),
-                _ => Err(UnknownMetric(text.to_owned())),
-            },
+            _ => {
+                let name = text.strip_prefix("custom:").and_then(|name| MetricName::new(name).ok());
+                // A name may be a whole file that was written into the wrong place.
+                name.map(Self::Custom)
+                    .ok_or_else(|| UnknownMetric(text.chars().take(2 * MAX_NAME_LEN).collect()))
+            }
         }
     }
 }

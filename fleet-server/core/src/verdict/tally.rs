@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 
 use muster_sketch::canary::Sample;
 use serde::{Deserialize, Serialize};
-use shared::{DeviceId, Version};
+use shared::{
+    DeviceId, MetricName, ModelName, Version,
+    telemetry::{CustomKind, VersionFigures},
+};
 
-use super::{Cohorts, Figures, Look};
+use super::{Cohorts, Figures, Look, Metric, figures_of};
 
 /// What each version of a model did on a device.
 pub type ByVersion = BTreeMap<Version, Figures>;
@@ -33,6 +36,41 @@ pub enum Period {
     Before,
     /// Since the wave: of a canary only what the candidate did.
     Since,
+}
+
+/// The tallies of what devices reported since the beginning, by model.
+///
+/// A counter that a device knows stands at nothing for each of its versions that never added to it, or a candidate would
+/// be judged only by the intervals in which something happened.
+#[must_use]
+pub fn tallies(figures: impl IntoIterator<Item = (DeviceId, VersionFigures)>) -> BTreeMap<ModelName, Tally> {
+    let mut reported = BTreeMap::<(ModelName, DeviceId), Vec<VersionFigures>>::new();
+    for (device, figures) in figures {
+        reported.entry((figures.release.model.clone(), device)).or_default().push(figures);
+    }
+    let mut tallies = BTreeMap::<ModelName, Tally>::new();
+    for ((model, device), versions) in reported {
+        tallies.entry(model).or_default().0.insert(device, by_version(&versions));
+    }
+    tallies
+}
+
+fn by_version(versions: &[VersionFigures]) -> ByVersion {
+    let counters: Vec<&MetricName> = versions.iter().flat_map(counters_of).collect();
+    let with_counters = |version: &VersionFigures| {
+        let mut figures = figures_of(version);
+        for &name in &counters {
+            let nothing = Sample { sum: 0.0, count: version.counts.judged() };
+            figures.entry(Metric::Custom(name.clone())).or_insert(nothing);
+        }
+        (version.release.version, figures)
+    };
+    versions.iter().map(with_counters).collect()
+}
+
+fn counters_of(version: &VersionFigures) -> impl Iterator<Item = &MetricName> {
+    let counters = version.custom.iter().filter(|(_, of)| of.kind == CustomKind::Counter);
+    counters.map(|(name, _)| name)
 }
 
 impl Intervals {
@@ -82,10 +120,11 @@ pub fn look_at(
     Look { number, devices }
 }
 
+/// The first figures of a metric are where its counting begins, but for a version that is new itself.
 fn since(sums: &Figures, before: Option<&Figures>) -> Option<Figures> {
     let Some(before) = before else { return Some(sums.clone()) };
-    let grown = sums.iter().map(|(metric, now)| {
-        let then = before.get(metric).copied().unwrap_or(Sample { sum: 0.0, count: 0 });
+    let known = sums.iter().filter_map(|(metric, now)| Some((metric, now, before.get(metric)?)));
+    let grown = known.map(|(metric, now, then)| {
         let count = now.count.checked_sub(then.count)?;
         Some((metric.clone(), Sample { sum: now.sum - then.sum, count }))
     });
@@ -103,10 +142,7 @@ fn add(sums: &mut Figures, figures: &Figures) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        fixtures::{id, release},
-        verdict::Metric,
-    };
+    use crate::fixtures::{id, release};
 
     fn version(number: u32) -> Version {
         release(&format!("digits@{number}")).version
@@ -148,6 +184,42 @@ mod tests {
         intervals.advance(&tally("d0", &[(1, 500.0, 100)]));
         assert_eq!(counts(&intervals.advance(&tally("d0", &[(1, 5.0, 1)])), "d0", 1), None);
         assert_eq!(counts(&intervals.advance(&tally("d0", &[(1, 15.0, 3)])), "d0", 1), Some((10.0, 2)));
+    }
+
+    /// What d0 reported of a version: inferences, and what was added to its counter if anything was.
+    fn reported(version: &str, inferences: u64, counter: Option<f64>) -> (DeviceId, VersionFigures) {
+        let mut figures = VersionFigures::new(release(version));
+        figures.counts.ok = inferences;
+        let name = MetricName::new("scrap").unwrap();
+        counter.iter().for_each(|value| figures.custom.record(&name, CustomKind::Counter, *value));
+        (id("d0"), figures)
+    }
+
+    #[test]
+    fn a_counter_that_a_candidate_never_adds_to_stands_at_nothing_for_it() {
+        let mut intervals = Intervals::default();
+        let model = release("digits@1").model;
+        let scrap = Metric::Custom(MetricName::new("scrap").unwrap());
+        let mut advance = |reports: Vec<_>| intervals.advance(&tallies(reports)[&model]);
+        advance(vec![reported("digits@1", 100, Some(7.0))]);
+        let next = advance(vec![reported("digits@1", 110, Some(8.0)), reported("digits@2", 40, None)]);
+        let of = |number| next[&id("d0")][&version(number)][&scrap];
+        assert_eq!((of(1), of(2)), (Sample { sum: 1.0, count: 10 }, Sample { sum: 0.0, count: 40 }));
+    }
+
+    #[test]
+    fn a_counter_that_begins_late_is_not_spread_over_the_inferences_from_before() {
+        let mut intervals = Intervals::default();
+        let model = release("digits@1").model;
+        let scrap = Metric::Custom(MetricName::new("scrap").unwrap());
+        let mut advance = |report| {
+            let happened = intervals.advance(&tallies([report])[&model]);
+            happened[&id("d0")].get(&version(1)).and_then(|figures| figures.get(&scrap).copied())
+        };
+        assert_eq!(advance(reported("digits@1", 100, None)), None);
+        assert_eq!(advance(reported("digits@1", 110, Some(1.0))), None);
+        let third = Sample { sum: 2.0, count: 10 };
+        assert_eq!(advance(reported("digits@1", 120, Some(3.0))), Some(third));
     }
 
     #[test]

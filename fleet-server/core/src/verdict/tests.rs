@@ -1,9 +1,16 @@
 use muster_sketch::canary::{NoComparison, Sample};
 use proptest::prelude::*;
-use shared::telemetry::VersionFigures;
+use shared::{
+    MetricName,
+    telemetry::{CustomKind, VersionFigures},
+};
 
 use super::*;
 use crate::fixtures::{id, release};
+
+fn custom(name: &str) -> Metric {
+    format!("custom:{name}").parse().unwrap()
+}
 
 /// `canaries` and `controls` devices.
 fn cohorts(canaries: usize, controls: usize) -> Cohorts {
@@ -163,7 +170,7 @@ fn a_policy_is_written_with_the_names_of_metrics() {
     let text = r#"{"alpha_promote":0.01,"metrics":{"custom:queue":{"measure":
         {"scale":{"rate":{"floor":0.01}},"worse":"higher","margin":0.1,"min_count":5},"need":"always"}}}"#;
     let policy: VerdictPolicy = serde_json::from_str(text).unwrap();
-    assert_eq!(policy.metrics.keys().next(), Some(&Metric::Custom("queue".into())));
+    assert_eq!(policy.metrics.keys().next(), Some(&custom("queue")));
     assert_eq!((policy.alpha_promote, policy.alpha_rollback), (0.01, 0.001));
     assert!(serde_json::from_str::<Metric>(r#""custom:""#).is_err());
     assert!(serde_json::from_str::<Metric>(r#""speed""#).is_err());
@@ -179,6 +186,94 @@ fn telemetry_becomes_figures() {
     let figures = figures_of(&version);
     assert_eq!(figures[&Metric::Errors], Sample { sum: 1.0, count: 10 });
     assert_eq!((figures[&Metric::Latency].count, figures[&Metric::Accuracy].count), (1, 0));
+}
+
+#[test]
+fn a_counter_is_a_share_of_inferences_and_a_gauge_the_mean_of_its_readings() {
+    let mut version = VersionFigures::new(release("digits@2"));
+    version.counts.ok = 40;
+    [0.5, 0.7].into_iter().for_each(|value| version.confidence.record(value));
+    let name = |text: &str| MetricName::new(text).unwrap();
+    for value in [2.0, 5.0] {
+        version.custom.record(&name("scrap"), CustomKind::Counter, value);
+        version.custom.record(&name("queue"), CustomKind::Gauge, value);
+    }
+    let figures = figures_of(&version);
+    assert_eq!(figures[&custom("scrap")], Sample { sum: 7.0, count: 40 });
+    assert_eq!(figures[&custom("queue")], Sample { sum: 7.0, count: 2 });
+    assert_eq!(figures[&Metric::Confidence], Sample { sum: 1.2, count: 2 });
+}
+
+/// Looks with a gauge, which on canaries stands at `factor` times what it was.
+fn with_gauge(looks: Vec<Look>, name: &str, factor: f64) -> Vec<Look> {
+    let with = |mut look: Look| {
+        for (n, (device, figures)) in look.devices.iter_mut().enumerate() {
+            let factor = if device.as_str().starts_with("canary") { factor } else { 1.0 };
+            let wave = 1.0 + 0.01 * ((look.number as usize * 5 + n * 3) % 7) as f64;
+            figures.insert(custom(name), Sample { sum: 30.0 * factor * wave, count: 6 });
+        }
+        look
+    };
+    looks.into_iter().map(with).collect()
+}
+
+fn asking_for(name: &str) -> VerdictPolicy {
+    let mut policy = VerdictPolicy::default();
+    let of = MetricPolicy { need: Need::Always, ..MetricPolicy::of(&custom(name)) };
+    policy.metrics.insert(custom(name), of);
+    policy
+}
+
+#[test]
+fn a_gauge_that_gets_worse_degrades_a_candidate_whose_other_metrics_are_as_before() {
+    let cohorts = cohorts(10, 20);
+    let history = with_gauge(looks(0, 40, &cohorts, 1.0), "queue", 1.0);
+    let after = with_gauge(looks(40, 60, &cohorts, 1.0), "queue", 1.5);
+    let records = replay(asking_for("queue"), cohorts, &history, &after).unwrap();
+    let MetricVerdict::Degraded(why) = &records.last().unwrap().verdict else {
+        panic!("{}", records.last().unwrap().verdict);
+    };
+    assert_eq!((&why.metric, why.threshold), (&custom("queue"), 1_000.0));
+    assert!((why.reading.difference - 0.5).abs() < 0.05, "{why}");
+    let lines = by_metric(records.last().unwrap());
+    assert!(lines.iter().any(|line| line.starts_with("custom:queue") && line.contains("+0.")), "{lines:?}");
+}
+
+#[test]
+fn a_metric_that_was_asked_for_and_is_not_there_holds_and_says_so() {
+    let cohorts = cohorts(10, 20);
+    let (history, after) = (looks(0, 40, &cohorts, 1.0), looks(40, 328, &cohorts, 1.0));
+    let records = replay(asking_for("queue"), cohorts, &history, &after).unwrap();
+    let last = records.last().unwrap();
+    let missing = Gap { metric: custom("queue"), why: GapWhy::NotReported { devices: 30 } };
+    assert!(gaps(last.verdict.clone()).contains(&missing), "{}", last.verdict);
+    assert!(last.verdict.to_string().contains("custom:queue: none of the 30 devices reported it"));
+    assert!(by_metric(last).iter().any(|line| line.contains("none of the 30 devices")), "{last:?}");
+    assert!(last.metrics.values().all(|of| of.e_not_worse >= 20.0), "the others would have passed");
+}
+
+#[test]
+fn a_metric_that_the_candidate_stops_reporting_is_never_healthy() {
+    let cohorts = cohorts(10, 20);
+    let history = with_gauge(looks(0, 40, &cohorts, 1.0), "queue", 1.0);
+    let mut after = with_gauge(looks(40, 328, &cohorts, 1.0), "queue", 1.0);
+    for look in &mut after {
+        for canary in &cohorts.canaries {
+            look.devices.get_mut(canary).unwrap().remove(&custom("queue"));
+        }
+    }
+    let last = replay(asking_for("queue"), cohorts, &history, &after).unwrap().pop().unwrap();
+    let few = Gap { metric: custom("queue"), why: GapWhy::FewLooks { looks: 0, needed: 12 } };
+    assert_eq!(gaps(last.verdict), [few]);
+}
+
+#[test]
+fn of_a_look_only_what_is_judged_is_kept() {
+    let cohorts = cohorts(3, 5);
+    let look = with_gauge(vec![look(1, &cohorts, 1.0)], "chatter", 1.0).remove(0);
+    let kept = look.judged_by(&asking_for("queue"));
+    let metrics: Vec<_> = kept.devices.values().next().unwrap().keys().cloned().collect();
+    assert_eq!(metrics, [Metric::Latency, Metric::Errors]);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! A device as lines for people.
 
-use shared::telemetry::{Counts, DeviceHealth};
+use shared::telemetry::{Counts, CustomKind, DeviceHealth};
 
 use crate::{
-    api::{DeliveryView, DeviceView, LabelsView, ReleaseFigures},
+    api::{CustomView, DeliveryView, DeviceView, LabelsView, ReleaseFigures},
     cli::output::{labels, moment, table},
 };
 
@@ -97,12 +97,28 @@ fn figures_lines(figures: &[ReleaseFigures]) -> Vec<String> {
     if figures.is_empty() {
         return Vec::new();
     }
-    let header = ["release", "inferences", "failures", "busy", "slow", "accuracy", "p50", "p99"];
+    let header =
+        ["release", "inferences", "failures", "busy", "slow", "accuracy", "confidence", "p50", "p99"];
     let rows: Vec<_> = figures.iter().map(figures_row).collect();
-    table(header, &rows).trim_fmt().lines().map(|line| format!(" {line}")).collect()
+    let counted = table(header, &rows).trim_fmt();
+    let counted = counted.lines().map(|line| format!(" {line}"));
+    counted.chain(figures.iter().flat_map(custom_lines)).collect()
 }
 
-fn figures_row(figures: &ReleaseFigures) -> [String; 8] {
+/// What applications reported while a version answered.
+fn custom_lines(figures: &ReleaseFigures) -> Vec<String> {
+    let line = |(name, of): (&String, &CustomView)| {
+        let per = match of.kind {
+            CustomKind::Counter => "per inference",
+            CustomKind::Gauge => "on average",
+        };
+        let value = of.value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+        format!("  {}  {} {name} {value} {per}, {} reports", figures.release, of.kind, of.reports)
+    };
+    figures.custom.iter().map(line).collect()
+}
+
+fn figures_row(figures: &ReleaseFigures) -> [String; 9] {
     let counts = &figures.counts;
     [
         figures.release.clone(),
@@ -111,6 +127,7 @@ fn figures_row(figures: &ReleaseFigures) -> [String; 8] {
         counts.busy.to_string(),
         counts.slow.to_string(),
         accuracy(&figures.labels),
+        figures.confidence.map_or_else(|| "-".to_owned(), |mean| format!("{mean:.3}")),
         milliseconds(figures.latency_p50_ms),
         milliseconds(figures.latency_p99_ms),
     ]
@@ -153,28 +170,46 @@ pub(super) fn runs(view: &DeviceView) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
     fn figures_are_told_with_non_finite_outputs_apart_and_nothing_invented() {
+        let queue = CustomView { kind: CustomKind::Gauge, sum: 50.0, reports: 40, value: Some(1.25) };
         let full = ReleaseFigures {
             release: "digits@2".into(),
             updated_at: 0,
             counts: Counts { ok: 261, non_finite: 39, busy: 4, slow: 2, ..Counts::default() },
             labels: LabelsView { correct: 9, wrong: 1, accuracy: Some(0.9) },
+            confidence: Some(0.8),
+            custom: [("queue".into(), queue)].into(),
             latency_p50_ms: Some(0.183),
             latency_p99_ms: Some(1.5),
         };
-        let row = ["digits@2", "300", "39 (39 non-finite)", "4", "2", "90.0 % of 10", "0.18 ms", "1.50 ms"];
+        let row = [
+            "digits@2",
+            "300",
+            "39 (39 non-finite)",
+            "4",
+            "2",
+            "90.0 % of 10",
+            "0.800",
+            "0.18 ms",
+            "1.50 ms",
+        ];
         assert_eq!(figures_row(&full), row);
+        assert_eq!(custom_lines(&full), ["  digits@2  gauge queue 1.2500 on average, 40 reports"]);
         let empty = ReleaseFigures {
+            confidence: None,
+            custom: BTreeMap::new(),
             counts: Counts::default(),
             labels: LabelsView { correct: 0, wrong: 0, accuracy: None },
             latency_p50_ms: None,
             latency_p99_ms: None,
             ..full
         };
-        assert_eq!(figures_row(&empty), ["digits@2", "0", "0", "0", "0", "-", "-", "-"]);
+        assert_eq!(figures_row(&empty), ["digits@2", "0", "0", "0", "0", "-", "-", "-", "-"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Plans and evidence for people.
 
-use fleet_core::{Plan, Reach, WaveKind};
+use fleet_core::{Plan, Reach, WaveKind, verdict::by_metric};
 
 use crate::api::ExplainView;
 
@@ -52,6 +52,9 @@ pub(super) fn explain_lines(view: &ExplainView) -> Vec<String> {
             wave.looks_before
         ));
         lines.extend(wave.curve.lines().map(|line| format!("  {line}")));
+        if let Some(last) = wave.records.last() {
+            lines.extend(by_metric(last).iter().map(|line| format!("  {line}")));
+        }
         let replays =
             if wave.replays { "gives the same verdicts" } else { "DOES NOT give the stored verdicts" };
         lines.push(format!("  judged once more from the stored looks, it {replays}"));
