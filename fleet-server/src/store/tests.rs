@@ -388,6 +388,7 @@ async fn newer_limits_have_a_higher_revision_and_a_device_that_lacks_them_is_tol
         inventory: Inventory::default(),
         models: Vec::new(),
         limits_revision: revisions[1],
+        challengers_revision: 0,
     };
     store.save_hello(&device_id(), &hello, NOW).await.unwrap();
     assert!(store.lagging_devices().await.unwrap().is_empty());
