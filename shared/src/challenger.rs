@@ -105,6 +105,15 @@ pub struct ChallengerState {
     pub detail: String,
 }
 
+/// What the challengers of a device did in a window.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChallengerWindow {
+    /// Of each, beside each champion that it met; at most [`MAX_MATCHES`].
+    pub matches: Vec<ChallengerFigures>,
+    /// How far each is at the end of the window; at most [`MAX_CHALLENGERS`].
+    pub states: Vec<ChallengerState>,
+}
+
 /// What a challenger did beside one champion. Every part adds up, so windows and devices may be merged in any order.
 ///
 /// `sampled` is the sum of all that follows it, less what was under way and what was lost with a process.
@@ -176,6 +185,14 @@ impl Terms {
         let hash = u64::from_le_bytes(Digest::of(inference.as_bytes()).short());
         // The remainder is biased by less than a millionth of a millionth.
         hash % u64::from(MILLION) < u64::from(self.sample_ppm)
+    }
+}
+
+impl ChallengerWindow {
+    /// True when there are no challengers.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.matches.is_empty() && self.states.is_empty()
     }
 }
 

@@ -97,7 +97,16 @@ pub struct DesiredMessage {
     pub limits: Option<Signed<LimitsDocument>>,
     /// Which challengers it shall run, where somebody has asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub challengers: Option<Signed<ChallengersDocument>>,
+    pub challengers: Option<ChallengersMessage>,
+}
+
+/// The challengers of a device, signed by the director.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChallengersMessage {
+    /// A hint, to skip what is known; the signed revision inside decides.
+    pub revision: u64,
+    /// The document.
+    pub document: Signed<ChallengersDocument>,
 }
 
 /// The director's word for one device: what its words may cost. It is a document of its own, because it has nothing to do

@@ -7,7 +7,7 @@ use muster_sketch::FloatHistogram;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    challenger::{ChallengerFigures, ChallengerState},
+    challenger::ChallengerWindow,
     id::{BootId, ReleaseId},
     time::Timestamp,
 };
@@ -33,12 +33,9 @@ pub struct Telemetry {
     pub delivery: Delivery,
     /// What each model version did in the window.
     pub versions: Vec<VersionFigures>,
-    /// What each challenger did beside a champion in the window.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub challengers: Vec<ChallengerFigures>,
-    /// How far each challenger is at the end of the window.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub challenger_states: Vec<ChallengerState>,
+    /// What challengers did in the window.
+    #[serde(default, skip_serializing_if = "ChallengerWindow::is_empty")]
+    pub challengers: ChallengerWindow,
 }
 
 /// How the telemetry of a device gets to the server: what waits, what was lost, what it may cost.

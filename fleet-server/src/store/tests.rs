@@ -241,6 +241,7 @@ async fn telemetry_counts_once_and_only_for_published_versions(scene: &Scene) {
             health: DeviceHealth { cpu_percent: 12.5, ..DeviceHealth::default() },
             delivery: Delivery { windows_lost: 2, ..Delivery::default() },
             versions: vec![figures(release()), figures("ghost@9".parse().unwrap())],
+            challengers: Default::default(),
         },
     };
     let oldest = Timestamp(NOW.0 - 3_600_000);
@@ -274,6 +275,7 @@ async fn a_device_of_an_old_name_starts_anew_and_the_sum_of_all_keeps_what_was_d
         health: DeviceHealth::default(),
         delivery: Delivery::default(),
         versions: releases.iter().cloned().map(VersionFigures::new).collect(),
+        challengers: Default::default(),
     };
     let row = TelemetryRow { device: device_id(), telemetry };
     store.insert_telemetry(&[row], NOW, NOW).await.unwrap();
