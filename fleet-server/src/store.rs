@@ -17,6 +17,7 @@ mod history;
 mod limits;
 mod many;
 mod marks;
+mod planning;
 mod releases;
 mod reports;
 mod repository;

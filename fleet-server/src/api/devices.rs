@@ -6,6 +6,8 @@ mod figures;
 pub(super) mod limits;
 pub(super) mod why;
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -187,7 +189,10 @@ pub async fn list(State(app): State<Shared>, Query(query): Query<DevicesQuery>) 
     };
     let page = app.store.devices_after(&query.after).await?;
     let next = page.last().filter(|_| page.len() >= Store::DEVICE_PAGE).map(|row| row.id.to_string());
-    let mut desired = app.store.every_desired().await?;
+    let mut desired = match page.last() {
+        Some(last) => app.store.desired_of_page(&query.after, &last.id).await?,
+        None => BTreeMap::new(),
+    };
     let selected = page.into_iter().filter(|row| {
         query.status.is_none_or(|status| status == DeviceStatus::of(row))
             && selector.matches(&row.id, &row.labels, &row.inventory)

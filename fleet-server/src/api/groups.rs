@@ -118,7 +118,7 @@ pub async fn show(State(app): State<Shared>, Path(id): Path<String>) -> Answer<J
     let name = group_name(&id)?;
     let group = app.store.group(&name).await?.ok_or_else(|| no_group(&name))?;
     let selector = resolve_selector(&app, &group.selector).await?;
-    let mut devices = app.store.every_device().await?;
+    let mut devices = app.store.every_device_facts().await?;
     devices.retain(|row| selector.matches(&row.id, &row.labels, &row.inventory));
     let (group, count) = (group.into(), devices.len());
     let devices = devices.iter().take(MAX_NAMED).map(|row| row.id.to_string()).collect();

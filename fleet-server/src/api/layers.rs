@@ -23,13 +23,26 @@ const MAX_MESSAGE_BYTES: usize = 4_096;
 pub async fn finish(State(app): State<Shared>, request: Request, next: Next) -> Response {
     let id = uuid::Uuid::now_v7().to_string();
     let span = tracing::info_span!("http", request.id = %id, method = %request.method(), path = request.uri().path());
-    let response = next.run(request).instrument(span).await;
+    let response = match no_nul(&request) {
+        Ok(()) => next.run(request).instrument(span).await,
+        Err(problem) => problem.into_response(),
+    };
     let mut response = as_problem(response, &id).await;
     app.metrics.answered(response.status().as_u16());
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// What is in an address becomes a value of a query, and not every database takes this character in one.
+fn no_nul(request: &Request) -> Result<(), Problem> {
+    let address = request.uri().path_and_query().map_or("", |address| address.as_str());
+    if !address.contains("%00") {
+        return Ok(());
+    }
+    Err(Problem::bad_request("bad_address", "the address holds a NUL character (%00)")
+        .hint("no name or id has one; leave it out"))
 }
 
 async fn as_problem(mut response: Response, id: &str) -> Response {

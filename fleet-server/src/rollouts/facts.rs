@@ -1,6 +1,6 @@
 //! What planning knows of the fleet, and how a report changes what is known of a device.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use fleet_core::DeviceFacts;
 use shared::{
@@ -8,43 +8,26 @@ use shared::{
     report::{DeploymentEvent, ModelState, Report},
 };
 
-use crate::store::{Desired, DeviceRow, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// The fleet at this moment. What a device says it runs is its own word, so a release that was never published here
 /// is left out: no plan may promise to go back to it.
 pub(super) async fn facts(store: &Store) -> Result<Vec<DeviceFacts>, StoreError> {
-    let mut desired = store.every_desired().await?;
-    let devices = store.every_device().await?;
-    let known = store.release_ids().await?;
-    Ok(devices.into_iter().map(|device| facts_of(device, &mut desired, &known)).collect())
+    let mut fleet = store.every_device_facts().await?;
+    believe(&mut fleet, &store.release_ids().await?);
+    Ok(fleet)
 }
 
 /// One device at this moment; `None` when there is none of this name.
 pub(super) async fn facts_of_device(store: &Store, id: &DeviceId) -> Result<Option<DeviceFacts>, StoreError> {
-    let Some(device) = store.device(id).await? else { return Ok(None) };
-    let mut desired = BTreeMap::from([(id.clone(), store.desired(id).await?)]);
-    let known = store.release_ids().await?;
-    Ok(Some(facts_of(device, &mut desired, &known)))
+    let mut device = store.device_facts(id).await?;
+    believe(device.as_mut_slice(), &store.release_ids().await?);
+    Ok(device)
 }
 
-fn facts_of(
-    device: DeviceRow,
-    desired: &mut BTreeMap<DeviceId, Desired>,
-    known: &BTreeSet<ReleaseId>,
-) -> DeviceFacts {
-    let committed = device.models.into_iter().filter_map(|model| model.committed);
-    let wanted = desired.remove(&device.id).unwrap_or_default();
-    DeviceFacts {
-        id: device.id,
-        labels: device.labels,
-        connected: device.connected,
-        last_seen: device.last_seen,
-        inventory: device.inventory,
-        desired: wanted.assignments.into_iter().map(|assignment| assignment.release).collect(),
-        committed: committed.filter(|release| known.contains(release)).collect(),
-        generation: wanted.generation,
-        quarantined: device.quarantined,
-        pins: device.pins,
+fn believe(fleet: &mut [DeviceFacts], published: &BTreeSet<ReleaseId>) {
+    for device in fleet {
+        device.committed.retain(|release| published.contains(release));
     }
 }
 

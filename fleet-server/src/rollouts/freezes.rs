@@ -38,8 +38,11 @@ impl Fleet {
 
     /// The freezes as they are now.
     pub(super) async fn freezes(&self) -> Result<Vec<Freeze>, StoreError> {
-        let fleet = facts::facts(&self.app.store).await?;
-        freezes(&self.app.store, &fleet).await
+        let rows = self.app.store.freezes().await?;
+        // The fleet is only read where a selector must be matched with it.
+        let is_partial = rows.iter().any(|row| row.selector.is_some());
+        let fleet = if is_partial { facts::facts(&self.app.store).await? } else { vec![] };
+        rows.into_iter().map(|row| freeze(row, &fleet)).collect()
     }
 }
 

@@ -59,12 +59,18 @@ impl Store {
         read(&mut connection, device).await
     }
 
-    /// What every device shall run, by device; those of whom nothing was ever asked are missing.
+    /// What the devices from after the name `after` up to `last` shall run, by device; those of whom nothing was ever
+    /// asked are missing.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn every_desired(&self) -> Result<BTreeMap<DeviceId, Desired>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM desired").fetch_all(&self.reader).await?;
+    pub async fn desired_of_page(
+        &self,
+        after: &str,
+        last: &DeviceId,
+    ) -> Result<BTreeMap<DeviceId, Desired>, StoreError> {
+        let query = sqlx::query("SELECT * FROM desired WHERE device > $1 AND device <= $2");
+        let rows = query.bind(after).bind(last.as_str()).fetch_all(&self.reader).await?;
         rows.iter()
             .map(|row| Ok((parsed("device id", &row.text("device")?)?, Desired::from_row(row)?)))
             .collect()

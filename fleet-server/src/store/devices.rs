@@ -1,6 +1,5 @@
 //! Devices: who they are, and what they last said.
 
-use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use shared::{
     BootId, DeviceId, Generation, Timestamp,
@@ -169,21 +168,6 @@ impl Store {
             .fetch_all(&self.reader)
             .await?;
         rows.iter().map(DeviceRow::from_row).collect()
-    }
-
-    /// Every device that is not revoked, by name. Rows are read while those before them are understood: a plan for a
-    /// large fleet waits for nothing else.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn every_device(&self) -> Result<Vec<DeviceRow>, StoreError> {
-        let mut rows = sqlx::query("SELECT * FROM devices WHERE revoked = 0").fetch(&self.reader);
-        let mut devices = Vec::new();
-        while let Some(row) = rows.try_next().await? {
-            devices.push(DeviceRow::from_row(&row)?);
-        }
-        devices.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(devices)
     }
 
     /// Stores what a device said when it connected.

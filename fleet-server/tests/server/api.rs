@@ -75,6 +75,8 @@ async fn errors_are_problem_documents_with_a_request_id() {
         (Method::GET, "/api/v1/devices/none", 404, "device_not_found"),
         (Method::GET, "/api/v1/devices/%20", 400, "bad_device_id"),
         (Method::GET, "/api/v1/devices?selector=%3D", 400, "bad_selector"),
+        (Method::GET, "/api/v1/devices?after=%00", 400, "bad_address"),
+        (Method::DELETE, "/api/v1/freezes/%00", 400, "bad_address"),
         (Method::GET, "/api/v1/models/none/versions/x", 400, "bad_request"),
     ] {
         let (found, problem) = world.request(&method, path, Some(&world.admin), None).await;

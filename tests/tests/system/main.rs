@@ -25,6 +25,7 @@ mod power_cuts;
 mod power_loss;
 mod renewal;
 mod rollback;
+mod rollouts;
 mod server_kills;
 mod spool;
 mod swaps;
