@@ -16,7 +16,7 @@ use super::{
     wire::{self, Inference},
 };
 use crate::runner::{
-    challenge::{feed::Feed, sample::Sample},
+    challenge::flights::Flight,
     figures::{Outcome, Times},
     models::{Loaded, Model, Models},
     pool::NoResult,
@@ -62,8 +62,7 @@ async fn serve(
     let wanted = request.wanted(loaded.outputs()).map_err(refused)?;
     let id = request.id.take().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     // Spawned, so that a caller who hangs up does not take the evidence along.
-    let flight = models.flights.begin();
-    let counted = async { (run_and_count(model, Arc::clone(&loaded), request, id.clone()).await, flight).0 };
+    let counted = run_and_count(model, Arc::clone(&loaded), request, id.clone(), models.flights.begin());
     let counted = tokio::spawn(counted).await;
     let outputs = counted.map_err(|error| ServingError::Model(error.to_string()))??;
     wire::write(&loaded.release, &id, loaded.outputs(), &outputs, &wanted)
@@ -81,8 +80,9 @@ async fn run_and_count(
     loaded: Arc<Loaded>,
     request: Inference,
     id: String,
+    _flight: Flight,
 ) -> Result<Vec<Tensor>, ServingError> {
-    let sampled = sampled(&model, &request, &id);
+    let sampled = model.feed.load_full().and_then(|feed| feed.sampling(&id, &request.inputs));
     let (ran, times) = match model.pool.run(Arc::clone(&loaded), request.inputs).await {
         Ok(ran) => ran,
         Err(no_result) => return Err(count_no_result(&loaded, no_result)),
@@ -94,8 +94,8 @@ async fn run_and_count(
                 model.recent().insert(id, Answered { figures: Arc::clone(&loaded.figures), top_class });
             }
             loaded.figures.answered(Outcome::Ok, times, is_slow(&loaded, times));
-            if let Some((feed, inputs)) = sampled {
-                feed.offer(Sample { champion: loaded.release.clone(), inputs, outputs: outputs.clone() });
+            if let Some(sampled) = sampled {
+                sampled.answered(&loaded.release, &outputs);
             }
             Ok(outputs)
         }
@@ -108,12 +108,6 @@ async fn run_and_count(
             Err(error)
         }
     }
-}
-
-/// The inputs once more, if a challenger shall see them. A tensor that is cloned shares its bytes.
-fn sampled(model: &Model, request: &Inference, id: &str) -> Option<(Arc<Feed>, Vec<(String, Tensor)>)> {
-    let feed = model.feed.load_full().filter(|feed| feed.wants(id))?;
-    Some((feed, request.inputs.clone()))
 }
 
 fn count_no_result(loaded: &Loaded, no_result: NoResult) -> ServingError {

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use shared::{
     DeviceId, Timestamp,
+    challenger::{ChallengerFigures, ChallengerWindow, MAX_CHALLENGERS, MAX_MATCHES},
     telemetry::{MAX_VERSIONS, Telemetry},
 };
 use thiserror::Error;
@@ -114,5 +115,12 @@ pub(super) fn check(report: &Telemetry) -> Result<(), &'static str> {
     let plausible = |figures: &shared::telemetry::VersionFigures| {
         figures.latency_ms.is_plausible() && figures.queue_ms.is_plausible()
     };
+    let ChallengerWindow { matches, states } = &report.challengers;
+    if matches.len() > MAX_MATCHES || states.len() > MAX_CHALLENGERS {
+        return Err("more challengers than a device can run");
+    }
+    if !matches.iter().all(ChallengerFigures::is_plausible) {
+        return Err("figures of challengers that no counting makes");
+    }
     if report.versions.iter().all(plausible) { Ok(()) } else { Err("a histogram that no recording makes") }
 }

@@ -12,8 +12,8 @@ use shared::{
 use sqlx::any::AnyRow;
 
 use super::{
-    Columns, Store, StoreError, TelemetryRow, Tx, from_json, millis, parsed, signed, telemetry::known_releases,
-    to_json,
+    Columns, Store, StoreError, TelemetryRow, Tx, from_json, millis, parsed, signed,
+    telemetry::known_releases, to_json,
 };
 
 /// What a device shall challenge.
@@ -45,6 +45,14 @@ pub struct MatchRow {
     pub figures: ChallengerFigures,
     /// For each device, how often both agreed and how often both decided.
     pub devices: Vec<(u64, u64)>,
+}
+
+impl ChallengedDevice {
+    /// The order by which it runs this release; `None` when it shall not.
+    #[must_use]
+    pub fn runs(&self, release: &ReleaseId) -> Option<&Challenger> {
+        self.named.challengers.iter().find(|named| named.release == *release)
+    }
 }
 
 impl NamedChallengers {

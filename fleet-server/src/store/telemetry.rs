@@ -14,7 +14,7 @@ use shared::{
 };
 
 use super::{
-    Columns, MAX_ROWS, Store, StoreError, Tx, figures, from_json,
+    Columns, MAX_ROWS, Store, StoreError, Tx, challengers, figures, from_json,
     many::{pieces, statement},
     millis, signed, to_json,
 };
@@ -59,6 +59,7 @@ impl Store {
         let mut sums = Sums::default();
         let fresh = note_seen(&mut tx, batch, now).await?;
         save_status(&mut tx, &fresh, now).await?;
+        challengers::add(&mut tx, &fresh, now).await?;
         for row in fresh {
             let moment = row.telemetry.to.clamp(oldest, now);
             sums.add(row, moment.as_millis() / MINUTE_MS);
@@ -220,7 +221,7 @@ async fn save_status(tx: &mut Tx, rows: &[&TelemetryRow], now: Timestamp) -> Res
 }
 
 /// Those of `releases` that were published: a device cannot make rows for models that do not exist.
-async fn known_releases<'a>(
+pub(super) async fn known_releases<'a>(
     tx: &mut Tx,
     releases: impl Iterator<Item = &'a ReleaseId>,
 ) -> Result<BTreeSet<ReleaseId>, StoreError> {

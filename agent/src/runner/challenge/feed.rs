@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use muster_engine::Tensor;
 use shared::{ReleaseId, challenger::Terms};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -38,6 +39,12 @@ pub(crate) struct Feed {
     books: Arc<Books>,
 }
 
+/// An inference that a challenger shall see once it is answered.
+pub(crate) struct Sampling {
+    feed: Arc<Feed>,
+    inputs: Vec<(String, Tensor)>,
+}
+
 /// The other end of the queue.
 pub(crate) struct Feeder {
     samples: mpsc::Receiver<Sample>,
@@ -61,13 +68,22 @@ pub(crate) fn feed(
 }
 
 impl Feed {
+    /// Keeps the inputs, if this inference is sampled. A tensor that is cloned shares its bytes.
+    pub(crate) fn sampling(
+        self: Arc<Self>,
+        inference: &str,
+        inputs: &[(String, Tensor)],
+    ) -> Option<Sampling> {
+        self.wants(inference).then(|| Sampling { feed: self, inputs: inputs.to_vec() })
+    }
+
     /// Whether this inference is sampled; never once the challenger is gone.
-    pub(crate) fn wants(&self, inference: &str) -> bool {
+    fn wants(&self, inference: &str) -> bool {
         !self.queue.is_closed() && self.terms.samples(inference)
     }
 
     /// Takes an inference that was answered. Never waits: what finds no room is counted and dropped.
-    pub(crate) fn offer(&self, sample: Sample) {
+    fn offer(&self, sample: Sample) {
         let (champion, bytes) = (sample.champion.clone(), sample.size_bytes());
         let taken = self.has_room(bytes) && {
             self.queued_bytes.fetch_add(bytes, Ordering::AcqRel);
@@ -87,6 +103,14 @@ impl Feed {
     fn has_room(&self, bytes: usize) -> bool {
         let queued = self.queued_bytes.load(Ordering::Acquire);
         bytes <= MAX_SAMPLE_BYTES && queued.saturating_add(bytes) <= MAX_QUEUED_BYTES
+    }
+}
+
+impl Sampling {
+    /// The champion has answered.
+    pub(crate) fn answered(self, champion: &ReleaseId, outputs: &[Tensor]) {
+        let sample = Sample { champion: champion.clone(), inputs: self.inputs, outputs: outputs.to_vec() };
+        self.feed.offer(sample);
     }
 }
 
@@ -122,7 +146,6 @@ mod tests {
     use super::*;
     use crate::runner::challenge::sample::write_time;
     use futures_util::FutureExt;
-    use muster_engine::Tensor;
     use std::time::Instant;
     use tokio::io::{AsyncReadExt, duplex};
 
