@@ -279,6 +279,7 @@ impl Shell {
             remembered_bad: ledger.remembered_bad.len() as u64,
             refused_inputs: self.core.refusals(),
             models: self.core.status(),
+            challengers: self.core.challenger_states(),
         }
     }
 

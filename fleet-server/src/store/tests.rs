@@ -11,6 +11,7 @@ macro_rules! on_each_database {
 }
 
 mod begin;
+mod challengers;
 mod foreign_texts;
 mod freezes;
 mod groups;
