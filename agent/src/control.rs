@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use agent_core::{ModelStatus, Outcome};
 use serde::{Deserialize, Serialize};
 use shared::{
-    BootId, DeviceId, Digest, Generation, ModelName, ReleaseId, Timestamp, device::Hardening,
-    report::DeploymentEvent,
+    BootId, DeviceId, Digest, Generation, ModelName, ReleaseId, Timestamp, challenger::ChallengerState,
+    device::Hardening, report::DeploymentEvent,
 };
 
 pub use why::{reasons, reasons_of};
@@ -81,6 +81,9 @@ pub struct StatusView {
     pub refused_inputs: u64,
     /// Every model that is assigned.
     pub models: Vec<ModelView>,
+    /// Every release that shall run beside one of them.
+    #[serde(default)]
+    pub challengers: Vec<ChallengerState>,
 }
 
 /// The session with the server.
@@ -299,6 +302,12 @@ pub(crate) mod tests {
             remembered_bad: 0,
             refused_inputs: 0,
             models: vec![model()],
+            challengers: vec![ChallengerState {
+                release: "digits@2".parse().unwrap(),
+                order: 5,
+                step: "running".into(),
+                detail: String::new(),
+            }],
         }
     }
 

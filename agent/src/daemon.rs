@@ -58,6 +58,7 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
     let (input_sender, inputs) = mpsc::channel(INPUTS);
     let (news_sender, news) = mpsc::channel(SMALL_QUEUE);
     let (figure_sender, figures) = mpsc::channel(SMALL_QUEUE);
+    let (match_sender, matches) = mpsc::channel(SMALL_QUEUE);
     let (question_sender, questions) = mpsc::channel(SMALL_QUEUE);
 
     let artifacts = store.reader();
@@ -67,7 +68,7 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
         home.has_models(),
         artifacts.clone(),
         input_sender.clone(),
-        figure_sender,
+        (figure_sender, match_sender),
     )?;
     let hardening = data_plane.hardening();
     let stager = Stager::start(store, input_sender.clone()).context("cannot start the store's thread")?;
@@ -101,9 +102,10 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
         device.id = %home.identity.device, boot = %home.boot, server = %home.identity.mqtt, "the agent runs"
     );
     let (requests, floors) = (verification.requests, verification.floors);
-    let hands = Hands { verify: requests, stager, data_plane };
+    let verify_challengers = verification.challenger_requests;
+    let hands = Hands { verify: requests, verify_challengers, stager, data_plane };
     let shell = Shell::new(home, core, recorder, &voice, hands, floors);
-    let sources = Sources { inputs, news, figures, questions, hardening };
+    let sources = Sources { inputs, news, figures, matches, questions, hardening };
     Box::pin(shell.run(sources, cancel.clone())).await;
     voice.say_goodbye().await;
     cancel.cancel();

@@ -65,6 +65,9 @@ enum Command {
     /// Serves inference for the daemon at the other end of the standard input.
     #[command(hide = true)]
     Runner,
+    /// Runs a challenger for the daemon at the other end of the standard input.
+    #[command(hide = true)]
+    Challenger,
     /// Tries one model for the daemon at the other end of the standard input.
     #[command(hide = true)]
     Trial,
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
     start_log();
     let done = match arguments.command {
         Command::Runner => return runner::main(),
+        Command::Challenger => return runner::challenger_main(),
         Command::Trial => return trial::main(),
         Command::Operator(command) => return ask(command),
         Command::Enroll { token, name, any_clock, config } => {

@@ -10,6 +10,7 @@
 //! The order for a new version is `Load` → `Loaded` → `Switch` → `Switched` → `Unload` of the old → `Unloaded`
 //! once its last request is answered.
 
+pub(crate) mod challenge;
 pub mod channel;
 pub(crate) mod child;
 pub(crate) mod confidence;
@@ -30,7 +31,7 @@ pub(crate) mod recent;
 mod reporter;
 pub(crate) mod schema;
 
-pub use control::main;
+pub use control::{challenger_main, main};
 pub use handle::{RunnerCommands, RunnerProcess};
 pub use protocol::{Command, Event, Exit, LoadRequest};
 

@@ -28,6 +28,8 @@ pub enum Role {
     Runner,
     /// Tries one model.
     Trial,
+    /// Runs a model beside the one that answers, and no caller reaches it.
+    Challenger,
 }
 
 /// One thing that is taken away.

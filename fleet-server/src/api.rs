@@ -9,6 +9,7 @@
 #![allow(clippy::result_large_err)]
 
 mod audit;
+mod challengers;
 mod devices;
 mod dry_run;
 mod enroll;
@@ -43,6 +44,9 @@ use crate::{app::App, auth::Permission, config::Limits};
 use routes::Table;
 
 pub use audit::AuditView;
+pub use challengers::{
+    ChallengedView, ChallengerReport, LeftOutView, MatchView, ReasonView, StartChallenger, StopChallenger,
+};
 pub use devices::{
     AnswerView, AtView, BroughtBy, CustomView, DeliveryView, DeviceList, DeviceStatus, DeviceView,
     EvidenceView, LabelsView, ReleaseFigures, ReleaseOnDevice, SetLabels, SetLimits, SetQuarantine, WhyView,
@@ -79,6 +83,9 @@ pub fn table(upload_mib: u32) -> Table {
         .needs(Permission::Publish, routes!(models::publish).layer(models::upload_limit(upload_mib)))
         .needs(Permission::Read, routes!(models::show))
         .needs(Permission::Read, routes!(models::figures))
+        .needs(Permission::Read, routes!(challengers::report))
+        .needs(Permission::Operate, routes!(challengers::start))
+        .needs(Permission::Operate, routes!(challengers::stop))
         .needs(Permission::Read, routes!(rollouts::plan))
         .needs(Permission::Read, routes!(rollouts::list))
         .needs(Permission::Operate, routes!(rollouts::start))

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
+mod challengers;
 mod client;
 mod context;
 mod devices;
@@ -50,6 +51,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
             tokens::create_enroll_token(&client()?, args, &output).await
         }
         Command::Model(command) => models::run(&client()?, command, &output).await,
+        Command::Challenger(command) => challengers::run(&client()?, command, &output).await,
         Command::Rollout(RolloutNoun::Verb(command)) => rollouts::run(&client()?, command, &output).await,
         Command::Rollout(RolloutNoun::History(args)) => history::rollout(&client()?, args, &output).await,
         Command::StopEverything { reason, yes } => {

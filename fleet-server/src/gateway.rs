@@ -28,6 +28,7 @@ use crate::{
     app::App,
     broker::{Admission, BoxError, Delivery, Peer, PublishError, Sink, SinkError, Verdict},
     rollouts::Greeting,
+    signing::Beside,
     store::StoreError,
 };
 
@@ -218,8 +219,9 @@ pub async fn send_desired(app: &App, device: &DeviceId) {
     let read = async { Ok((app.store.desired(device).await?, app.store.device(device).await?)) };
     match read.await {
         Ok((desired, row)) => {
-            let limits = row.and_then(|row| row.limits);
-            let message = app.signing.desired_message(device, &desired, limits, app.clock.now());
+            let (limits, challengers) = row.map(|row| (row.limits, row.challengers)).unwrap_or_default();
+            let beside = Beside { limits, challengers };
+            let message = app.signing.desired_message(device, &desired, beside, app.clock.now());
             send(app, device, Down::Desired, Delivery::AtLeastOnce, &message).await;
         }
         Err::<_, StoreError>(error) => {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use muster_repository::{Keys, MissingKey, Repository, RepositoryError, Role};
 use shared::{
     DeviceId, Digest, ReleaseId, Timestamp,
-    message::{Assignment, DesiredMessage, Limits},
+    message::{Assignment, ChallengersMessage, DesiredMessage, Limits},
     trust::Envelope,
 };
 use thiserror::Error;
@@ -26,7 +26,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
     data_dir::{DataDir, DataDirError, write_atomically},
-    store::{Desired, SharedRepository, Store, StoreError},
+    store::{Desired, NamedChallengers, SharedRepository, Store, StoreError},
 };
 
 /// Why nothing was signed.
@@ -75,6 +75,15 @@ pub enum SigningError {
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Random(#[source] getrandom::Error),
+}
+
+/// What a device is told beside its desired state, in documents of their own.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// What it may spend, where somebody has set a bound.
+    pub limits: Option<Limits>,
+    /// What it shall run beside its champions, where somebody ever asked for it.
+    pub challengers: NamedChallengers,
 }
 
 /// Where the repository, or its copy, lies in the data directory.
@@ -190,14 +199,20 @@ impl Signing {
         &self,
         device: &DeviceId,
         desired: &Desired,
-        limits: Option<Limits>,
+        beside: Beside,
         now: Timestamp,
     ) -> DesiredMessage {
         let assignments: Vec<Assignment> = desired.assignments.clone();
         let generation = desired.generation;
         let director = muster_repository::director(&self.keys, device.clone(), generation, assignments, now);
+        let limits = beside.limits;
         let limits = limits.map(|limits| muster_repository::limits(&self.keys, device.clone(), limits));
-        DesiredMessage { generation, director, limits }
+        let NamedChallengers { revision, challengers } = beside.challengers;
+        let challengers = (revision > 0).then(|| ChallengersMessage {
+            revision,
+            document: muster_repository::challengers(&self.keys, device.clone(), revision, challengers, now),
+        });
+        DesiredMessage { generation, director, limits, challengers }
     }
 
     /// Takes over what another server signed.

@@ -5,6 +5,7 @@
 //! the disk when it returns, because devices forget what the server has acknowledged.
 
 mod audit;
+mod challengers;
 mod connect;
 mod desired;
 mod devices;
@@ -38,6 +39,7 @@ use crate::servers::ServerId;
 use connect::{Begin, Connected, connect};
 
 pub use audit::{AuditEntry, AuditError};
+pub use challengers::{ChallengedDevice, MatchRow, NamedChallengers};
 pub use desired::{Desired, DesiredChange};
 pub use devices::{DeviceRow, NewDevice};
 pub use enroll_tokens::{NewEnrollToken, Redeemed};

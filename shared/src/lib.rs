@@ -6,6 +6,7 @@
 
 pub mod artifact;
 pub mod block;
+pub mod challenger;
 pub mod device;
 pub mod enroll;
 pub mod id;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
     block::Run,
+    challenger::ChallengersDocument,
     device::Inventory,
     id::{BootId, DeviceId, Digest, Generation, ReleaseId},
     maintenance::MaintenanceWindows,
@@ -57,6 +58,9 @@ pub struct Hello {
     /// The newest limits that were verified here; zero before the first.
     #[serde(default)]
     pub limits_revision: u64,
+    /// The newest challengers that were verified here; zero before the first.
+    #[serde(default)]
+    pub challengers_revision: u64,
 }
 
 /// What a device asks for. The server keeps no state between requests.
@@ -91,6 +95,18 @@ pub struct DesiredMessage {
     /// What the device may spend, where somebody has set a bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Signed<LimitsDocument>>,
+    /// Which challengers it shall run, where somebody has asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challengers: Option<ChallengersMessage>,
+}
+
+/// The challengers of a device, signed by the director.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChallengersMessage {
+    /// A hint, to skip what is known; the signed revision inside decides.
+    pub revision: u64,
+    /// The document.
+    pub document: Signed<ChallengersDocument>,
 }
 
 /// The director's word for one device: what its words may cost. It is a document of its own, because it has nothing to do

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use custom::{CustomKind, CustomMetrics, CustomSums, MAX_CUSTOM_METRICS, MAX_VALUE, Sums};
 
 use crate::{
+    challenger::ChallengerWindow,
     id::{BootId, ReleaseId},
     time::Timestamp,
 };
@@ -36,6 +37,9 @@ pub struct Telemetry {
     pub delivery: Delivery,
     /// What each model version did in the window.
     pub versions: Vec<VersionFigures>,
+    /// What challengers did in the window.
+    #[serde(default, skip_serializing_if = "ChallengerWindow::is_empty")]
+    pub challengers: ChallengerWindow,
 }
 
 /// How the telemetry of a device gets to the server: what waits, what was lost, what it may cost.

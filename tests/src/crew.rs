@@ -130,6 +130,7 @@ impl Member {
             inventory: Inventory { engines: vec!["tract-onnx 0.23.9".into()], ..Inventory::default() },
             models: self.models.clone(),
             limits_revision: 0,
+            challengers_revision: 0,
         };
         self.say(&StateMessage::Hello(Box::new(hello))).await;
         for report in self.waiting.values() {

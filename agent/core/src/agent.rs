@@ -1,6 +1,7 @@
 //! All models of a device together: the turn from input to effects, timers, and what people may see.
 
 mod attempts;
+mod challengers;
 mod desired;
 mod fetch;
 mod guard;
@@ -24,13 +25,14 @@ use shared::{
     report::{DeploymentEvent, ModelState, Report},
 };
 
-use self::desired::Verification;
+use self::{challengers::Check, desired::Verification};
 use crate::{
+    challenger::{Live, Room},
     deployment::{Deployment, Transferring},
     event::Event,
     ledger::{Ledger, Outcome, Phase, Record},
     port::{Effect, Input, Refusal, Settings, Wakeup},
-    record::RecordedDesired,
+    record::{RecordedChallengers, RecordedDesired},
     serving::Serving,
 };
 
@@ -47,8 +49,10 @@ pub struct Agent {
     now: Timestamp,
     ledger: Durable,
     models: BTreeMap<ModelName, Model>,
+    challengers: BTreeMap<ModelName, Live>,
     serving: Serving,
     verification: Verification,
+    check: Check,
     link: Link,
     store: Store,
     life: Life,
@@ -162,8 +166,10 @@ impl Agent {
             now,
             ledger: Durable { ledger, revision: 0 },
             models: BTreeMap::new(),
+            challengers: BTreeMap::new(),
             serving: Serving::new(),
             verification: Verification::Idle,
+            check: Check::Idle,
             link: Link::Down,
             store: Store::Littered,
             life: Life::Running,
@@ -189,6 +195,19 @@ impl Agent {
         self.turn(now, |agent| {
             agent.still_running()?;
             agent.desired_verified(&director, manifests, refused)
+        })
+    }
+
+    /// The same for challengers.
+    pub(crate) fn replay_challengers(
+        &mut self,
+        told: RecordedChallengers,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let RecordedChallengers { document, manifests, refused } = told;
+        self.turn(now, |agent| {
+            agent.still_running()?;
+            agent.challengers_verified(&document, manifests, refused)
         })
     }
 
@@ -225,6 +244,15 @@ impl Agent {
             Input::DesiredRefused { generation, detail, retry } => {
                 self.desired_refused(generation, &detail, retry);
             }
+            Input::ChallengersArrived { revision } => return self.challengers_arrived(revision),
+            Input::ChallengersVerified { document, manifests, refused } => {
+                let manifests =
+                    manifests.into_iter().map(|(c, digest, manifest)| (c, digest, manifest.into_inner()));
+                return self.challengers_verified(&document, manifests.collect(), refused);
+            }
+            Input::ChallengersRefused { revision, detail, retry } => {
+                self.challengers_refused(revision, &detail, retry);
+            }
             Input::StagingOpened { packed, here } => return self.staging_opened(packed, here),
             Input::AlreadyHere { packed } => return self.already_here(packed),
             Input::StagingFailed { packed, reason } => return self.staging_failed(packed, reason),
@@ -250,6 +278,8 @@ impl Agent {
                 return self.memory_exceeded(&release, used_kib, budget_kib);
             }
             Input::Hung { release, threads } => return self.hung(&release, threads),
+            Input::ChallengerRuns { release } => return self.challenger_runs(&release),
+            Input::ChallengerEnded { release, end } => return self.challenger_ended(&release, end),
             Input::OperatorRollback { model } => return self.operator_rollback(&model),
             Input::LocalTime { utc_offset_secs } => self.settings.utc_offset_secs = utc_offset_secs,
             Input::ReportAcknowledged { boot, sequence } => return self.acknowledged(boot, sequence),
@@ -272,11 +302,13 @@ impl Agent {
             return;
         }
         self.advance_verification();
+        self.advance_check();
         self.advance_transfers();
         self.advance_probations();
         self.advance_windows();
         self.advance_runner();
         self.reconcile_runner();
+        self.advance_challengers();
         self.collect_garbage();
         self.start_transfer();
     }
@@ -305,7 +337,8 @@ impl Agent {
             let repair = repair.map(|at| (at, Wakeup::Transfer(name.clone())));
             repair.into_iter().chain(model.deployment.timer(name))
         });
-        verify.into_iter().chain(serving).chain(models).chain(self.window_timer()).min()
+        let challengers = self.check_timer().into_iter().chain(self.challenger_timers());
+        verify.into_iter().chain(serving).chain(models).chain(self.window_timer()).chain(challengers).min()
     }
 
     /// The durable state.
@@ -384,7 +417,7 @@ impl Agent {
 
     fn collect_garbage(&mut self) {
         // While a desired state is verified, its manifests lie in the store and nobody names them yet.
-        if self.store == Store::Clean || self.verification.is_running() {
+        if self.store == Store::Clean || self.verification.is_running() || self.checks_challengers() {
             return;
         }
         self.store = Store::Clean;
@@ -395,7 +428,23 @@ impl Agent {
         let mut keep: BTreeSet<Digest> = installed.flat_map(|i| [i.manifest, i.model, i.golden]).collect();
         let transfers = self.models.values().flat_map(Model::transfers);
         keep.extend(transfers.flat_map(|transfer| &transfer.parts).map(|artifact| artifact.packed.digest));
+        keep.extend(self.kept_for_challengers());
         self.effects.push_back(Effect::CollectGarbage { keep });
+    }
+
+    /// What challengers hold, and what has come of those that are under way or held.
+    fn kept_for_challengers(&self) -> Vec<Digest> {
+        let challenges = self.ledger.challengers.by_model.iter().filter(|(_, c)| !c.is_over());
+        let kept = challenges.flat_map(|(name, challenge)| {
+            let installed = &challenge.installed;
+            let live = self.challengers.get(name).filter(|live| live.room == Room::Kept);
+            let packed = live.and_then(|live| live.manifest.as_ref()).into_iter().flat_map(|manifest| {
+                manifest.artifacts().map(|(_, artifact)| artifact.packed.digest).collect::<Vec<_>>()
+            });
+            let whole = live.map(|_| [installed.model, installed.golden]).into_iter().flatten();
+            whole.chain(packed).chain([installed.manifest])
+        });
+        kept.collect()
     }
 
     fn report(&mut self, generation: Generation, release: ReleaseId, event: DeploymentEvent) {

@@ -65,13 +65,7 @@ pub(crate) struct Probation {
 
 impl Deployment {
     pub(crate) fn transferring(manifest: Box<Manifest>, retries: u32) -> Self {
-        let mut parts: VecDeque<Artifact> =
-            manifest.artifacts().map(|(_, artifact)| artifact.clone()).collect();
-        // A manifest may name the same bytes twice; they travel once.
-        if parts.len() == 2 && parts[0].packed.digest == parts[1].packed.digest {
-            parts.pop_back();
-        }
-        Self::Transferring(Box::new(Transferring::new(manifest, parts, Announcement::Due, retries)))
+        Self::Transferring(Box::new(Transferring::of(manifest, Announcement::Due, retries)))
     }
 
     pub(crate) fn manifest(&self) -> Option<&Manifest> {
@@ -139,6 +133,17 @@ impl Transferring {
     ) -> Self {
         let transfer = Transfer::Planned;
         Self { manifest, parts, transfer, fetched_bytes: 0, announcement, retries }
+    }
+
+    /// Brings everything that a manifest names.
+    pub(crate) fn of(manifest: Box<Manifest>, announcement: Announcement, retries: u32) -> Self {
+        let mut parts: VecDeque<Artifact> =
+            manifest.artifacts().map(|(_, artifact)| artifact.clone()).collect();
+        // A manifest may name the same bytes twice; they travel once.
+        if parts.len() == 2 && parts[0].packed.digest == parts[1].packed.digest {
+            parts.pop_back();
+        }
+        Self::new(manifest, parts, announcement, retries)
     }
 
     /// Brings the model of a committed version once more; what it costs is no business of a deployment.

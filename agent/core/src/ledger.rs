@@ -13,7 +13,7 @@ use shared::{
     message::Quarantine, report::DeploymentEvent, telemetry::Counts,
 };
 
-use crate::{outbox::Outbox, trend::Trend};
+use crate::{challenger::Challengers, outbox::Outbox, trend::Trend};
 
 /// Version of the ledger's schema.
 pub const LEDGER_FORMAT: u32 = 1;
@@ -36,6 +36,9 @@ pub struct Ledger {
     pub orders: Orders,
     /// One record for each assigned model.
     pub models: BTreeMap<ModelName, Record>,
+    /// Releases that run beside champions.
+    #[serde(default, skip_serializing_if = "Challengers::is_untouched")]
+    pub challengers: Challengers,
     /// Models that were rejected or rolled back here, oldest first.
     pub remembered_bad: VecDeque<Digest>,
     /// Reports that the server has not acknowledged.
@@ -43,10 +46,11 @@ pub struct Ledger {
 }
 
 /// How far the newest desired state was taken in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Intake {
     /// Everything it needs is here.
+    #[default]
     Whole,
     /// A manifest is missing from the store, or an assignment was not answered: the same generation is taken in
     /// again.
@@ -187,6 +191,7 @@ impl Default for Ledger {
             intake: Intake::Whole,
             orders: Orders::default(),
             models: BTreeMap::new(),
+            challengers: Challengers::default(),
             remembered_bad: VecDeque::new(),
             outbox: Outbox::default(),
         }
@@ -196,10 +201,12 @@ impl Default for Ledger {
 impl Ledger {
     /// Digests of the manifests that the shell reads from the store before it builds the agent.
     pub fn manifests(&self) -> impl Iterator<Item = Digest> + '_ {
-        self.models.values().flat_map(|record| {
+        let models = self.models.values().flat_map(|record| {
             let candidate = record.candidate.as_ref().map(|candidate| candidate.installed.manifest);
             record.committed.as_ref().map(|committed| committed.manifest).into_iter().chain(candidate)
-        })
+        });
+        let challenges = self.challengers.by_model.values().filter(|challenge| !challenge.is_over());
+        models.chain(challenges.map(|challenge| challenge.installed.manifest))
     }
 
     /// The digest of its JSON form: two ledgers with the same digest are the same, byte for byte.

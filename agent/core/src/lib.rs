@@ -107,6 +107,31 @@
 //! tests may condemn in both; see [`HealthJudge`]. What was seen last has a test of its own and may hold a version back
 //! from being kept; see [`Trend`].
 //!
+//! # Challengers
+//!
+//! A challenger is a release that runs beside the committed version of its model and never answers. It is no deployment:
+//! it is never activated, reports nothing of its own, and is remembered as bad for nothing.
+//!
+//! | in | on | to | durable | effects |
+//! |---|---|---|---|---|
+//! | any | document: another release, or the same asked for once more | Transferring, or where its bytes allow it to be | order, terms | `StopChallenger`, `CancelTrial` |
+//! | any | document: model not named | none | challenge removed | the same |
+//! | any | it is what the device shall run, its time is over, refused assignment | Over | reason | the same |
+//! | Transferring | every artifact is here | SelfTesting | phase | |
+//! | Transferring | `UnpackFailed`, `ArtifactGone` | Over | reason | |
+//! | SelfTesting | nothing has the right of way | SelfTesting | trials + 1 | `RunTrial` |
+//! | SelfTesting | `TrialPassed` | Tested | phase | |
+//! | SelfTesting | `TrialFailed`, or no trials left | Over | reason | |
+//! | Tested | nothing has the right of way | Tested | starts + 1 | `StartChallenger` |
+//! | Tested | `ChallengerEnded(Crashed)`, starts left | Tested, after a rest | | |
+//! | Tested | `ChallengerEnded(Crashed)`, no starts left; `Refused` | Over | reason | |
+//! | Tested | it ran for ten minutes | Tested | starts = 0 | |
+//! | SelfTesting, Tested | something has the right of way, `Stopped` | same, held | trials − 1 or starts − 1 | `CancelTrial`, `StopChallenger` |
+//! | any but Over | a deployment or a repair finds the disk full | Transferring, after an hour | phase | `StopChallenger`; what it held is collected |
+//!
+//! Every deployment that is under way, every repair, a quarantine and a champion that does not answer have the right of way,
+//! of whatever model. Every way to Over ends in `CollectGarbage`.
+//!
 //! # Runner
 //!
 //! Absent → Starting → Ready; it ends → Absent at once, or Cooling with a wait that doubles to a minute. What it
@@ -123,6 +148,7 @@
 
 mod agent;
 mod backoff;
+mod challenger;
 mod deployment;
 mod event;
 mod judge;
@@ -137,6 +163,7 @@ mod transfer;
 mod trend;
 
 pub use agent::{Agent, ModelStatus};
+pub use challenger::{Challenge, ChallengePhase, Challengers};
 pub use event::{Event, Level};
 pub use judge::{Case, HealthJudge, Verdict};
 pub use ledger::{
@@ -144,9 +171,10 @@ pub use ledger::{
     Record, Watch,
 };
 pub use outbox::{MAX_REPORTS, Outbox};
-pub use port::{Effect, Input, Refusal, Settings, Wakeup};
+pub use port::{ChallengerEnd, Effect, Input, Refusal, Settings, Wakeup};
 pub use record::{
-    End, Ending, Entry, Played, RECORDING_FORMAT, RecordedDesired, RecordedInput, Replay, Start, Turn,
+    End, Ending, Entry, Played, RECORDING_FORMAT, RecordedChallengers, RecordedDesired, RecordedInput,
+    Replay, Start, Turn,
 };
 pub use transfer::{MAX_ATTEMPTS, MAX_CREDIT, MIN_CREDIT};
 pub use trend::Trend;

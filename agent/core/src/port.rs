@@ -1,12 +1,13 @@
 //! The port between the core and the shell: what goes in, what comes out, and when to come back.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use shared::{
     BootId, Digest, Generation, ModelName, ReleaseId,
     artifact::Artifact,
     block::{BlockMap, Run},
+    challenger::{Challenger, ChallengersDocument, Terms},
     maintenance::MaintenanceWindows,
     manifest::Manifest,
     message::{Assignment, DirectorDocument},
@@ -62,6 +63,31 @@ pub enum Input {
         /// What does not hold.
         detail: String,
         /// True when trying again may help: metadata did not arrive, or is about to be renewed.
+        retry: bool,
+    },
+
+    /// A document of challengers came; the shell keeps the signed document. The number is a hint and decides nothing.
+    ChallengersArrived {
+        /// Revision that the message claims.
+        revision: u64,
+    },
+    /// The document and what it names were checked. Every manifest is durable in the store already.
+    #[serde(skip_deserializing)]
+    ChallengersVerified {
+        /// The director's word.
+        document: Verified<ChallengersDocument>,
+        /// Challengers whose manifest was verified, with the digest of that manifest.
+        manifests: Vec<(Challenger, Digest, Verified<Manifest>)>,
+        /// Challengers that were refused, and why.
+        refused: Vec<(Challenger, String)>,
+    },
+    /// The document as a whole was refused.
+    ChallengersRefused {
+        /// Revision that was to be verified.
+        revision: u64,
+        /// What does not hold.
+        detail: String,
+        /// True when trying again may help.
         retry: bool,
     },
 
@@ -202,6 +228,18 @@ pub enum Input {
         /// How many threads.
         threads: u32,
     },
+    /// The process of a challenger has loaded it and takes samples.
+    ChallengerRuns {
+        /// Which.
+        release: ReleaseId,
+    },
+    /// The process of a challenger ended without being asked to, or could not be begun.
+    ChallengerEnded {
+        /// Which.
+        release: ReleaseId,
+        /// How.
+        end: ChallengerEnd,
+    },
     /// A person on the device sends the candidate of a model back to the committed version.
     OperatorRollback {
         /// Which model.
@@ -227,6 +265,43 @@ pub enum Input {
     Tick,
 }
 
+/// How the process of a challenger ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChallengerEnd {
+    /// It died, hung, or could not be started: it may be tried again.
+    Crashed {
+        /// How, for people.
+        detail: String,
+    },
+    /// It cannot be loaded, or took more memory than its manifest allows: it would again.
+    Refused {
+        /// Why, for people.
+        detail: String,
+    },
+    /// Its model on the disk is gone, or no longer what was signed.
+    Damaged {
+        /// What was found.
+        detail: String,
+    },
+    /// The device is short of memory, which is not the challenger's fault.
+    Shortage {
+        /// With the numbers.
+        detail: String,
+    },
+}
+
+impl fmt::Display for ChallengerEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crashed { detail } => write!(f, "its process ended: {detail}"),
+            Self::Refused { detail } => f.write_str(detail),
+            Self::Damaged { detail } => write!(f, "its model is damaged on the disk: {detail}"),
+            Self::Shortage { detail } => write!(f, "memory is short: {detail}"),
+        }
+    }
+}
+
 /// Something to do, after the ledger was made durable and in the order in which it is polled.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -235,6 +310,12 @@ pub enum Effect {
     Verify {
         /// Generation that the message claims.
         generation: Generation,
+    },
+    /// Check the signatures of the newest document of challengers; answered by `ChallengersVerified` or
+    /// `ChallengersRefused` in any case.
+    VerifyChallengers {
+        /// Revision that the message claims.
+        revision: u64,
     },
     /// Look at every byte of what is published, and else reserve space and open the partial file; answered by `StagingOpened`, `AlreadyHere` or `StagingFailed`.
     OpenStaging {
@@ -292,6 +373,22 @@ pub enum Effect {
         release: ReleaseId,
     },
 
+    /// Start a process for a challenger and give it a share of its champion's inputs; answered by `ChallengerRuns` or
+    /// `ChallengerEnded`, and by the latter also whenever it ends later.
+    StartChallenger {
+        /// Which.
+        release: ReleaseId,
+        /// Its manifest.
+        manifest: Box<Manifest>,
+        /// On which terms.
+        terms: Terms,
+    },
+    /// End the process of a challenger, if there is one. Its end is not reported.
+    StopChallenger {
+        /// Which.
+        release: ReleaseId,
+    },
+
     /// Sign and publish a report. It comes again after every reconnect until it is acknowledged.
     Send {
         /// The report.
@@ -321,6 +418,10 @@ pub enum Wakeup {
     Runner,
     /// Load a committed version again that could not be loaded.
     Load(ModelName),
+    /// Check the challengers again.
+    VerifyChallengers(u64),
+    /// A challenger may go on, or its time is over.
+    Challenger(ModelName),
 }
 
 /// An input that does not fit the state. It is counted and changes nothing.
@@ -334,6 +435,17 @@ pub enum Refusal {
         /// What is known.
         known: Generation,
     },
+    /// The document of challengers is older than what this device has seen.
+    #[error("challengers of revision {found}, where this device has seen {known}")]
+    StaleChallengers {
+        /// What came.
+        found: u64,
+        /// What is known.
+        known: u64,
+    },
+    /// The document names more challengers than a device runs.
+    #[error("{0} challengers; a device runs at most {max}", max = shared::challenger::MAX_CHALLENGERS)]
+    TooManyChallengers(usize),
     /// The desired state is for another device.
     #[error("the desired state is for device {0}")]
     OtherDevice(String),

@@ -13,9 +13,11 @@ mod words;
 use serde::{Deserialize, Serialize};
 use shared::{
     BootId, DeviceId, Digest, Timestamp,
+    challenger::{Challenger, ChallengersDocument},
     manifest::Manifest,
     message::{Assignment, DirectorDocument},
     report::RejectReason,
+    trust::Verified,
 };
 
 use crate::{Agent, Effect, Input, Ledger, Refusal, Settings};
@@ -74,6 +76,8 @@ pub struct Turn {
 pub enum RecordedInput {
     /// A desired state that was verified then; now it is a text that somebody wrote.
     Desired(Box<RecordedDesired>),
+    /// Challengers that were verified then.
+    Challengers(Box<RecordedChallengers>),
     /// Any other.
     Other(Input),
 }
@@ -88,6 +92,18 @@ pub struct RecordedDesired {
     pub manifests: Vec<(Assignment, Digest, Manifest)>,
     /// Assignments that were refused, and why.
     pub refused: Vec<(Assignment, RejectReason)>,
+}
+
+/// What [`Input::ChallengersVerified`] holds, without the proof.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedChallengers {
+    /// The director's word.
+    pub document: ChallengersDocument,
+    /// Challengers with their manifest and its digest.
+    pub manifests: Vec<(Challenger, Digest, Manifest)>,
+    /// Challengers that were refused, and why.
+    pub refused: Vec<(Challenger, String)>,
 }
 
 /// Why nothing follows, and what stood in the ledger then.
@@ -112,18 +128,28 @@ pub enum Ending {
 
 impl From<&Input> for RecordedInput {
     fn from(input: &Input) -> Self {
-        let Input::DesiredVerified { director, manifests, refused } = input else {
-            return Self::Other(input.clone());
-        };
-        let plain = |(named, digest, manifest): &(Assignment, Digest, shared::trust::Verified<Manifest>)| {
-            (named.clone(), *digest, (**manifest).clone())
-        };
-        Self::Desired(Box::new(RecordedDesired {
-            director: (**director).clone(),
-            manifests: manifests.iter().map(plain).collect(),
-            refused: refused.clone(),
-        }))
+        match input {
+            Input::DesiredVerified { director, manifests, refused } => {
+                Self::Desired(Box::new(RecordedDesired {
+                    director: (**director).clone(),
+                    manifests: manifests.iter().map(plain).collect(),
+                    refused: refused.clone(),
+                }))
+            }
+            Input::ChallengersVerified { document, manifests, refused } => {
+                Self::Challengers(Box::new(RecordedChallengers {
+                    document: (**document).clone(),
+                    manifests: manifests.iter().map(plain).collect(),
+                    refused: refused.clone(),
+                }))
+            }
+            other => Self::Other(other.clone()),
+        }
     }
+}
+
+fn plain<T: Clone>((named, digest, manifest): &(T, Digest, Verified<Manifest>)) -> (T, Digest, Manifest) {
+    (named.clone(), *digest, (**manifest).clone())
 }
 
 /// A core that is told again what it was told once.
@@ -155,6 +181,7 @@ impl Replay {
     pub fn turn(&mut self, at: Timestamp, input: RecordedInput) -> Played {
         let taken = match input {
             RecordedInput::Desired(desired) => self.agent.replay_desired(*desired, at),
+            RecordedInput::Challengers(told) => self.agent.replay_challengers(*told, at),
             RecordedInput::Other(input) => self.agent.handle(input, at),
         };
         Played { refusal: taken.err(), effects: self.effects() }

@@ -37,6 +37,10 @@ pub(super) fn status(view: &StatusView) -> Vec<String> {
         format!("  certificate  {}", view.certificate_until.map_or_else(unreadable, valid_until)),
         format!("  models       {}", view.models.iter().map(runs).collect::<Vec<_>>().join(", ")),
     ];
+    lines.extend(view.challengers.iter().map(|challenger| {
+        let reason = if challenger.detail.is_empty() { "" } else { ": " };
+        format!("  challenger   {} {}{reason}{}", challenger.release, challenger.step, challenger.detail)
+    }));
     if waiting.reports_lost + waiting.telemetry_lost > 0 {
         let (reports, windows) = (waiting.reports_lost, waiting.telemetry_lost);
         lines.push(format!(

@@ -3,6 +3,7 @@
 //! The listening sockets are made here and stay here. While there is no model the daemon answers callers itself,
 //! and says so; while a model is being brought back, callers wait.
 
+mod challengers;
 mod handover;
 mod heartbeat;
 mod idle;
@@ -21,11 +22,16 @@ use std::{
     time::Duration,
 };
 
-use agent_core::Input;
+use agent_core::{ChallengerEnd, Input};
 use agent_store::ArtifactReader;
 use anyhow::Context;
 use shared::{
-    Digest, ReleaseId, device::Hardening, manifest::Manifest, report::RejectReason, telemetry::VersionFigures,
+    Digest, ReleaseId,
+    challenger::{ChallengerFigures, Terms},
+    device::Hardening,
+    manifest::Manifest,
+    report::RejectReason,
+    telemetry::VersionFigures,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -41,6 +47,7 @@ use crate::{
     sandbox::Reports,
     trial::{TrialRequest, run_trial},
 };
+use challengers::Challengers;
 use handover::{Awaited, Handover, SharedIdle};
 use idle::Idle;
 pub(super) use listeners::Listeners;
@@ -63,9 +70,11 @@ pub(super) struct DataPlane {
     artifacts: ArtifactReader,
     inputs: Inputs,
     figures: mpsc::Sender<VersionFigures>,
+    matches: mpsc::Sender<ChallengerFigures>,
     hardening: Reports,
     listeners: Arc<Listeners>,
     runner: Option<Runner>,
+    challengers: Challengers,
     idle: SharedIdle,
     /// The runner that was asked to end last.
     ending: Option<JoinHandle<()>>,
@@ -92,7 +101,7 @@ impl DataPlane {
         has_models: bool,
         artifacts: ArtifactReader,
         inputs: Inputs,
-        figures: mpsc::Sender<VersionFigures>,
+        (figures, matches): (mpsc::Sender<VersionFigures>, mpsc::Sender<ChallengerFigures>),
     ) -> anyhow::Result<Self> {
         let listeners = Arc::new(listeners);
         let idle = if has_models { None } else { Some(Idle::start(&listeners)?) };
@@ -102,7 +111,10 @@ impl DataPlane {
             let (exe, hardening) = (exe.clone(), hardening.clone());
             tokio::spawn(async move { probe::probe(&exe, &hardening).await });
         }
+        let challengers = Challengers::new(exe.clone(), inputs.clone(), matches.clone(), hardening.clone());
         Ok(Self {
+            challengers,
+            matches,
             exe,
             artifacts,
             inputs,
@@ -146,6 +158,7 @@ impl DataPlane {
         let pump = Pump {
             inputs: self.inputs.clone(),
             figures: self.figures.clone(),
+            matches: self.matches.clone(),
             hardening: self.hardening.clone(),
             wanted: wanted.clone(),
             loads: loads.clone(),
@@ -183,6 +196,7 @@ impl DataPlane {
 
     /// Ends everything, and waits for it.
     pub(super) async fn end(&mut self) {
+        self.challengers.end().await;
         self.stop_runner();
         self.set_idle(None);
         self.trials.clear();
@@ -233,6 +247,21 @@ impl DataPlane {
             runner.memory.forget(&release);
         }
         self.command(Command::Unload { release }, Vec::new()).await;
+    }
+
+    /// Starts a process for a challenger, beside the runner that holds its champion.
+    pub(super) async fn start_challenger(&mut self, release: ReleaseId, manifest: &Manifest, terms: Terms) {
+        let Some(champion) = self.runner.as_ref().map(|runner| runner.process.commands()) else {
+            let end = ChallengerEnd::Crashed { detail: "there is no runner".into() };
+            return self.tell(Input::ChallengerEnded { release, end });
+        };
+        let file = self.open_patiently(&manifest.model.digest).await;
+        self.challengers.start(release, manifest, terms, file, champion);
+    }
+
+    /// Ends the process of a challenger, if there is one.
+    pub(super) fn stop_challenger(&mut self, release: &ReleaseId) {
+        self.challengers.stop(release);
     }
 
     /// A runner that is gone tells so by its last event.

@@ -73,6 +73,7 @@ pub(super) struct Shell {
     outgoing: Outgoing,
     link: Link,
     verify: mpsc::Sender<Generation>,
+    verify_challengers: mpsc::Sender<u64>,
     stager: Stager,
     data_plane: DataPlane,
     windows: Windows,
@@ -81,8 +82,8 @@ pub(super) struct Shell {
     courier: Courier,
     /// The generation of the last hello of this connection; `None` without a connection.
     announced: Option<Generation>,
-    /// The limits of that hello.
-    announced_limits: u64,
+    /// The limits and the challengers of that hello.
+    announced_revisions: (u64, u64),
     /// What the core knows of local time.
     utc_offset_secs: i32,
     /// Where the inputs of the core are written down, if somebody asked for it.
@@ -96,6 +97,7 @@ pub(super) struct Shell {
 /// Those who do for the shell what takes time.
 pub(super) struct Hands {
     pub(super) verify: mpsc::Sender<Generation>,
+    pub(super) verify_challengers: mpsc::Sender<u64>,
     pub(super) stager: Stager,
     pub(super) data_plane: DataPlane,
 }
@@ -105,6 +107,7 @@ pub(super) struct Sources {
     pub(super) inputs: mpsc::Receiver<Input>,
     pub(super) news: mpsc::Receiver<LinkNews>,
     pub(super) figures: mpsc::Receiver<shared::telemetry::VersionFigures>,
+    pub(super) matches: mpsc::Receiver<shared::challenger::ChallengerFigures>,
     pub(super) questions: mpsc::Receiver<Question>,
     pub(super) hardening: watch::Receiver<Option<Hardening>>,
 }
@@ -120,7 +123,7 @@ impl Shell {
         floors: watch::Receiver<Floors>,
     ) -> Self {
         let Home { config, identity, saved, clock, boot } = home;
-        let Hands { verify, stager, data_plane } = hands;
+        let Hands { verify, verify_challengers, stager, data_plane } = hands;
         Self {
             core,
             saved,
@@ -131,12 +134,13 @@ impl Shell {
             link: voice.link.clone(),
             courier: voice.courier.clone(),
             verify,
+            verify_challengers,
             stager,
             hardening: data_plane.hardening(),
             data_plane,
             windows: Windows::new(boot.clone(), config.data_dir.clone(), clock.now()),
             announced: None,
-            announced_limits: 0,
+            announced_revisions: (0, 0),
             utc_offset_secs: local_time::of_core(&clock),
             recorder,
             again: Again::default(),
@@ -160,10 +164,12 @@ impl Shell {
                 Some(input) = sources.inputs.recv() => self.take_inputs(input, &mut sources.inputs),
                 Some(news) = sources.news.recv() => self.take_news(news),
                 Some(figures) = sources.figures.recv() => self.windows.add(&figures),
+                Some(figures) = sources.matches.recv() => self.windows.add_match(&figures),
                 Some(question) = sources.questions.recv() => answer = Some(self.take_question(question)),
                 Ok(()) = sources.hardening.changed() => self.announce_inventory(),
                 _ = window.tick() => {
                     let bytes = self.link_bytes();
+                    self.windows.note_challengers(self.core.challenger_states());
                     self.windows.close_if_due(self.clock.now(), bytes, &self.courier);
                     self.expect_quiet();
                     self.tell_local_time();
@@ -273,6 +279,7 @@ impl Shell {
             remembered_bad: ledger.remembered_bad.len() as u64,
             refused_inputs: self.core.refusals(),
             models: self.core.status(),
+            challengers: self.core.challenger_states(),
         }
     }
 
@@ -280,10 +287,14 @@ impl Shell {
     /// follows from it that would be reported.
     fn announce_generation(&mut self) {
         let Some(announced) = self.announced else { return };
-        let limits = self.courier.delivery().limits_revision;
-        if announced != self.core.ledger().generation || limits != self.announced_limits {
+        if announced != self.core.ledger().generation || self.revisions() != self.announced_revisions {
             self.say_hello();
         }
+    }
+
+    /// Of the limits and the challengers that were verified here.
+    fn revisions(&self) -> (u64, u64) {
+        (self.courier.delivery().limits_revision, self.core.ledger().challengers.revision)
     }
 
     fn announce_inventory(&mut self) {
@@ -300,14 +311,16 @@ impl Shell {
             generation: self.core.ledger().generation,
             inventory: health::inventory(&self.config.data_dir, self.hardening.borrow().clone()),
             models: self.core.model_states(),
-            limits_revision: self.courier.delivery().limits_revision,
+            limits_revision: self.revisions().0,
+            challengers_revision: self.revisions().1,
         };
-        self.announced_limits = hello.limits_revision;
+        self.announced_revisions = (hello.limits_revision, hello.challengers_revision);
         self.outgoing.state(&StateMessage::Hello(Box::new(hello)));
     }
 
     fn close_window(&mut self) {
         let bytes = self.link_bytes();
+        self.windows.note_challengers(self.core.challenger_states());
         self.windows.close(self.clock.now(), bytes, &self.courier);
     }
 
@@ -336,6 +349,13 @@ impl Shell {
                 // A full queue means that a check is under way and another waits: both see the newest document.
                 let _ = self.verify.try_send(generation);
             }
+            Effect::VerifyChallengers { revision } => {
+                let _ = self.verify_challengers.try_send(revision);
+            }
+            Effect::StartChallenger { release, manifest, terms } => {
+                self.data_plane.start_challenger(release, &manifest, terms).await;
+            }
+            Effect::StopChallenger { release } => self.data_plane.stop_challenger(&release),
             Effect::OpenStaging { artifact } => self.stager.open(artifact),
             Effect::Request { packed, block_bytes, runs } => self.request(packed, block_bytes, runs),
             Effect::Unpack { artifact } => self.stager.unpack(artifact),

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use shared::{
     BootId, ReleaseId, Timestamp,
+    challenger::{ChallengerFigures, ChallengerState, ChallengerWindow, MAX_MATCHES},
     telemetry::{MAX_VERSIONS, Telemetry, VersionFigures},
 };
 
@@ -21,6 +22,9 @@ pub(super) struct Windows {
     next_sequence: u64,
     opened_at: Timestamp,
     versions: BTreeMap<ReleaseId, VersionFigures>,
+    /// By champion and challenger.
+    matches: BTreeMap<(ReleaseId, ReleaseId), ChallengerFigures>,
+    challengers: Vec<ChallengerState>,
 }
 
 impl Windows {
@@ -32,6 +36,8 @@ impl Windows {
             next_sequence: 1,
             opened_at: now,
             versions: BTreeMap::new(),
+            matches: BTreeMap::new(),
+            challengers: Vec::new(),
         }
     }
 
@@ -42,6 +48,20 @@ impl Windows {
             let sum = self.versions.entry(figures.release.clone());
             sum.or_insert_with(|| VersionFigures::new(figures.release.clone())).merge(figures);
         }
+    }
+
+    /// Adds what a challenger did beside a champion.
+    pub(super) fn add_match(&mut self, figures: &ChallengerFigures) {
+        let key = (figures.champion.clone(), figures.challenger.clone());
+        if self.matches.contains_key(&key) || self.matches.len() < MAX_MATCHES {
+            let new = || ChallengerFigures::new(figures.champion.clone(), figures.challenger.clone());
+            self.matches.entry(key).or_insert_with(new).merge(figures);
+        }
+    }
+
+    /// How far each challenger is, which is told with the window.
+    pub(super) fn note_challengers(&mut self, states: Vec<ChallengerState>) {
+        self.challengers = states;
     }
 
     /// Closes the window if it is long enough for what telemetry may cost; otherwise it goes on.
@@ -62,11 +82,16 @@ impl Windows {
             health: self.monitor.read(&self.data_dir, link_bytes),
             delivery: courier.delivery(),
             versions: self.versions.values().cloned().collect(),
+            challengers: ChallengerWindow {
+                matches: self.matches.values().cloned().collect(),
+                states: self.challengers.clone(),
+            },
         };
         if courier.take(window) {
             self.next_sequence += 1;
             self.opened_at = now;
             self.versions.clear();
+            self.matches.clear();
         }
     }
 }
@@ -117,6 +142,25 @@ mod tests {
         let sums =
             told.versions.iter().map(|of| (of.release.to_string(), of.custom.get(&scrap).unwrap().sum));
         assert_eq!(sums.collect::<Vec<_>>(), [("digits@1".into(), 2.0), ("digits@2".into(), 6.0)]);
+    }
+
+    #[test]
+    fn what_challengers_did_adds_up_by_champion_and_the_pairs_are_bounded() {
+        let (mut windows, _dir) = windows();
+        let (courier, letters) = Courier::detached(4);
+        for champion in [1, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
+            let champion = format!("digits@{champion}").parse().unwrap();
+            let mut figures = ChallengerFigures::new(champion, "digits@10".parse().unwrap());
+            figures.decided(Some(3), Some(8));
+            windows.add_match(&figures);
+        }
+        windows.close(Timestamp(1), (0, 0), &courier);
+        windows.close(Timestamp(2), (0, 0), &courier);
+        let told: Vec<_> = courier::windows_in(&letters).collect();
+        let matches = &told[0].challengers.matches;
+        assert_eq!(matches.len(), MAX_MATCHES);
+        assert_eq!((matches[0].disagreed, matches[1].disagreed), (2, 1));
+        assert!(told[1].challengers.is_empty());
     }
 
     #[test]

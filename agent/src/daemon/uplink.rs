@@ -165,8 +165,12 @@ impl Router {
             let _ = self.limits.try_send(limits);
         }
         let generation = message.generation;
+        let challengers = message.challengers.as_ref().map(|challengers| challengers.revision);
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
         let _ = self.inputs.send(Input::DesiredArrived { generation }).await;
+        if let Some(revision) = challengers {
+            let _ = self.inputs.send(Input::ChallengersArrived { revision }).await;
+        }
         Ok(())
     }
 

@@ -11,11 +11,11 @@ use std::{
 
 use agent_core::Input;
 use agent_store::StoreError;
-use muster_trust::{DiskStore, Floors, VerifiedDesired, Verifier, VerifyError};
+use muster_trust::{DiskStore, Floors, VerifiedChallengers, VerifiedDesired, Verifier, VerifyError};
 use shared::{
-    DeviceId, Generation,
+    DeviceId, Digest, Generation,
     manifest::Manifest,
-    message::{Assignment, DesiredMessage, LimitsDocument},
+    message::{ChallengersMessage, DesiredMessage, LimitsDocument},
     report::DeploymentEvent,
     trust::{Signed, Verified},
 };
@@ -41,6 +41,8 @@ const NOTHING_YET: &str = "the server has not sent the desired state yet";
 pub(super) struct Verification {
     /// Ask for a check of the newest desired state.
     pub(super) requests: mpsc::Sender<Generation>,
+    /// Ask for a check of the newest challengers.
+    pub(super) challenger_requests: mpsc::Sender<u64>,
     /// Where the router puts the newest desired state.
     pub(super) newest: Newest,
     /// Where the router puts parts of metadata.
@@ -75,6 +77,13 @@ struct VerifyTask {
     clock: Clock,
 }
 
+/// What the task is asked.
+struct Asked {
+    desired: mpsc::Receiver<Generation>,
+    challengers: mpsc::Receiver<u64>,
+    limits: mpsc::Receiver<Signed<LimitsDocument>>,
+}
+
 /// A verifier over what the device knows, and the future that is its task.
 pub(super) async fn prepare(
     home: &Home,
@@ -96,8 +105,10 @@ pub(super) async fn prepare(
     };
     let verifier = patiently(|| origin.verifier(floors.clone())).await?;
     // One check runs and one may wait: both see the newest document.
-    let (requests, asked) = mpsc::channel(1);
+    let (requests, desired) = mpsc::channel(1);
+    let (challenger_requests, challengers) = mpsc::channel(1);
     let (limits, told) = mpsc::channel(1);
+    let asked = Asked { desired, challengers, limits: told };
     let task = VerifyTask {
         origin,
         verifier,
@@ -110,7 +121,9 @@ pub(super) async fn prepare(
         floors: floor_sender,
         clock: home.clock.clone(),
     };
-    Ok((Verification { requests, newest, parts, limits, floors: floor_receiver }, task.run(asked, told)))
+    let floors = floor_receiver;
+    let ends = Verification { requests, challenger_requests, newest, parts, limits, floors };
+    Ok((ends, task.run(asked)))
 }
 
 impl Origin {
@@ -125,24 +138,18 @@ impl Origin {
 
 impl VerifyTask {
     /// Runs until nobody asks any more.
-    async fn run(
-        mut self,
-        mut requests: mpsc::Receiver<Generation>,
-        mut limits: mpsc::Receiver<Signed<LimitsDocument>>,
-    ) {
+    async fn run(mut self, mut asked: Asked) {
         loop {
-            let asked = tokio::select! {
-                Some(limits) = limits.recv() => {
+            let input = tokio::select! {
+                Some(limits) = asked.limits.recv() => {
                     self.limit(limits);
                     continue;
                 }
-                asked = requests.recv() => asked,
-            };
-            let Some(asked) = asked else { return };
-            let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let input = match newest {
-                Some(message) => self.check(message).await,
-                None => Input::DesiredRefused { generation: asked, detail: NOTHING_YET.into(), retry: true },
+                Some(revision) = asked.challengers.recv() => self.answer_challengers(revision).await,
+                generation = asked.desired.recv() => match generation {
+                    Some(generation) => self.answer_desired(generation).await,
+                    None => return,
+                },
             };
             // The floors may have moved even where the document was refused; they go to the ledger first.
             self.floors.send_replace(self.verifier.floors().clone());
@@ -153,6 +160,24 @@ impl VerifyTask {
                 return;
             }
         }
+    }
+
+    async fn answer_desired(&mut self, generation: Generation) -> Input {
+        match self.newest() {
+            Some(message) => self.check(message).await,
+            None => Input::DesiredRefused { generation, detail: NOTHING_YET.into(), retry: true },
+        }
+    }
+
+    async fn answer_challengers(&mut self, revision: u64) -> Input {
+        match self.newest().and_then(|message| message.challengers) {
+            Some(message) => self.check_challengers(message).await,
+            None => Input::ChallengersRefused { revision, detail: NOTHING_YET.into(), retry: true },
+        }
+    }
+
+    fn newest(&self) -> Option<DesiredMessage> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Limits need no fresh metadata: a broker that holds back the newest can hold back limits as well.
@@ -179,6 +204,43 @@ impl VerifyTask {
         }
     }
 
+    /// As for a desired state: a challenger comes the same way.
+    async fn check_challengers(&mut self, message: ChallengersMessage) -> Input {
+        match self.verifier.verify_challengers(message.document, self.clock.now()).await {
+            Ok(verified) => self.accept_challengers(verified).await,
+            Err(error) => {
+                if let VerifyError::Store(_) = error {
+                    self.rebuild();
+                }
+                let (detail, retry) = (chain_of(&error), may_help(&error));
+                Input::ChallengersRefused { revision: message.revision, detail, retry }
+            }
+        }
+    }
+
+    async fn accept_challengers(&mut self, verified: VerifiedChallengers) -> Input {
+        let VerifiedChallengers { document, manifests, refused } = verified;
+        let revision = document.revision;
+        let again = |detail| Input::ChallengersRefused { revision, detail, retry: true };
+        let named = manifests.iter().map(|(named, manifest)| (named.manifest_digest, manifest));
+        if let Err(error) = self.keep(named).await {
+            return again(format!("cannot keep the manifest: {error}"));
+        }
+        let mut given_up = Vec::new();
+        for (named, refusal) in refused {
+            match refusal.event() {
+                DeploymentEvent::Rejected(reason) => given_up.push((named, reason.to_string())),
+                _ => return again(refusal.to_string()),
+            }
+        }
+        let manifests = manifests.into_iter().map(|(named, manifest)| {
+            let digest = named.manifest_digest;
+            (named, digest, manifest)
+        });
+        let (manifests, refused) = (manifests.collect(), given_up);
+        Input::ChallengersVerified { document, manifests, refused }
+    }
+
     /// What the old verifier knew and could not keep is learnt again; the floors stay.
     fn rebuild(&mut self) {
         match self.origin.verifier(self.verifier.floors().clone()) {
@@ -196,7 +258,8 @@ impl VerifyTask {
     /// Keeps the manifests before the core hears of them.
     async fn accept(&mut self, verified: VerifiedDesired) -> Input {
         let generation = verified.director.generation;
-        if let Err(error) = self.keep(&verified.manifests).await {
+        let named = verified.manifests.iter().map(|(named, manifest)| (named.manifest_digest, manifest));
+        if let Err(error) = self.keep(named).await {
             let detail = format!("cannot keep the manifest: {error}");
             return Input::DesiredRefused { generation, detail, retry: true };
         }
@@ -218,10 +281,12 @@ impl VerifyTask {
 impl VerifyTask {
     /// A manifest that was fetched for an earlier check and could not be kept then is written anew; the store refuses
     /// it should its bytes not be the signed ones.
-    async fn keep(&self, manifests: &[(Assignment, Verified<Manifest>)]) -> Result<(), StoreError> {
+    async fn keep(
+        &self,
+        manifests: impl Iterator<Item = (Digest, &Verified<Manifest>)>,
+    ) -> Result<(), StoreError> {
         let mut fetched = self.manifests.take();
-        for (assignment, manifest) in manifests {
-            let digest = assignment.manifest_digest;
+        for (digest, manifest) in manifests {
             let bytes = fetched.remove(&digest).or_else(|| serde_json::to_vec(&**manifest).ok());
             self.stager.keep_manifest(digest, bytes.unwrap_or_default()).await?;
         }
@@ -230,11 +295,15 @@ impl VerifyTask {
 }
 
 fn refused(generation: Generation, error: &VerifyError) -> Input {
-    let retry = match error {
+    Input::DesiredRefused { generation, detail: chain_of(error), retry: may_help(error) }
+}
+
+/// Whether asking again may help.
+fn may_help(error: &VerifyError) -> bool {
+    match error {
         VerifyError::Retryable(_) | VerifyError::Store(_) => true,
         VerifyError::Final(_) => false,
-    };
-    Input::DesiredRefused { generation, detail: chain_of(error), retry }
+    }
 }
 
 /// An error with all its causes in one line.

@@ -2,12 +2,13 @@
 
 use std::{fs::File, io, os::fd::OwnedFd, process::ExitCode, sync::Arc, time::Duration};
 
-use shared::device::Hardening;
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use shared::{ReleaseId, challenger::Terms, device::Hardening};
+use tokio::{net::UnixStream, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     EXIT_REPLACE, EXIT_STUCK,
+    challenge::{feed::feed, trials::try_samples},
     channel::{self, Receiver, Sender},
     hangs::{self, Hang},
     load, memory,
@@ -35,11 +36,27 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// Threads for connections; inference has its own.
 const IO_THREADS: usize = 2;
 
+/// The last in the line for processor time.
+const LOWEST_PRIORITY: i32 = 19;
+
 /// Runs the runner for the daemon at the other end of the standard input.
 #[must_use]
 pub fn main() -> ExitCode {
+    run(Role::Runner)
+}
+
+/// The same for a challenger, which nobody calls: it takes processor time that nothing else wants.
+#[must_use]
+pub fn challenger_main() -> ExitCode {
+    if let Err(error) = rustix::process::nice(LOWEST_PRIORITY) {
+        tracing::warn!(%error, "the challenger shares the processor as an equal");
+    }
+    run(Role::Challenger)
+}
+
+fn run(role: Role) -> ExitCode {
     // Before the runtime, whose threads inherit it.
-    let hardening = sandbox::enter(Role::Runner);
+    let hardening = sandbox::enter(role);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(IO_THREADS).enable_all().build();
     let served = runtime.and_then(|runtime| {
         let served = runtime.block_on(Runner::serve(hardening));
@@ -111,6 +128,8 @@ impl Runner {
                         self.tell(Event::Unloaded { release }).await;
                     }
                 }
+                Command::Challenge { challenger, terms } => self.challenge(challenger, terms, files),
+                Command::TrySamples { release } => self.try_samples(release, files),
                 Command::Ping => self.tell(Event::Alive).await,
                 Command::Shutdown => return Ok(()),
             }
@@ -175,6 +194,27 @@ impl Runner {
         });
     }
 
+    /// A challenger of a model that is not here gets nothing: its end of the socket closes.
+    fn challenge(&self, challenger: ReleaseId, terms: Terms, files: Vec<OwnedFd>) {
+        let Some(stream) = stream_of(files) else { return };
+        let Some(model) = self.models.get(&challenger.model) else { return };
+        let (books, flights) = (Arc::clone(&self.models.books), Arc::clone(&self.models.flights));
+        let (feed, feeder) = feed(challenger, terms, books, flights);
+        tokio::spawn(feeder.run(stream));
+        // The feed that was there ends with its queue.
+        model.feed.store(Some(Arc::new(feed)));
+    }
+
+    fn try_samples(&self, release: ReleaseId, files: Vec<OwnedFd>) {
+        let Some(stream) = stream_of(files) else { return };
+        let models = Arc::clone(&self.models);
+        tokio::spawn(async move {
+            if let Err(error) = try_samples(models, release, stream).await {
+                tracing::warn!(%error, "no more samples can be read");
+            }
+        });
+    }
+
     async fn tell_hung(&self, exhausted: Option<Hang>) {
         let Some((release, threads)) = exhausted else { return };
         let told = hangs::tell_one(&self.models, &self.events, release, threads);
@@ -208,6 +248,14 @@ impl Runner {
             tracing::warn!("the daemon did not take the last figures");
         }
     }
+}
+
+/// The socket that came with a command.
+fn stream_of(files: Vec<OwnedFd>) -> Option<UnixStream> {
+    let file = files.into_iter().next()?;
+    let stream = std::os::unix::net::UnixStream::from(file);
+    let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+    stream.map_err(|error| tracing::warn!(%error, "the socket of a challenger cannot be used")).ok()
 }
 
 /// Sends events until there are none and the process is ending.

@@ -65,7 +65,20 @@ impl RunnerProcess {
     /// # Errors
     /// When the process cannot be started.
     pub fn spawn(exe: &Path) -> io::Result<(Self, mpsc::Receiver<Event>)> {
-        let (mut child, sender, receiver) = child::start(exe, "runner")?;
+        Self::start(exe, "runner")
+    }
+
+    /// Starts `exe challenger`: the same program, which no caller reaches and which gives way to everything. Must be
+    /// called inside a runtime. The last event is always [`Event::Exited`].
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn spawn_challenger(exe: &Path) -> io::Result<(Self, mpsc::Receiver<Event>)> {
+        Self::start(exe, "challenger")
+    }
+
+    fn start(exe: &Path, subcommand: &str) -> io::Result<(Self, mpsc::Receiver<Event>)> {
+        let (mut child, sender, receiver) = child::start(exe, subcommand)?;
         let pid = child.id().unwrap_or(0);
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(log::carry(stderr));

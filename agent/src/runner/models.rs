@@ -15,6 +15,7 @@ use shared::{
 use tokio::sync::oneshot;
 
 use super::{
+    challenge::{books::Books, feed::Feed, flights::Flights},
     confidence::Confidence,
     custom::CustomNames,
     figures::{Figures, Wake},
@@ -52,6 +53,8 @@ pub(crate) struct Model {
     versions: RwLock<BTreeMap<Version, Arc<Loaded>>>,
     recent: Mutex<Recent>,
     custom_names: Mutex<CustomNames>,
+    /// Where a share of its inferences goes, while there is a challenger.
+    pub(crate) feed: ArcSwapOption<Feed>,
 }
 
 impl Model {
@@ -82,16 +85,23 @@ pub(crate) struct Models {
     pub(crate) wake: Arc<Wake>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) hangs: Arc<Hangs>,
+    /// Requests under way.
+    pub(crate) flights: Arc<Flights>,
+    /// What champions and challengers did side by side.
+    pub(crate) books: Arc<Books>,
 }
 
 impl Models {
     pub(crate) fn new() -> Self {
+        let wake = Arc::<Wake>::default();
         Self {
             by_name: RwLock::default(),
             figures: Mutex::default(),
-            wake: Arc::default(),
+            books: Arc::new(Books::new(Arc::clone(&wake))),
+            wake,
             memory: Arc::default(),
             hangs: Arc::default(),
+            flights: Arc::default(),
         }
     }
 
@@ -135,6 +145,7 @@ impl Models {
                 versions: RwLock::default(),
                 recent: Mutex::default(),
                 custom_names: Mutex::default(),
+                feed: ArcSwapOption::empty(),
             }),
         };
         let mut versions = model.versions.write().unwrap_or_else(PoisonError::into_inner);

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use shared::{
     Digest, ReleaseId,
+    challenger::{ChallengerFigures, Terms},
     device::Hardening,
     manifest::{Budgets, Manifest, TensorSpec},
     telemetry::VersionFigures,
@@ -30,6 +31,18 @@ pub enum Command {
     },
     /// Drop a version once the requests that it is answering are answered.
     Unload {
+        /// Which version.
+        release: ReleaseId,
+    },
+    /// Hand a share of what the model of this challenger is asked to the other end of the socket that travels along.
+    Challenge {
+        /// Who is there.
+        challenger: ReleaseId,
+        /// Which share, and how fast.
+        terms: Terms,
+    },
+    /// Try what comes from the socket that travels along with this loaded version. It answers nobody.
+    TrySamples {
         /// Which version.
         release: ReleaseId,
     },
@@ -113,6 +126,8 @@ pub enum Event {
     },
     /// What a version did since it was last told: at the latest 20 ms after a failure, each second otherwise.
     Observed(Box<VersionFigures>),
+    /// What was sampled of a champion, or what a challenger made of it, since it was last told; each second.
+    Compared(Box<ChallengerFigures>),
     /// Threads are long past their deadline in this version, or past it in every thread of its model; then the process
     /// ends.
     Hung {

@@ -37,5 +37,10 @@ pub(super) async fn flush(models: &Models, events: &mpsc::Sender<Event>) -> bool
             return false;
         }
     }
+    for figures in models.books.take() {
+        if events.send(Event::Compared(Box::new(figures))).await.is_err() {
+            return false;
+        }
+    }
     true
 }

@@ -17,7 +17,7 @@ const TRIAL_OPEN_FILES: u64 = 32;
 pub(super) fn set(role: Role) -> Result<(), String> {
     let open_files = match role {
         Role::Runner => RUNNER_OPEN_FILES,
-        Role::Trial => TRIAL_OPEN_FILES,
+        Role::Trial | Role::Challenger => TRIAL_OPEN_FILES,
     };
     lower(Resource::Nofile, open_files)?;
     lower(Resource::Core, 0)?;

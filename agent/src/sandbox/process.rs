@@ -9,8 +9,10 @@ use super::Role;
 /// Standard input is the socket to the daemon, output and error go where the daemon says. The rest came by accident.
 const FIRST_INHERITED: i32 = 3;
 
-/// When memory runs out the kernel ends a trial before a runner, and a runner before anything else. From −1000 to 1000.
+/// When memory runs out the kernel ends a trial before a challenger, that before a runner, and a runner before
+/// anything else. From −1000 to 1000.
 const TRIAL_OOM_SCORE: &str = "900";
+const CHALLENGER_OOM_SCORE: &str = "800";
 const RUNNER_OOM_SCORE: &str = "500";
 
 /// Closes every descriptor that this process did not open itself; called before it has opened any.
@@ -36,6 +38,7 @@ pub(super) fn die_first(role: Role) -> Result<(), String> {
     let score = match role {
         Role::Runner => RUNNER_OOM_SCORE,
         Role::Trial => TRIAL_OOM_SCORE,
+        Role::Challenger => CHALLENGER_OOM_SCORE,
     };
     fs::write("/proc/self/oom_score_adj", score).map_err(|error| error.to_string())
 }

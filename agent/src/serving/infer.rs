@@ -16,6 +16,7 @@ use super::{
     wire::{self, Inference},
 };
 use crate::runner::{
+    challenge::flights::Flight,
     figures::{Outcome, Times},
     models::{Loaded, Model, Models},
     pool::NoResult,
@@ -49,6 +50,7 @@ async fn serve(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ServingError> {
+    let _flight = models.flights.begin();
     let model = find_model(models, name)?;
     let loaded = find_version(&model, name, version)?;
     let refused = |error: ServingError| {
@@ -60,7 +62,8 @@ async fn serve(
     let wanted = request.wanted(loaded.outputs()).map_err(refused)?;
     let id = request.id.take().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     // Spawned, so that a caller who hangs up does not take the evidence along.
-    let counted = tokio::spawn(run_and_count(model, Arc::clone(&loaded), request, id.clone())).await;
+    let counted = run_and_count(model, Arc::clone(&loaded), request, id.clone(), models.flights.begin());
+    let counted = tokio::spawn(counted).await;
     let outputs = counted.map_err(|error| ServingError::Model(error.to_string()))??;
     wire::write(&loaded.release, &id, loaded.outputs(), &outputs, &wanted)
 }
@@ -77,7 +80,9 @@ async fn run_and_count(
     loaded: Arc<Loaded>,
     request: Inference,
     id: String,
+    _flight: Flight,
 ) -> Result<Vec<Tensor>, ServingError> {
+    let sampled = model.feed.load_full().and_then(|feed| feed.sampling(&id, &request.inputs));
     let (ran, times) = match model.pool.run(Arc::clone(&loaded), request.inputs).await {
         Ok(ran) => ran,
         Err(no_result) => return Err(count_no_result(&loaded, no_result)),
@@ -89,6 +94,9 @@ async fn run_and_count(
             model.recent().insert(id, answered);
             loaded.figures.confident(&loaded.confidence.of(&outputs));
             loaded.figures.answered(Outcome::Ok, times, is_slow(&loaded, times));
+            if let Some(sampled) = sampled {
+                sampled.answered(&loaded.release, &outputs);
+            }
             Ok(outputs)
         }
         Err((Outcome::BadRequest, error)) => {

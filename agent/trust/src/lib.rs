@@ -26,4 +26,6 @@ pub use error::{Refusal, Retryable, StoreError, Untrusted, VerifyError};
 pub use floors::Floors;
 pub use source::{MetadataSource, SourceError};
 pub use store::MetadataStore;
-pub use verifier::{MAX_ASSIGNMENTS, MAX_CLOCK_LAG, Standing, VerifiedDesired, Verifier};
+pub use verifier::{
+    MAX_ASSIGNMENTS, MAX_CLOCK_LAG, Standing, VerifiedChallengers, VerifiedDesired, Verifier,
+};

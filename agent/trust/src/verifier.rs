@@ -10,7 +10,8 @@ use std::{
 };
 
 use shared::{
-    DeviceId, Digest, Generation, ReleaseId, Timestamp,
+    DeviceId, Digest, Generation, ModelName, ReleaseId, Timestamp,
+    challenger::{Challenger, ChallengersDocument, MAX_CHALLENGERS},
     manifest::{MAX_MANIFEST_BYTES, Manifest},
     message::{Assignment, DirectorDocument, LimitsDocument},
     trust::{KeySet, Listing, Signed, TrustError, Verified, target_path},
@@ -61,6 +62,17 @@ pub struct VerifiedDesired {
     pub refused: Vec<(Assignment, Refusal)>,
     /// The new floors; they belong in the ledger before anything is activated.
     pub floors: Floors,
+}
+
+/// Challengers that the director signed for this device.
+#[derive(Debug)]
+pub struct VerifiedChallengers {
+    /// The director's word.
+    pub document: Verified<ChallengersDocument>,
+    /// Challengers that both sides name identically, with their manifests.
+    pub manifests: Vec<(Challenger, Verified<Manifest>)>,
+    /// Challengers that are not run, and why.
+    pub refused: Vec<(Challenger, Refusal)>,
 }
 
 /// What the newest verified image metadata says of a release, however old that metadata is.
@@ -145,6 +157,48 @@ impl<S: MetadataSource + 'static> Verifier<S> {
             manifests.iter().map(|(a, manifest)| (a.manifest_digest, manifest.clone())).collect();
         self.floors.generation = director.generation;
         Ok(VerifiedDesired { director, manifests, refused, floors: self.floors.clone() })
+    }
+
+    /// Verifies a document of challengers at `now`, by the rules of a desired state: a challenger is a release that is
+    /// brought onto the device and run. Older revisions are for the caller to refuse, who knows the newest.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify_desired`].
+    pub async fn verify_challengers(
+        &mut self,
+        signed: Signed<ChallengersDocument>,
+        now: Timestamp,
+    ) -> Result<VerifiedChallengers, VerifyError> {
+        let keys = self.update(now).await?;
+        let now = now.max(self.floors.time);
+        let document = signed.verify(&keys).map_err(Untrusted::Director)?;
+        self.check_challengers(&document, now)?;
+        let (mut manifests, mut refused) = (Vec::new(), Vec::new());
+        for (i, challenger) in document.challengers.iter().enumerate() {
+            let digest = document.project(|document| document.challengers[i].manifest_digest);
+            match self.judge(&as_assignment(challenger), &digest, now).await {
+                Ok(manifest) => manifests.push((challenger.clone(), manifest)),
+                Err(Stop::Release(refusal)) => refused.push((challenger.clone(), refusal)),
+                Err(Stop::All(error)) => return Err(error),
+            }
+        }
+        Ok(VerifiedChallengers { document, manifests, refused })
+    }
+
+    fn check_challengers(&self, document: &ChallengersDocument, now: Timestamp) -> Result<(), VerifyError> {
+        if document.device != self.device {
+            let found = document.device.clone();
+            return Err(Untrusted::WrongDevice { expected: self.device.clone(), found }.into());
+        }
+        if document.challengers.len() > MAX_CHALLENGERS {
+            return Err(Untrusted::TooManyAssignments(document.challengers.len()).into());
+        }
+        check_models(document.challengers.iter().map(|challenger| &challenger.release.model))?;
+        if document.expires_at < now {
+            let (role, expires_at) = ("challengers".into(), document.expires_at);
+            return Err(Retryable::Expired { role, expires_at, device_time: now }.into());
+        }
+        Ok(())
     }
 
     /// Opens a limits document with the director's keys of the newest root that is here; nothing is fetched.
@@ -341,10 +395,25 @@ fn check_assignments(assignments: &[Assignment]) -> Result<(), Untrusted> {
     if assignments.len() > MAX_ASSIGNMENTS {
         return Err(Untrusted::TooManyAssignments(assignments.len()));
     }
+    check_models(assignments.iter().map(|assignment| &assignment.release.model))
+}
+
+fn check_models<'a>(mut named: impl Iterator<Item = &'a ModelName>) -> Result<(), Untrusted> {
     let mut models = BTreeSet::new();
-    match assignments.iter().find(|assignment| !models.insert(&assignment.release.model)) {
-        Some(twice) => Err(Untrusted::AmbiguousModel(twice.release.model.clone())),
+    match named.find(|model| !models.insert(*model)) {
+        Some(twice) => Err(Untrusted::AmbiguousModel(twice.clone())),
         None => Ok(()),
+    }
+}
+
+/// What must hold of a release that shall run is the same whether anyone hears its answers.
+fn as_assignment(challenger: &Challenger) -> Assignment {
+    Assignment {
+        release: challenger.release.clone(),
+        manifest_digest: challenger.manifest_digest,
+        manifest_size_bytes: challenger.manifest_size_bytes,
+        retry: false,
+        pinned: false,
     }
 }
 

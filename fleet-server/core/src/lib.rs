@@ -5,6 +5,7 @@
 //! clock, stores the state and writes desired states; it makes no choices. Nothing here knows a clock, a file, a
 //! socket or a random source: moments and seeds are inputs, so replaying inputs rebuilds the same state.
 
+pub mod challenge;
 pub mod device;
 pub mod plan;
 pub mod rollout;

@@ -25,6 +25,7 @@ use crate::{
 };
 
 use obstacle::obstacle;
+pub(crate) use obstacle::unfit;
 pub use obstacle::{Blocked, BlockedWhy};
 use waves::cut;
 
@@ -263,7 +264,7 @@ fn taken_over(spec: &RolloutSpec, waves: &[WavePlan], others: &[RolloutSummary])
 const MAX_HINT_LABELS: usize = 12;
 
 /// What there is to select by.
-fn hint(fleet: &[DeviceFacts]) -> String {
+pub(crate) fn hint(fleet: &[DeviceFacts]) -> String {
     if fleet.is_empty() {
         return "no device is enrolled yet".into();
     }

@@ -15,7 +15,7 @@ mod repository;
 
 pub use keys::{Keys, MissingKey, Role};
 pub use metadata::{
-    DIRECTOR_LIFETIME, ROOT_LIFETIME, SNAPSHOT_LIFETIME, TARGETS_LIFETIME, TIMESTAMP_LIFETIME, director,
-    limits,
+    DIRECTOR_LIFETIME, ROOT_LIFETIME, SNAPSHOT_LIFETIME, TARGETS_LIFETIME, TIMESTAMP_LIFETIME, challengers,
+    director, limits,
 };
 pub use repository::{MAX_RELEASES, Repository, RepositoryError};

@@ -9,6 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use shared::{
     DeviceId, Digest, Generation, Timestamp,
+    challenger::{Challenger, ChallengersDocument, ChallengersKind},
     message::{Assignment, DirectorDocument, DirectorKind, Limits, LimitsDocument, LimitsKind},
     trust::{DIRECTOR_MEMBER, KeySet, Listing, SIGNED_AT_MEMBER, SPEC_VERSION, Signed, Signer},
 };
@@ -129,6 +130,24 @@ pub fn director(
         maintenance: None,
         quarantine: None,
     };
+    sign(&document, &[keys.signer(Role::Director)])
+}
+
+/// Tells `device` which challengers to run. Each model may appear once.
+///
+/// # Panics
+/// Never: a document of challengers holds text and integers, which always have a canonical form.
+#[must_use]
+pub fn challengers(
+    keys: &Keys,
+    device: DeviceId,
+    revision: u64,
+    challengers: Vec<Challenger>,
+    now: Timestamp,
+) -> Signed<ChallengersDocument> {
+    let expires_at = now + DIRECTOR_LIFETIME;
+    let kind = ChallengersKind::Challengers;
+    let document = ChallengersDocument { kind, device, revision, expires_at, challengers };
     sign(&document, &[keys.signer(Role::Director)])
 }
 

@@ -254,6 +254,7 @@ impl VirtualDevice {
             inventory: self.profile.inventory.clone(),
             models: self.agent.model_states(),
             limits_revision: 0,
+            challengers_revision: 0,
         };
         self.messages.push_back(Up::Hello(Box::new(hello)));
     }

@@ -319,7 +319,7 @@ pub(super) fn model_name(text: &str) -> Answer<ModelName> {
     ModelName::new(text).map_err(|error| Problem::bad_request("bad_name", error.to_string()))
 }
 
-async fn find(app: &Shared, model: &str, version: u32) -> Answer<ReleaseRow> {
+pub(super) async fn find(app: &Shared, model: &str, version: u32) -> Answer<ReleaseRow> {
     let version = Version::try_from(version)
         .map_err(|_| Problem::bad_request("bad_version", "versions are numbered from 1 up"))?;
     let release = ReleaseId::new(model_name(model)?, version);

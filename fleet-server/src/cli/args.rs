@@ -1,5 +1,6 @@
 //! What may be written on the command line.
 
+mod challengers;
 mod devices;
 mod operator;
 
@@ -8,6 +9,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::{ReleaseId, device::parse_label};
 
+pub use challengers::{ChallengerCommand, ChallengerStart};
 pub use devices::{DeviceCommand, LimitsArgs, ListArgs};
 pub use operator::{EventsArgs, FreezeArgs, FreezeCommand, GroupCommand, HistoryArgs, RolloutNoun, Trial};
 
@@ -61,6 +63,9 @@ pub enum Command {
     /// Bring releases to devices.
     #[command(subcommand)]
     Rollout(RolloutNoun),
+    /// Run releases beside champions without answering anyone, and compare.
+    #[command(subcommand)]
+    Challenger(ChallengerCommand),
     /// Halt every rollout under way, at once; devices stay as they are.
     StopEverything {
         /// Why; kept with every rollout.

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use shared::{
     DeviceId, Timestamp,
+    challenger::{ChallengerFigures, ChallengerWindow, MAX_CHALLENGERS, MAX_MATCHES},
     telemetry::{MAX_VERSIONS, Telemetry, VersionFigures},
 };
 use thiserror::Error;
@@ -111,6 +112,13 @@ pub(super) fn check(report: &Telemetry) -> Result<(), &'static str> {
     if report.versions.len() > MAX_VERSIONS {
         return Err("more versions than a device can run");
     }
+    let ChallengerWindow { matches, states } = &report.challengers;
+    if matches.len() > MAX_MATCHES || states.len() > MAX_CHALLENGERS {
+        return Err("more challengers than a device can run");
+    }
+    if !matches.iter().all(ChallengerFigures::is_plausible) {
+        return Err("figures of challengers that no counting makes");
+    }
     if report.versions.iter().all(VersionFigures::is_plausible) {
         Ok(())
     } else {
@@ -140,6 +148,7 @@ mod tests {
             health: DeviceHealth::default(),
             delivery: Delivery::default(),
             versions: vec![serde_json::from_value(version).unwrap()],
+            challengers: ChallengerWindow::default(),
         }
     }
 

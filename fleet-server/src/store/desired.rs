@@ -136,7 +136,7 @@ impl Store {
         rows.iter().map(change).collect()
     }
 
-    /// Devices connected to this server that have not yet confirmed their desired state or their limits.
+    /// Devices connected to this server that have not yet confirmed their desired state, their limits or their challengers.
     ///
     /// # Errors
     /// When the database refuses.
@@ -144,7 +144,9 @@ impl Store {
         let rows = sqlx::query(
             "SELECT devices.id FROM devices LEFT JOIN desired ON desired.device = devices.id \
              WHERE devices.connected = 1 AND devices.server = $1 AND devices.revoked = 0 AND (desired.generation > devices.seen_generation \
-             OR (devices.limits IS NOT NULL AND devices.limits_revision > devices.seen_limits_revision)) \
+             OR (devices.limits IS NOT NULL AND devices.limits_revision > devices.seen_limits_revision) \
+             OR (devices.challengers IS NOT NULL \
+             AND devices.challengers_revision > devices.seen_challengers_revision)) \
              ORDER BY devices.id",
         )
         .bind(self.server.as_str())

@@ -11,7 +11,9 @@ use shared::{
 };
 use sqlx::any::AnyRow;
 
-use super::{Columns, Pins, Store, StoreError, Tx, from_json, marks, millis, parsed, signed, to_json};
+use super::{
+    Columns, NamedChallengers, Pins, Store, StoreError, Tx, from_json, marks, millis, parsed, signed, to_json,
+};
 
 /// Devices of one page.
 const PAGE: i64 = 500;
@@ -61,6 +63,8 @@ pub struct DeviceRow {
     pub seen_limits_revision: u64,
     /// How its telemetry gets here, as it last said.
     pub delivery: Option<Delivery>,
+    /// What it shall run beside its champions.
+    pub challengers: NamedChallengers,
 }
 
 /// A device that joins.
@@ -105,6 +109,7 @@ impl DeviceRow {
             limits,
             seen_limits_revision: row.unsigned("seen_limits_revision")?,
             delivery,
+            challengers: NamedChallengers::from_row(row)?,
         })
     }
 }
@@ -127,7 +132,8 @@ impl Store {
              inventory = excluded.inventory, models = '[]', boot = NULL, seen_generation = 0, \
              enrolled_at = excluded.enrolled_at, revoked = 0, health = NULL, clock_skew_ms = NULL, \
              pins = NULL, limits = NULL, delivery = NULL, seen_limits_revision = 0, windows_lost = 0, windows_waiting = 0, \
-             telemetry_bytes_today = 0, counted = NULL, windows_counted = 0 WHERE devices.revoked = 1",
+             telemetry_bytes_today = 0, counted = NULL, windows_counted = 0, challengers = NULL, \
+             challenger_states = NULL, seen_challengers_revision = 0 WHERE devices.revoked = 1",
         )
         .bind(device.id.as_str())
         .bind(&device.certificate_serial)
@@ -141,6 +147,7 @@ impl Store {
         if added {
             // Who takes a free name over does not take over what the device before did.
             Self::forget_device_figures(tx, &device.id).await?;
+            Self::forget_challenger_devices(tx, &device.id).await?;
         }
         Ok(added)
     }
@@ -177,7 +184,8 @@ impl Store {
     pub async fn save_hello(&self, id: &DeviceId, hello: &Hello, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE devices SET inventory = $1, models = $2, boot = $3, seen_generation = $4, last_seen = $5, \
-             clock_skew_ms = $6, seen_limits_revision = $7, connected = 1, server = $8 WHERE id = $9",
+             clock_skew_ms = $6, seen_limits_revision = $7, connected = 1, server = $8, \
+             seen_challengers_revision = $10 WHERE id = $9",
         )
         .bind(to_json(&hello.inventory))
         .bind(to_json(&hello.models))
@@ -188,6 +196,7 @@ impl Store {
         .bind(signed(hello.limits_revision))
         .bind(self.server.as_str())
         .bind(id.as_str())
+        .bind(signed(hello.challengers_revision))
         .execute(&self.writer)
         .await?;
         Ok(())

@@ -13,7 +13,7 @@ use shared::{
 };
 
 use super::{
-    Columns, MAX_ROWS, Store, StoreError, Tx, figures, from_json,
+    Columns, MAX_ROWS, Store, StoreError, Tx, challengers, figures, from_json,
     many::{pieces, statement},
     millis, signed, to_json,
 };
@@ -55,7 +55,9 @@ impl Store {
         let mut sums = Sums::default();
         let news = sift(&mut tx, batch).await?;
         save_status(&mut tx, &news, now).await?;
-        for row in news.values().flat_map(|news| &news.windows) {
+        let windows: Vec<_> = news.into_values().flat_map(|news| news.windows).collect();
+        challengers::add(&mut tx, &windows, now).await?;
+        for row in windows {
             let moment = row.telemetry.to.clamp(oldest, now);
             sums.add(row, moment.as_millis() / MINUTE_MS);
         }
@@ -236,7 +238,7 @@ async fn save_status(tx: &mut Tx, news: &BTreeMap<&str, News<'_>>, now: Timestam
 }
 
 /// Those of `releases` that were published: a device cannot make rows for models that do not exist.
-async fn known_releases<'a>(
+pub(super) async fn known_releases<'a>(
     tx: &mut Tx,
     releases: impl Iterator<Item = &'a ReleaseId>,
 ) -> Result<BTreeSet<ReleaseId>, StoreError> {

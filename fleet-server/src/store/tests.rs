@@ -11,6 +11,7 @@ macro_rules! on_each_database {
 }
 
 mod begin;
+mod challengers;
 mod foreign_texts;
 mod freezes;
 mod groups;
@@ -241,6 +242,7 @@ async fn telemetry_counts_once_and_only_for_published_versions(scene: &Scene) {
             health: DeviceHealth { cpu_percent: 12.5, ..DeviceHealth::default() },
             delivery: Delivery { windows_lost: 2, ..Delivery::default() },
             versions: vec![figures(release()), figures("ghost@9".parse().unwrap())],
+            challengers: Default::default(),
         },
     };
     let oldest = Timestamp(NOW.0 - 3_600_000);
@@ -274,6 +276,7 @@ async fn a_device_of_an_old_name_starts_anew_and_the_sum_of_all_keeps_what_was_d
         health: DeviceHealth::default(),
         delivery: Delivery::default(),
         versions: releases.iter().cloned().map(VersionFigures::new).collect(),
+        challengers: Default::default(),
     };
     let row = TelemetryRow { device: device_id(), telemetry };
     store.insert_telemetry(&[row], NOW, NOW).await.unwrap();
@@ -388,6 +391,7 @@ async fn newer_limits_have_a_higher_revision_and_a_device_that_lacks_them_is_tol
         inventory: Inventory::default(),
         models: Vec::new(),
         limits_revision: revisions[1],
+        challengers_revision: 0,
     };
     store.save_hello(&device_id(), &hello, NOW).await.unwrap();
     assert!(store.lagging_devices().await.unwrap().is_empty());

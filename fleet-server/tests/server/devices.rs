@@ -193,6 +193,7 @@ fn telemetry(sequence: u64, versions: Vec<VersionFigures>) -> Telemetry {
         health,
         delivery: Delivery::default(),
         versions,
+        challengers: Default::default(),
     }
 }
 

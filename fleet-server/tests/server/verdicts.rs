@@ -116,6 +116,7 @@ fn telemetry(sequence: u64, figures: VersionFigures) -> Telemetry {
         health: DeviceHealth::default(),
         delivery: Delivery::default(),
         versions: vec![figures],
+        challengers: Default::default(),
     }
 }
 

@@ -9,6 +9,7 @@ mod bad_config;
 mod bad_devices;
 mod bad_models;
 mod bad_tokens;
+mod challengers;
 mod clients;
 mod delivery;
 mod faults;

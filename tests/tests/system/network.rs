@@ -209,6 +209,7 @@ fn window(sequence: u64) -> Telemetry {
         to: at,
         health,
         versions: vec![figures],
+        challengers: Default::default(),
         delivery: Delivery::default(),
     }
 }

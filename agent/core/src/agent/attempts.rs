@@ -16,7 +16,11 @@ use crate::{event::Event, ledger::Phase, retry, transfer::Transfer};
 impl Agent {
     /// A transfer did not get through.
     pub(super) fn fail(&mut self, job: &Job, reason: FailReason) {
+        if matches!(reason, FailReason::DiskFull { .. }) && job.errand != Errand::Challenger {
+            self.clear_room();
+        }
         match job.errand {
+            Errand::Challenger => self.challenger_did_not_arrive(&job.model, &reason),
             Errand::Candidate => self.pause_or_fail(&job.model, reason),
             Errand::Repair => {
                 let seed = self.settings.jitter_seed;

@@ -1,5 +1,5 @@
 //! Moves artifacts onto the device: one transfer at a time, so that a slow link finishes something. A committed
-//! version that is damaged comes first, then candidates in the order of their names.
+//! version that is damaged comes first, then candidates in the order of their names, then challengers.
 
 use std::{mem, time::Duration};
 
@@ -29,6 +29,7 @@ pub(super) struct Job {
 pub(super) enum Errand {
     Repair,
     Candidate,
+    Challenger,
 }
 
 impl Agent {
@@ -42,7 +43,7 @@ impl Agent {
                 job.errand == errand && transferring.transfer == Transfer::Planned
             }
         };
-        let first = [Errand::Repair, Errand::Candidate].into_iter().find_map(|errand| {
+        let first = [Errand::Repair, Errand::Candidate, Errand::Challenger].into_iter().find_map(|errand| {
             let (job, _) = self.transfers().find(planned(errand))?;
             Some(job)
         });
@@ -153,6 +154,7 @@ impl Agent {
         let (job, ..) = self.complete(packed)?;
         match job.errand {
             Errand::Candidate => self.reject(&job.model, reason),
+            Errand::Challenger => self.give_up_challenger(&job.model, reason.to_string()),
             Errand::Repair => self.fail(&job, FailReason::Storage { detail: reason.to_string() }),
         }
         Ok(())
@@ -224,6 +226,7 @@ impl Agent {
         let (manifest, fetched_bytes) = (transferring.manifest.clone(), transferring.fetched_bytes);
         match job.errand {
             Errand::Repair => self.repaired(&job.model),
+            Errand::Challenger => self.challenger_is_here(&job.model),
             Errand::Candidate => {
                 self.progress(&job.model, DeploymentEvent::Staged { fetched_bytes });
                 self.begin_trial(&job.model, manifest, 0);
@@ -232,7 +235,11 @@ impl Agent {
     }
 
     fn transfers(&mut self) -> impl Iterator<Item = (Job, &mut Transferring)> {
-        self.models.iter_mut().flat_map(|(name, model)| {
+        let challengers = self.challengers.iter_mut().filter_map(|(name, live)| {
+            let job = Job { model: name.clone(), errand: Errand::Challenger };
+            Some((job, live.transferring()?))
+        });
+        let models = self.models.iter_mut().flat_map(|(name, model)| {
             let job = |errand| Job { model: name.clone(), errand };
             let repair = model.repair.as_deref_mut().map(|repair| (job(Errand::Repair), repair));
             let candidate = match &mut model.deployment {
@@ -240,7 +247,8 @@ impl Agent {
                 _ => None,
             };
             repair.into_iter().chain(candidate)
-        })
+        });
+        models.chain(challengers)
     }
 
     pub(super) fn transfer_of(&mut self, job: &Job) -> Option<&mut Transferring> {

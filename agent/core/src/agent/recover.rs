@@ -9,6 +9,7 @@ use shared::{Digest, ModelName, manifest::Manifest, report::RejectReason};
 
 use super::Agent;
 use crate::{
+    challenger::Live,
     deployment::Deployment,
     event::Event,
     ledger::{Candidate, Intake, Phase},
@@ -22,6 +23,21 @@ impl Agent {
         for name in names {
             self.recover_committed(&name, &manifests);
             self.recover_candidate(&name, &manifests);
+        }
+        self.recover_challengers(&manifests);
+    }
+
+    /// They go on when nothing has the right of way: first of all the models that answer must be brought back.
+    fn recover_challengers(&mut self, manifests: &BTreeMap<Digest, Manifest>) {
+        for (name, challenge) in self.ledger.challengers.by_model.clone() {
+            let manifest = manifests.get(&challenge.installed.manifest).cloned().map(Box::new);
+            if manifest.is_none() && !challenge.is_over() {
+                self.ledger.change().challengers.intake = Intake::Lacking;
+                self.note(
+                    Event::warn("the store has lost the manifest of a challenger").with("model", &name),
+                );
+            }
+            self.challengers.insert(name, Live::new(manifest, self.now));
         }
     }
 

@@ -26,6 +26,9 @@ impl Agent {
     }
 
     pub(super) fn trial_passed(&mut self, release: &ReleaseId, figures: TrialFigures) -> Result<(), Refusal> {
+        if self.challenger_tried(release, Ok(())) {
+            return Ok(());
+        }
         let manifest = self.tested(release, "the end of a trial")?;
         self.ledger.set_phase(&release.model, Phase::Activating(Watch::default()));
         self.model_mut(&release.model).deployment = Deployment::Waiting { manifest };
@@ -34,6 +37,9 @@ impl Agent {
     }
 
     pub(super) fn trial_failed(&mut self, release: &ReleaseId, reason: RejectReason) -> Result<(), Refusal> {
+        if self.challenger_tried(release, Err(&reason)) {
+            return Ok(());
+        }
         let manifest = self.tested(release, "the end of a trial")?;
         self.trial_found(&release.model, manifest, reason);
         Ok(())

@@ -22,6 +22,7 @@ impl Agent {
                 self.give_back(&name);
             }
         }
+        self.stop_challengers();
         self.serving.stop();
         self.life = Life::Stopped;
     }

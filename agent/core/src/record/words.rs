@@ -11,6 +11,16 @@ impl fmt::Display for RecordedInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Other(input) => input.fmt(f),
+            Self::Challengers(told) => {
+                write!(f, "challengers {} verified:", told.document.revision)?;
+                for (named, ..) in &told.manifests {
+                    write!(f, " {}", named.release)?;
+                }
+                for (named, why) in &told.refused {
+                    write!(f, " {} refused ({why})", named.release)?;
+                }
+                Ok(())
+            }
             Self::Desired(desired) => {
                 write!(f, "desired state {} verified:", desired.director.generation)?;
                 for (assignment, ..) in &desired.manifests {
@@ -36,6 +46,13 @@ impl fmt::Display for Input {
             }
             Self::DesiredRefused { generation, detail, .. } => {
                 write!(f, "desired state {generation} refused: {detail}")
+            }
+            Self::ChallengersArrived { revision } => write!(f, "challengers {revision} arrived"),
+            Self::ChallengersVerified { document, .. } => {
+                write!(f, "challengers {} verified", document.revision)
+            }
+            Self::ChallengersRefused { revision, detail, .. } => {
+                write!(f, "challengers {revision} refused: {detail}")
             }
             Self::StagingOpened { packed, here } => {
                 write!(f, "staging of {packed} opened, {} of {} blocks here", here.count_here(), here.len())
@@ -66,6 +83,8 @@ impl fmt::Display for Input {
                 write!(f, "{release} takes {used_kib} KiB of {budget_kib} KiB")
             }
             Self::Hung { release, threads } => write!(f, "{threads} threads hang in {release}"),
+            Self::ChallengerRuns { release } => write!(f, "challenger {release} runs"),
+            Self::ChallengerEnded { release, end } => write!(f, "challenger {release} ended: {end}"),
             Self::OperatorRollback { model } => write!(f, "a person sends {model} back"),
             Self::ReportAcknowledged { boot, sequence } => write!(f, "report {boot}/{sequence} acknowledged"),
             Self::LocalTime { utc_offset_secs } => write!(f, "local time is UTC {utc_offset_secs:+} s"),
@@ -79,6 +98,7 @@ impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Verify { generation } => write!(f, "verify desired state {generation}"),
+            Self::VerifyChallengers { revision } => write!(f, "verify challengers {revision}"),
             Self::OpenStaging { artifact } => write!(f, "open staging of {}", packed(artifact)),
             Self::Request { packed, runs, .. } => write!(f, "request {} blocks of {packed}", blocks(runs)),
             Self::Unpack { artifact } => write!(f, "unpack {}", packed(artifact)),
@@ -89,6 +109,8 @@ impl fmt::Display for Effect {
             Self::Load { release, .. } => write!(f, "load {release}"),
             Self::Switch { release } => write!(f, "switch to {release}"),
             Self::Unload { release } => write!(f, "unload {release}"),
+            Self::StartChallenger { release, .. } => write!(f, "start challenger {release}"),
+            Self::StopChallenger { release } => write!(f, "stop challenger {release}"),
             Self::Send { report } => {
                 write!(f, "send report {}: {} {}", report.sequence, report.release, report.event)
             }

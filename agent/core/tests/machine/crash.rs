@@ -2,6 +2,7 @@
 
 use crate::support::{self, Device, Ending, Nature};
 use agent_core::{Effect, Phase};
+use shared::challenger::Terms;
 
 /// Deploys `digits@2` over `digits@1`, ends this life of the agent after `effects` effects, and lives on. False when
 /// the story was over before that.
@@ -103,6 +104,60 @@ fn a_damaged_committed_version_is_whole_again_wherever_the_power_fails() {
         device.power_for.is_none()
     };
     assert!((8..1_000).contains(&(0..1_000).take_while(|&effects| survives(effects)).count()));
+}
+
+/// As [`survives`], with `digits@9` beside the champion before, and `digits@8` named in its place meanwhile.
+fn survives_with_a_challenger(nature: Nature, ending: Ending, effects: usize) -> bool {
+    let mut device = Device::running("digits@1");
+    device.challenge(&[("digits@9", Terms::default())]);
+    device.set_nature("digits@2", nature);
+    (device.power_for, device.ending) = (Some(effects), ending);
+    device.challenge(&[("digits@8", Terms::default())]);
+    device.deploy("digits@2");
+    assert!(device.committed().is_some(), "no committed version after {effects} effects");
+    for _ in 0..6 {
+        device.live_through_probation();
+        assert!(device.committed().is_some());
+    }
+    let failed = device.power_for.take().is_none();
+    let expected = if nature == Nature::Good { "digits@2" } else { "digits@1" };
+    assert_eq!(device.committed(), Some(expected.parse().unwrap()), "{nature:?}, {effects} effects");
+    assert_eq!(device.serves().as_deref(), Some(expected), "{effects} effects");
+    assert_eq!(device.loaded.len(), 1, "only the committed version is in the runner");
+    let challenging: Vec<String> = device.challenging.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (device.challenger().0.as_str(), challenging),
+        ("running", vec!["digits@8".into()]),
+        "{effects} effects"
+    );
+    assert_eq!(device.published.len(), 4, "litter stays in the store");
+    failed
+}
+
+#[test]
+fn a_challenger_changes_nothing_of_how_a_deployment_ends_wherever_the_power_fails() {
+    let good = [Ending::PowerCut, Ending::Stop].map(|ending| (Nature::Good, ending));
+    for (nature, ending) in good.into_iter().chain([(Nature::FailsInferences, Ending::PowerCut)]) {
+        let survives = |effects: &usize| survives_with_a_challenger(nature, ending, *effects);
+        let effects = (0..1_000).take_while(survives).count();
+        assert!((20..1_000).contains(&effects), "{effects} crash points");
+    }
+}
+
+#[test]
+fn a_challenger_that_takes_the_machine_down_is_not_started_without_end() {
+    let mut device = Device::running("digits@1");
+    device.challenge(&[("digits@2", Terms::default())]);
+    let mut starts = 1;
+    for _ in 0..20 {
+        // The machine dies soon after the start: power is lost and comes back.
+        device.reboot_into_silence();
+        device.pump_until(|effect| matches!(effect, Effect::StartChallenger { .. }));
+        starts += usize::from(device.challenger().0 == "starting");
+    }
+    assert_eq!((starts, device.challenger().0.as_str()), (3, "over"));
+    device.reboot();
+    assert_eq!(device.serves().as_deref(), Some("digits@1"));
 }
 
 #[test]

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use crate::support::{agent, artifact, assignment, device_id, digest_of, director, manifest, verified};
 use agent_core::{
-    Agent, Effect, Entry, Input, Ledger, Played, RECORDING_FORMAT, RecordedInput, Refusal, Replay, Settings,
-    Start, Turn,
+    Agent, ChallengerEnd, Effect, Entry, Input, Ledger, Played, RECORDING_FORMAT, RecordedInput, Refusal,
+    Replay, Settings, Start, Turn,
 };
 use proptest::prelude::*;
 use shared::{
     BootId, Digest, Generation, ReleaseId, Timestamp,
     block::BlockMap,
+    challenger::{Challenger, ChallengersDocument, ChallengersKind, Terms},
     maintenance::MaintenanceWindows,
     manifest::Manifest,
     message::{Assignment, Quarantine},
@@ -57,6 +58,33 @@ fn desired() -> impl Strategy<Value = Input> {
     })
 }
 
+fn challengers() -> impl Strategy<Value = Input> {
+    let one = (release(), 0_u64..8, prop::bool::weighted(0.8), prop::option::weighted(0.2, 1_000_u64..9_000));
+    (0_u64..8, prop::collection::vec(one, 0..3)).prop_map(|(revision, wanted)| {
+        let (mut manifests, mut refused, mut all) = (vec![], vec![], vec![]);
+        for (release, order, good, until_secs) in wanted {
+            let manifest = manifest(&release.to_string());
+            let terms = Terms { until: until_secs.map(|secs| Timestamp(secs * 1_000)), ..Terms::default() };
+            let manifest_digest = digest_of(&manifest);
+            let named = Challenger { release, manifest_digest, manifest_size_bytes: 1, order, terms };
+            all.push(named.clone());
+            if good {
+                manifests.push((named, manifest_digest, verified(manifest)));
+            } else {
+                refused.push((named, "x".into()));
+            }
+        }
+        let document = ChallengersDocument {
+            kind: ChallengersKind::Challengers,
+            device: device_id(),
+            revision,
+            expires_at: Timestamp(u64::MAX),
+            challengers: all,
+        };
+        Input::ChallengersVerified { document: verified(document), manifests, refused }
+    })
+}
+
 fn window(which: usize) -> MaintenanceWindows {
     let window = ["Daily 00:00-00:30", "Thu 00:20-00:40"][which].parse().unwrap();
     MaintenanceWindows::new(vec![window]).unwrap()
@@ -84,7 +112,11 @@ fn staging() -> impl Strategy<Value = Input> {
 }
 
 fn running() -> impl Strategy<Value = Input> {
-    (release(), 0_u8..13, 0_u64..100, 0_u64..10).prop_map(|(release, kind, ok, bad)| match kind {
+    (release(), 0_u8..17, 0_u64..100, 0_u64..10).prop_map(|(release, kind, ok, bad)| match kind {
+        13 => Input::ChallengerRuns { release },
+        14 => Input::ChallengerEnded { release, end: crashed() },
+        15 => Input::ChallengerEnded { release, end: ChallengerEnd::Damaged { detail: "x".into() } },
+        16 => Input::ChallengerEnded { release, end: ChallengerEnd::Shortage { detail: "x".into() } },
         0 => Input::TrialPassed { release, figures: TrialFigures::default() },
         1 => Input::TrialFailed { release, reason: RejectReason::LoadFailed { detail: "x".into() } },
         2 => Input::RunnerReady,
@@ -102,7 +134,9 @@ fn running() -> impl Strategy<Value = Input> {
 }
 
 fn plumbing() -> impl Strategy<Value = Input> {
-    (0_u8..7, 0_u64..8).prop_map(|(kind, n)| match kind {
+    (0_u8..9, 0_u64..8).prop_map(|(kind, n)| match kind {
+        7 => Input::ChallengersArrived { revision: n },
+        8 => Input::ChallengersRefused { revision: n, detail: "x".into(), retry: n % 2 == 0 },
         6 => Input::LocalTime { utc_offset_secs: 600 * n as i32 },
         0 => Input::Connected,
         1 => Input::Disconnected,
@@ -132,7 +166,8 @@ enum Happening {
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let wild = prop_oneof![2 => desired(), 4 => staging(), 4 => running(), 3 => plumbing()];
+    let wild =
+        prop_oneof![2 => desired(), 1 => challengers(), 4 => staging(), 4 => running(), 3 => plumbing()];
     prop_oneof![
         2 => wild.prop_map(|input| Happening::Wild(Box::new(input))),
         14 => (prop::bool::weighted(0.95), prop::bool::weighted(0.1), prop::bool::weighted(0.1))
@@ -247,6 +282,7 @@ impl World {
         let rebuilt = replay.unwrap();
         assert_eq!(rebuilt.agent().ledger(), self.agent.ledger());
         assert_eq!(rebuilt.agent().status(), self.agent.status());
+        assert_eq!(rebuilt.agent().challenger_states(), self.agent.challenger_states());
         assert_eq!(rebuilt.agent().poll_timeout(), self.agent.poll_timeout());
         assert_eq!(rebuilt.agent().refusals(), self.agent.refusals());
     }
@@ -306,6 +342,10 @@ impl World {
     }
 }
 
+fn crashed() -> ChallengerEnd {
+    ChallengerEnd::Crashed { detail: "x".into() }
+}
+
 /// What a working shell answers, or a failing one.
 fn answer(effect: Effect, well: bool) -> Option<Input> {
     let bad = || RejectReason::BadArtifact { detail: "x".into() };
@@ -328,9 +368,13 @@ fn answer(effect: Effect, well: bool) -> Option<Input> {
         Effect::Load { release, .. } if well => Input::Loaded { release, load_ms: 1 },
         Effect::Load { release, .. } => Input::LoadFailed { release, detail: "x".into() },
         Effect::Switch { release } => Input::Switched { release },
+        Effect::StartChallenger { release, .. } if well => Input::ChallengerRuns { release },
+        Effect::StartChallenger { release, .. } => Input::ChallengerEnded { release, end: crashed() },
         Effect::Send { report } => Input::ReportAcknowledged { boot: report.boot, sequence: report.sequence },
         Effect::Verify { .. }
+        | Effect::VerifyChallengers { .. }
         | Effect::CancelTrial { .. }
+        | Effect::StopChallenger { .. }
         | Effect::StopRunner
         | Effect::Unload { .. }
         | Effect::CollectGarbage { .. }

@@ -8,7 +8,10 @@ use std::{path::PathBuf, time::Instant};
 use agent_core::{ModelStatus, Refusal};
 use agent_store::ArtifactReader;
 use muster_link::{ByteCount, LinkBytes};
-use shared::{BootId, DeviceId, Digest, Generation, ModelName, Timestamp, device::Hardening};
+use shared::{
+    BootId, DeviceId, Digest, Generation, ModelName, Timestamp, challenger::ChallengerState,
+    device::Hardening,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -45,6 +48,7 @@ pub(crate) struct Facts {
     pub(crate) remembered_bad: u64,
     pub(crate) refused_inputs: u64,
     pub(crate) models: Vec<ModelStatus>,
+    pub(crate) challengers: Vec<ChallengerState>,
 }
 
 /// Stands for the operator of the device before the shell.
@@ -88,6 +92,7 @@ impl Operator {
             remembered_bad: facts.remembered_bad,
             refused_inputs: facts.refused_inputs,
             models: self.views(facts.models),
+            challengers: facts.challengers,
         })
     }
 

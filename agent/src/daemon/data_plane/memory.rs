@@ -18,7 +18,7 @@ const MIB: u64 = 1_024 * 1_024;
 const BASE_MIB: u64 = 512;
 
 /// What a model leaves to the rest of the device.
-const SPARE_MIB: u64 = 32;
+pub(super) const SPARE_MIB: u64 = 32;
 
 /// The budgets of what one runner holds.
 #[derive(Debug, Default)]

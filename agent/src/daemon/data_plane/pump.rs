@@ -9,7 +9,7 @@ use std::{
 };
 
 use agent_core::Input;
-use shared::telemetry::VersionFigures;
+use shared::{challenger::ChallengerFigures, telemetry::VersionFigures};
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{
@@ -49,6 +49,7 @@ impl Wanted {
 pub(super) struct Pump {
     pub(super) inputs: Inputs,
     pub(super) figures: mpsc::Sender<VersionFigures>,
+    pub(super) matches: mpsc::Sender<ChallengerFigures>,
     pub(super) hardening: Reports,
     pub(super) wanted: Wanted,
     pub(super) loads: Loads,
@@ -81,6 +82,8 @@ impl Pump {
             }
             if event == Event::Alive {
                 heartbeat.heard();
+            } else if let Event::Compared(figures) = event {
+                let _ = self.matches.send(*figures).await;
             } else if let Event::Observed(figures) = event {
                 if !self.observed(*figures).await {
                     return;
@@ -126,7 +129,7 @@ impl Pump {
 
     fn input_of(&self, event: Event) -> Option<Input> {
         match event {
-            Event::Observed(_) | Event::Ready | Event::Alive => None,
+            Event::Observed(_) | Event::Compared(_) | Event::Ready | Event::Alive => None,
             Event::LockedIn(hardening) => {
                 self.hardening.add(hardening);
                 None

@@ -4,16 +4,17 @@
 //! has taken nothing down, and its start does not count. The ledger is made durable before the last words leave.
 
 use agent_core::{Effect, Ending, Input};
-use shared::telemetry::VersionFigures;
+use shared::{challenger::ChallengerFigures, telemetry::VersionFigures};
 use tokio::pin;
 
 use super::{Shell, Sources, note};
 
 impl Shell {
     pub(super) async fn wind_down(mut self, mut sources: Sources) {
-        let (inputs, figures) = self.end_processes(&mut sources).await;
+        let (inputs, figures, matches) = self.end_processes(&mut sources).await;
         inputs.into_iter().for_each(|input| self.handle(input));
         figures.iter().for_each(|figures| self.windows.add(figures));
+        matches.iter().for_each(|figures| self.windows.add_match(figures));
         self.close_window();
         self.handle(Input::Stopped);
         if let Some(recorder) = &mut self.recorder {
@@ -39,8 +40,11 @@ impl Shell {
     }
 
     /// Waits for the processes, and takes what they say meanwhile: they must not wait for somebody who waits for them.
-    async fn end_processes(&mut self, sources: &mut Sources) -> (Vec<Input>, Vec<VersionFigures>) {
-        let (mut inputs, mut figures) = (Vec::new(), Vec::new());
+    async fn end_processes(
+        &mut self,
+        sources: &mut Sources,
+    ) -> (Vec<Input>, Vec<VersionFigures>, Vec<ChallengerFigures>) {
+        let (mut inputs, mut figures, mut matches) = (Vec::new(), Vec::new(), Vec::new());
         let end = self.data_plane.end();
         pin!(end);
         loop {
@@ -48,11 +52,13 @@ impl Shell {
                 () = &mut end => break,
                 Some(input) = sources.inputs.recv() => inputs.push(input),
                 Some(some) = sources.figures.recv() => figures.push(some),
+                Some(some) = sources.matches.recv() => matches.push(some),
             }
         }
         inputs.extend(std::iter::from_fn(|| sources.inputs.try_recv().ok()));
         figures.extend(std::iter::from_fn(|| sources.figures.try_recv().ok()));
-        (inputs, figures)
+        matches.extend(std::iter::from_fn(|| sources.matches.try_recv().ok()));
+        (inputs, figures, matches)
     }
 
     /// Nothing is begun any more.

@@ -120,7 +120,7 @@ fn restraint(spec: &RolloutSpec, device: &DeviceFacts) -> Option<BlockedWhy> {
 }
 
 /// What the device lacks.
-fn unfit(needs: &ReleaseNeeds, device: &DeviceFacts) -> Option<BlockedWhy> {
+pub(crate) fn unfit(needs: &ReleaseNeeds, device: &DeviceFacts) -> Option<BlockedWhy> {
     if !device.may_hold(needs.memory_mib) {
         let has_mib = device.inventory.memory_mib;
         return Some(BlockedWhy::NotEnoughMemory { needed_mib: needs.memory_mib, has_mib });

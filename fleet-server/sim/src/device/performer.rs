@@ -50,7 +50,11 @@ impl VirtualDevice {
                 }
             }
             Effect::CollectGarbage { keep } => self.disk.collect_garbage(&keep),
-            Effect::Note(_) => {}
+            // The virtual server names no challengers.
+            Effect::VerifyChallengers { .. }
+            | Effect::StartChallenger { .. }
+            | Effect::StopChallenger { .. }
+            | Effect::Note(_) => {}
         }
     }
 

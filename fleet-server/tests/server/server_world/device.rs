@@ -120,7 +120,9 @@ impl Device {
         models: Vec<ModelState>,
     ) -> DirectorDocument {
         let inventory = Inventory { engines: vec!["tract-onnx 0.23.9".into()], ..Inventory::default() };
-        let hello = Hello { boot: boot(), at, generation, inventory, models, limits_revision: 0 };
+        let (limits_revision, challengers_revision) = (0, 0);
+        let hello =
+            Hello { boot: boot(), at, generation, inventory, models, limits_revision, challengers_revision };
         self.send(Up::State, &StateMessage::Hello(Box::new(hello))).await;
         self.desired().await
     }

@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use agent_core::{Agent, Effect, Input, Ledger, Orders};
+use agent_core::{Agent, ChallengerEnd, Effect, Input, Ledger, Orders};
 use shared::{
     Digest, Generation, ModelName, ReleaseId, Timestamp,
     artifact::Artifact,
     block::BlockMap,
+    challenger::{Challenger, ChallengersDocument, ChallengersKind, Terms},
     manifest::Manifest,
     message::{Assignment, DirectorDocument},
     report::{DeploymentEvent, FailReason, RejectReason, Report, TrialFigures},
@@ -65,6 +66,9 @@ pub struct Device {
     pub serving: BTreeMap<ModelName, ReleaseId>,
     /// What the server knows.
     pub desired: Option<(DirectorDocument, Vec<Manifest>)>,
+    pub named_challengers: Option<(ChallengersDocument, Vec<Manifest>)>,
+    /// Challengers whose process lives.
+    pub challenging: BTreeSet<ReleaseId>,
     /// What its next desired state says of the device, and whether it pins the models.
     pub orders: Orders,
     pub pinned: bool,
@@ -102,6 +106,8 @@ impl Device {
             loaded: BTreeSet::new(),
             serving: BTreeMap::new(),
             desired: None,
+            named_challengers: None,
+            challenging: BTreeSet::new(),
             orders: Orders::default(),
             pinned: false,
             received: vec![],
@@ -152,12 +158,45 @@ impl Device {
         }
     }
 
+    /// The server names challengers, each asked for under this revision, and the device hears of it.
+    pub fn challenge(&mut self, releases: &[(&str, Terms)]) {
+        let revision = self.named_challengers.as_ref().map_or(1, |(document, _)| document.revision + 1);
+        let manifests: Vec<Manifest> = releases.iter().map(|(release, _)| manifest(release)).collect();
+        let named = releases.iter().zip(&manifests).map(|((_, terms), manifest)| Challenger {
+            release: manifest.release.clone(),
+            manifest_digest: digest_of(manifest),
+            manifest_size_bytes: 1,
+            order: revision,
+            terms: *terms,
+        });
+        let document = ChallengersDocument {
+            kind: ChallengersKind::Challengers,
+            device: device_id(),
+            revision,
+            expires_at: Timestamp(u64::MAX),
+            challengers: named.collect(),
+        };
+        self.named_challengers = Some((document, manifests));
+        if self.connected {
+            self.give(Input::ChallengersArrived { revision });
+        }
+    }
+
+    /// The step of the challenger and its detail.
+    pub fn challenger(&self) -> (String, String) {
+        let states = self.agent.challenger_states();
+        states.into_iter().next().map_or_else(Default::default, |state| (state.step, state.detail))
+    }
+
     pub fn connect(&mut self) {
         self.connected = true;
         self.give(Input::Connected);
         if let Some((director, _)) = &self.desired {
             let generation = director.generation;
             self.inputs.push_back(Input::DesiredArrived { generation });
+        }
+        if let Some((document, _)) = &self.named_challengers {
+            self.inputs.push_back(Input::ChallengersArrived { revision: document.revision });
         }
         self.pump();
     }
@@ -232,6 +271,7 @@ impl Device {
         self.trials.clear();
         self.loaded.clear();
         self.serving.clear();
+        self.challenging.clear();
         self.boots += 1;
         let json = serde_json::to_vec(&self.saved).unwrap();
         let ledger: Ledger = serde_json::from_slice(&json).unwrap();
@@ -377,8 +417,54 @@ impl Device {
                 self.blocks.retain(|digest, _| keep.contains(digest));
                 self.manifests.retain(|digest, _| keep.contains(digest));
             }
+            Effect::VerifyChallengers { .. } => self.verify_challengers(),
+            Effect::StartChallenger { release, manifest, .. } => self.start_challenger(release, &manifest),
+            Effect::StopChallenger { release } => {
+                assert!(self.challenging.remove(&release), "{release} has no process");
+            }
             Effect::Note(_) => {}
         }
+    }
+
+    fn verify_challengers(&mut self) {
+        let (document, manifests) = self.named_challengers.clone().expect("a document exists");
+        let pairs = document.challengers.iter().cloned().zip(manifests);
+        let manifests = pairs.map(|(named, manifest)| {
+            let digest = named.manifest_digest;
+            self.manifests.insert(digest, manifest.clone());
+            (named, digest, verified(manifest))
+        });
+        let manifests = manifests.collect();
+        let document = verified(document);
+        self.inputs.push_back(Input::ChallengersVerified { document, manifests, refused: vec![] });
+    }
+
+    fn start_challenger(&mut self, release: ReleaseId, manifest: &Manifest) {
+        let champion = self.serving.get(&release.model);
+        assert!(champion.is_some_and(|champion| *champion != release), "{release} has no champion");
+        let digest = manifest.model.digest;
+        let ended = |end| Input::ChallengerEnded { release: release.clone(), end };
+        let input = match self.nature(&release) {
+            _ if self.damaged.contains(&digest) || !self.published.contains(&digest) => {
+                ended(ChallengerEnd::Damaged { detail: "the model has the digest 0".into() })
+            }
+            Nature::FailsToLoad => ended(ChallengerEnd::Refused { detail: "no such operator".into() }),
+            Nature::KillsRunner => ended(ChallengerEnd::Crashed { detail: "signal 11".into() }),
+            Nature::EatsMemory => ended(ChallengerEnd::Shortage { detail: "3 MiB are left".into() }),
+            _ => {
+                self.challenging.insert(release.clone());
+                Input::ChallengerRuns { release }
+            }
+        };
+        self.inputs.push_back(input);
+    }
+
+    /// The process of a challenger dies by itself.
+    pub fn kill_challenger(&mut self, release: &str) {
+        let release = release.parse().unwrap();
+        assert!(self.challenging.remove(&release));
+        let end = ChallengerEnd::Crashed { detail: "signal 9".into() };
+        self.give(Input::ChallengerEnded { release, end });
     }
 
     fn verify(&mut self) {

@@ -83,6 +83,7 @@ fn window(sequence: u64) -> Telemetry {
         health: DeviceHealth::default(),
         delivery: Delivery::default(),
         versions: Vec::new(),
+        challengers: Default::default(),
     }
 }
 

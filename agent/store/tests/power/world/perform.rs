@@ -25,8 +25,12 @@ impl World {
             Effect::Unpack { artifact } => self.unpack(&artifact),
             Effect::CollectGarbage { keep } => drop(self.store.collect(&keep)),
             Effect::RunTrial { release, manifest } => return self.try_out(server, release, &manifest),
-            // The trial has answered already.
-            Effect::CancelTrial { .. } | Effect::Note(_) => {}
+            // The trial has answered already, and this server names no challengers.
+            Effect::CancelTrial { .. }
+            | Effect::VerifyChallengers { .. }
+            | Effect::StartChallenger { .. }
+            | Effect::StopChallenger { .. }
+            | Effect::Note(_) => {}
             Effect::EnsureRunner => self.inputs.push_back(Input::RunnerReady),
             Effect::StopRunner => self.loaded.clear(),
             Effect::Load { release, manifest } => return self.load(server, release, &manifest),

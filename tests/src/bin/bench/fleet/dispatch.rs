@@ -57,6 +57,7 @@ async fn greet(mut speaker: Speaker) -> anyhow::Result<Speaker> {
         inventory: Inventory { engines: vec!["tract-onnx 0.23.9".into()], ..Inventory::default() },
         models: Vec::new(),
         limits_revision: 0,
+        challengers_revision: 0,
     };
     speaker.say(Up::State, &StateMessage::Hello(Box::new(hello))).await?;
     speaker.hear(Down::Desired).await?;

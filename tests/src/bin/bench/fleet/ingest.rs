@@ -98,5 +98,6 @@ fn telemetry(sequence: u64) -> anyhow::Result<Telemetry> {
         health,
         delivery: Delivery::default(),
         versions: vec![figures],
+        challengers: Default::default(),
     })
 }

@@ -1,0 +1,270 @@
+//! The processes of challengers. Each has one of its own, which can do nothing to the runner but close its end of a
+//! socket.
+
+use std::{collections::BTreeMap, fs::File, os::fd::OwnedFd, path::PathBuf, time::Duration};
+
+use agent_core::{ChallengerEnd, Input};
+use shared::{
+    ReleaseId,
+    challenger::{ChallengerFigures, Terms},
+    manifest::{Budgets, Manifest},
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use super::{
+    super::Inputs,
+    heartbeat::{Beat, Heartbeat},
+    loads,
+    memory::{self, RunnerMemory},
+    pump::Wanted,
+};
+use crate::{
+    health,
+    runner::{Command, Event, LoadRequest, RunnerCommands, RunnerProcess},
+    sandbox::Reports,
+};
+
+/// A challenger that was asked to end gets this long to tell its last figures; what needs its memory waits for none of it.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A device with less memory than this ends its challengers before anything else suffers: twice what the admission of a
+/// model leaves to the rest.
+const SHORT_MIB: u64 = 2 * memory::SPARE_MIB;
+
+/// What all challengers of this daemon share.
+pub(super) struct Challengers {
+    pub(super) exe: PathBuf,
+    pub(super) inputs: Inputs,
+    pub(super) matches: mpsc::Sender<ChallengerFigures>,
+    pub(super) hardening: Reports,
+    running: BTreeMap<ReleaseId, Running>,
+    /// The one that was asked to end last.
+    ending: Option<JoinHandle<()>>,
+}
+
+struct Running {
+    commands: RunnerCommands,
+    wanted: Wanted,
+    pump: JoinHandle<()>,
+}
+
+impl Challengers {
+    pub(super) fn new(
+        exe: PathBuf,
+        inputs: Inputs,
+        matches: mpsc::Sender<ChallengerFigures>,
+        hardening: Reports,
+    ) -> Self {
+        Self { exe, inputs, matches, hardening, running: BTreeMap::new(), ending: None }
+    }
+
+    /// Starts a process for a challenger, with its model and a share of what `champion` is asked.
+    pub(super) fn start(
+        &mut self,
+        release: ReleaseId,
+        manifest: &Manifest,
+        terms: Terms,
+        file: std::io::Result<File>,
+        champion: RunnerCommands,
+    ) {
+        // One that is there still has outlived what the core knows of it.
+        self.stop(&release);
+        if let Err(end) = self.try_start(&release, manifest, terms, file, champion) {
+            self.tell(Input::ChallengerEnded { release, end });
+        }
+    }
+
+    fn try_start(
+        &mut self,
+        release: &ReleaseId,
+        manifest: &Manifest,
+        terms: Terms,
+        file: std::io::Result<File>,
+        champion: RunnerCommands,
+    ) -> Result<(), ChallengerEnd> {
+        let budgets = manifest.budgets;
+        memory::admit(&budgets, health::memory_available_mib())
+            .map_err(|reason| ChallengerEnd::Shortage { detail: reason.to_string() })?;
+        let file = file.map_err(|error| ChallengerEnd::Damaged { detail: error.to_string() })?;
+        let crashed = |error: std::io::Error| ChallengerEnd::Crashed { detail: error.to_string() };
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(crashed)?;
+        let (process, events) = RunnerProcess::spawn_challenger(&self.exe).map_err(crashed)?;
+        tracing::info!(%release, challenger.pid = process.pid(), "the challenger is started");
+        RunnerMemory::default().expect(process.pid(), release, &budgets);
+        let (commands, wanted) = (process.commands(), Wanted::new());
+        let pump = Pump {
+            release: release.clone(),
+            budgets,
+            terms,
+            champion,
+            process,
+            inputs: self.inputs.clone(),
+            matches: self.matches.clone(),
+            hardening: self.hardening.clone(),
+            wanted: wanted.clone(),
+        };
+        let request = Box::new(LoadRequest::from_manifest(manifest));
+        let pump = tokio::spawn(pump.run(events, request, file, (ours.into(), theirs.into())));
+        self.running.insert(release.clone(), Running { commands, wanted, pump });
+        Ok(())
+    }
+
+    /// Asks the process of a challenger to end.
+    pub(super) fn stop(&mut self, release: &ReleaseId) {
+        if let Some(running) = self.running.remove(release) {
+            running.wanted.clear();
+            self.ending = Some(tokio::spawn(end(running)));
+        }
+    }
+
+    /// Ends all of them, and waits for the last.
+    pub(super) async fn end(&mut self) {
+        let all: Vec<ReleaseId> = self.running.keys().cloned().collect();
+        all.iter().for_each(|release| self.stop(release));
+        if let Some(ending) = self.ending.take() {
+            let _ = ending.await;
+        }
+    }
+
+    /// Sent from a task of its own, since the shell that reads the inputs is the one that is here.
+    fn tell(&self, input: Input) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            let _ = inputs.send(input).await;
+        });
+    }
+}
+
+async fn end(mut running: Running) {
+    let asked = running.commands.send(Command::Shutdown, Vec::new()).await;
+    if asked.is_err() || timeout(SHUTDOWN_PATIENCE, &mut running.pump).await.is_err() {
+        // The process is killed with the value that the pump holds.
+        running.pump.abort();
+    }
+}
+
+/// Carries the events of one challenger; the process lives as long as this does.
+struct Pump {
+    release: ReleaseId,
+    budgets: Budgets,
+    terms: Terms,
+    champion: RunnerCommands,
+    process: RunnerProcess,
+    inputs: Inputs,
+    matches: mpsc::Sender<ChallengerFigures>,
+    hardening: Reports,
+    wanted: Wanted,
+}
+
+/// The two ends of the way that samples take: the champion's and the challenger's.
+type Way = (OwnedFd, OwnedFd);
+
+impl Pump {
+    async fn run(self, events: mpsc::Receiver<Event>, request: Box<LoadRequest>, file: File, way: Way) {
+        let end = self.carry(events, request, file, way).await;
+        if let (Some(end), true) = (end, self.wanted.clear()) {
+            let _ = self.inputs.send(Input::ChallengerEnded { release: self.release.clone(), end }).await;
+        }
+    }
+
+    /// Runs until the challenger's end, and says what that was; `None` when nobody needs to know.
+    async fn carry(
+        &self,
+        mut events: mpsc::Receiver<Event>,
+        request: Box<LoadRequest>,
+        file: File,
+        way: Way,
+    ) -> Option<ChallengerEnd> {
+        let sent = self.process.send(Command::Load(request), vec![file.into()]).await;
+        if let Err(error) = sent {
+            return Some(ChallengerEnd::Crashed { detail: error.to_string() });
+        }
+        let deadline = sleep(loads::deadline_of(self.budgets.load_ms));
+        tokio::pin!(deadline);
+        let (mut heartbeat, mut way) = (Heartbeat::new(), Some(way));
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event?,
+                beat = heartbeat.due(), if self.wanted.get() => match self.beat(&beat) {
+                    None => continue,
+                    end => return end,
+                },
+                () = &mut deadline, if way.is_some() => {
+                    return Some(ChallengerEnd::Refused { detail: "it was not loaded in time".into() });
+                }
+            };
+            match event {
+                Event::Alive => heartbeat.heard(),
+                Event::Loaded { .. } => {
+                    if let Some((ours, theirs)) = way.take() {
+                        self.join(ours, theirs).await;
+                    }
+                }
+                Event::Compared(figures) => drop(self.matches.send(*figures).await),
+                event => {
+                    if let Some(end) = self.end_of(event) {
+                        return Some(end);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Joins champion and challenger. A runner that is gone meanwhile closes its end, and the core hears of it.
+    async fn join(&self, ours: OwnedFd, theirs: OwnedFd) {
+        let release = self.release.clone();
+        let _ = self.process.send(Command::TrySamples { release: release.clone() }, vec![theirs]).await;
+        let challenge = Command::Challenge { challenger: release.clone(), terms: self.terms };
+        let _ = self.champion.send(challenge, vec![ours]).await;
+        if self.wanted.get() {
+            let _ = self.inputs.send(Input::ChallengerRuns { release }).await;
+        }
+    }
+
+    /// Asks whether it still obeys, and looks whether the device can still afford it.
+    fn beat(&self, beat: &Beat) -> Option<ChallengerEnd> {
+        let available_mib = health::memory_available_mib();
+        if available_mib > 0 && available_mib < SHORT_MIB {
+            let detail = format!("{available_mib} MiB are available, and {SHORT_MIB} MiB shall stay free");
+            return Some(ChallengerEnd::Shortage { detail });
+        }
+        match beat {
+            Beat::Ask => {
+                self.process.commands().try_send(Command::Ping);
+                None
+            }
+            Beat::Missed => {
+                Some(ChallengerEnd::Crashed { detail: "it does not answer and is killed".into() })
+            }
+        }
+    }
+
+    fn end_of(&self, event: Event) -> Option<ChallengerEnd> {
+        match event {
+            Event::LoadFailed { detail, .. } => Some(ChallengerEnd::Refused { detail }),
+            Event::Damaged { detail, .. } => Some(ChallengerEnd::Damaged { detail }),
+            Event::MemoryExceeded { used_kib, budget_kib, .. } => {
+                let detail = format!("it took {used_kib} KiB of memory where {budget_kib} KiB are allowed");
+                Some(ChallengerEnd::Refused { detail })
+            }
+            Event::Hung { .. } => Some(ChallengerEnd::Crashed { detail: "an inference hangs".into() }),
+            Event::Exited(exit) => Some(ChallengerEnd::Crashed { detail: exit.detail }),
+            Event::LockedIn(hardening) => {
+                self.hardening.add(hardening);
+                None
+            }
+            Event::Ready
+            | Event::Alive
+            | Event::Loaded { .. }
+            | Event::Compared(_)
+            | Event::Observed(_)
+            | Event::Switched { .. }
+            | Event::SwitchFailed { .. }
+            | Event::Unloaded { .. } => None,
+        }
+    }
+}
