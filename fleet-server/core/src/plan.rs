@@ -81,11 +81,27 @@ pub struct RolloutSummary {
     pub priority: u8,
     /// When it was created.
     pub created_at: Timestamp,
-    /// The devices whose desired state it speaks for.
+    /// The devices whose desired state it speaks for, now or when it asks them.
     pub devices: BTreeSet<DeviceId>,
     /// The devices that it has given back; it must be told when another rollout takes one over, or it could ask it again.
     #[serde(default)]
     pub restored: BTreeSet<DeviceId>,
+    /// The devices that it ever asked, and whether they may keep the release.
+    #[serde(default)]
+    pub asked: BTreeMap<DeviceId, Stay>,
+}
+
+/// Whether a device may keep what a rollout brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Stay {
+    /// It may.
+    Keeps,
+    /// The release is taken away from it, whether it knows already or not.
+    GoesBack {
+        /// What it goes back to.
+        to: Option<ReleaseId>,
+    },
 }
 
 /// What a rollout will do.
@@ -95,7 +111,7 @@ pub struct Plan {
     pub waves: Vec<WavePlan>,
     /// Selected devices that are left out.
     pub blocked: Vec<Blocked>,
-    /// Devices taken over from older rollouts of the same model, which must be told.
+    /// Devices that other rollouts of the same model have or want. Those stop asking them, and lose them when this one asks.
     pub supersedes: Vec<Superseding>,
     /// Times in which nobody is asked.
     #[serde(default)]
@@ -212,7 +228,7 @@ pub fn plan(
         }
     }
     let ordered = order::spread(able, spec.strategy.seed);
-    let (waves, beyond) = cut(&ordered, &spec.strategy, |device| planned(spec, needs, device));
+    let (waves, beyond) = cut(&ordered, &spec.strategy, |device| planned(spec, needs, device, others));
     blocked.extend(beyond.iter().map(|d| Blocked { device: d.id.clone(), why: BlockedWhy::BeyondLastWave }));
     blocked.sort_by(|a, b| a.device.cmp(&b.device));
     if waves.is_empty() {
@@ -233,16 +249,42 @@ pub fn plan_late(
     others: &[RolloutSummary],
 ) -> Option<Result<PlannedDevice, BlockedWhy>> {
     let matches = spec.selector.matches(&device.id, &device.labels, &device.inventory);
-    matches.then(|| obstacle(spec, needs, device, others).map_or(Ok(planned(spec, needs, device)), Err))
+    matches.then(|| {
+        obstacle(spec, needs, device, others).map_or_else(|| Ok(planned(spec, needs, device, others)), Err)
+    })
 }
 
-fn planned(spec: &RolloutSpec, needs: &ReleaseNeeds, device: &DeviceFacts) -> PlannedDevice {
+fn planned(
+    spec: &RolloutSpec,
+    needs: &ReleaseNeeds,
+    device: &DeviceFacts,
+    others: &[RolloutSummary],
+) -> PlannedDevice {
     PlannedDevice {
         device: device.id.clone(),
-        from: device.fallback(&spec.release).cloned(),
+        from: previous(spec, device, others),
         bytes: needs.size_bytes,
         reach: if device.connected { Reach::Connected } else { Reach::Offline },
         utc_offset_secs: device.inventory.utc_offset_secs.unwrap_or(0),
+    }
+}
+
+/// What a device goes back to when this rollout takes its release away again: what it runs or shall run, unless the rollout
+/// that brought that takes it away too. Then it is what came before, and so on.
+fn previous(spec: &RolloutSpec, device: &DeviceFacts, others: &[RolloutSummary]) -> Option<ReleaseId> {
+    let age = |other: &&RolloutSummary| (other.created_at, other.id.clone());
+    let mut release = device.fallback(&spec.release).cloned();
+    let mut before = None;
+    loop {
+        let brought = |other: &&RolloutSummary| {
+            Some(&other.release) == release.as_ref()
+                && other.asked.contains_key(&device.id)
+                && before.as_ref().is_none_or(|before| age(other) < *before)
+        };
+        let Some(newest) = others.iter().filter(brought).max_by_key(age) else { return release };
+        let Some(Stay::GoesBack { to }) = newest.asked.get(&device.id) else { return release };
+        release.clone_from(to);
+        before = Some(age(&newest));
     }
 }
 

@@ -35,7 +35,6 @@ pub fn made_up(seed: u64) -> Story {
         title: format!("seed {seed}"),
         why: String::new(),
         seed,
-        strict: false,
         devices,
         releases,
         network: network(random),

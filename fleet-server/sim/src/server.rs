@@ -293,7 +293,7 @@ impl Server {
         let begins = !machine.has_begun();
         if begins {
             for (by, devices) in machine.contest(self.rollouts()).lost {
-                machine.handle(Input::Superseded { devices, by }, now)?;
+                machine.handle(Input::Claimed { devices, by }, now)?;
             }
         }
         machine.handle(order, now)?;
@@ -311,7 +311,7 @@ impl Server {
     fn take_over(&mut self, id: &RolloutId, now: Timestamp) {
         let Some(own) = self.rollout(id).filter(|own| own.has_begun()) else { return };
         for (other, devices) in own.contest(self.rollouts()).taken {
-            self.input(&other, Input::Superseded { devices, by: id.clone() }, now);
+            self.input(&other, Input::Claimed { devices, by: id.clone() }, now);
         }
     }
 

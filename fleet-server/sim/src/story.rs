@@ -26,9 +26,6 @@ pub struct Story {
     /// Decides every chance.
     #[serde(default)]
     pub seed: u64,
-    /// Whether the oracle looks also where a gap is known, see [`Oracle`](crate::Oracle).
-    #[serde(default)]
-    pub strict: bool,
     /// The fleet.
     #[serde(rename = "device")]
     pub devices: Vec<DeviceStory>,

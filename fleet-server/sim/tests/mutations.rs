@@ -80,6 +80,11 @@ fn a_wave_that_begins_without_approval_is_found() {
 }
 
 #[test]
+fn rollouts_that_do_not_hear_of_each_other_are_found() {
+    broken(Flaw::ForgetsRivals, "the books agree with the devices");
+}
+
+#[test]
 fn asking_in_a_freeze_is_found() {
     broken(Flaw::ForgetsFreezes, "nobody is asked in a freeze");
 }

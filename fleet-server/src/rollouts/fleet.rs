@@ -48,6 +48,14 @@ impl Turn {
         note(&entry.row.id, self.draft(entry).machine.handle(input, now));
     }
 
+    /// The same for a rollout that begins in this turn.
+    pub(super) fn input_to_new(&mut self, id: &RolloutId, input: Input) {
+        let now = self.now;
+        if let Some(draft) = self.drafts.get_mut(id) {
+            note(id, draft.machine.handle(input, now));
+        }
+    }
+
     fn report(&mut self, entry: &Entry, report: &Report) {
         // What earlier reports of this turn changed stands in the draft.
         if self.drafts.get(&entry.row.id).unwrap_or(entry).concerns(report) {
@@ -233,12 +241,13 @@ impl Fleet {
 
     /// Stores every draft and commits; only then the drafts take the place of what was there. Whatever fails, memory
     /// and database agree afterwards.
-    pub(super) async fn finish(&mut self, turn: Turn) -> Result<BTreeSet<DeviceId>, RolloutError> {
+    pub(super) async fn finish(&mut self, mut turn: Turn) -> Result<BTreeSet<DeviceId>, RolloutError> {
+        let decided = self.decisions(&mut turn);
         let Turn { mut tx, now, mut drafts } = turn;
-        let mut changed = BTreeSet::new();
+        let changed = effects::perform_all(&self.app.store, &mut tx, &mut drafts, decided, now).await?;
         for draft in drafts.values_mut() {
-            match effects::store(&self.app.store, &mut tx, draft, now).await {
-                Ok(devices) => changed.extend(devices),
+            match effects::save(&mut tx, draft, now).await {
+                Ok(()) => {}
                 Err(RolloutError::Outdated) => {
                     drop(tx);
                     self.reload(drafts.into_keys()).await?;

@@ -147,8 +147,9 @@ impl Rollout {
     /// Takes the release out of the desired state of a device.
     pub(super) fn restore(&mut self, device: &DeviceId, now: Timestamp) {
         let Some(record) = self.devices.get_mut(device).filter(|record| record.can_restore()) else { return };
-        // A device that refused the release or went back from it runs the previous one already.
-        let back = record.progress.failure().is_some();
+        // A device that refused the release or went back from it runs the previous one already, and so does one that was
+        // about to be brought back to this very release.
+        let back = record.progress.failure().is_some() || record.from.as_ref() == Some(&self.spec.release);
         record.restoration = Restoration::Ordered { at: now };
         let previous = record.from.clone();
         self.effects.push_back(Effect::Restore { device: device.clone(), previous });

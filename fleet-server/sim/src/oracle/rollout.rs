@@ -7,13 +7,17 @@ use shared::{RolloutId, Timestamp};
 
 use super::{
     Oracle, Violation,
-    books::{Account, Said},
+    books::{Account, Dossier, Said, takes_back},
 };
-use crate::server::{Purpose, Server, Write};
+use crate::{
+    server::{Purpose, Server, Write},
+    story::Character,
+};
 
 impl Oracle {
-    pub(super) fn check_write(&mut self, write: &Write) -> Result<(), Violation> {
+    pub(super) fn check_write(&mut self, server: &Server, write: &Write) -> Result<(), Violation> {
         self.check_generation(write)?;
+        self.check_rivals(server, write)?;
         let Some(account) = self.rollouts.get_mut(&write.rollout) else {
             return broken("only rollouts write desired states", write, "nobody planned it");
         };
@@ -24,12 +28,43 @@ impl Oracle {
             }
             Purpose::Restore => {}
         }
+        let release = account.spec.release.clone();
+        self.note_who_has(write, &release);
         if let Some(dossier) = self.devices.get_mut(&write.device) {
-            let named = write.desired.assignments.iter().map(|named| named.release.clone());
-            dossier.desired.insert(write.desired.generation, named.collect());
-            dossier.newest = Some(write.clone());
+            dossier.note_write(write, &release);
         }
         Ok(())
+    }
+
+    /// Of several rollouts of one model the strongest asks, and nobody goes back to what is taken away.
+    fn check_rivals(&self, server: &Server, write: &Write) -> Result<(), Violation> {
+        let honest = |it: &&Dossier| it.character == Character::Honest;
+        let Some(account) = self.rollouts.get(&write.rollout) else { return Ok(()) };
+        let Some(dossier) = self.devices.get(&write.device).filter(honest) else { return Ok(()) };
+        match write.purpose {
+            Purpose::Ask => {
+                let stronger = self.rollouts.values().find(|other| wants(other, server, account, write));
+                stronger.map_or(Ok(()), |other| {
+                    let detail = format!("{} wants it too", other.spec.id);
+                    broken("the stronger of two rollouts asks", write, &detail)
+                })
+            }
+            Purpose::Restore => {
+                let model = &account.spec.release.model;
+                let mut named = write.desired.assignments.iter().map(|named| &named.release);
+                let Some(back) = named.find(|release| release.model == *model) else { return Ok(()) };
+                let last =
+                    dossier.asks.iter().rev().find(|(id, release)| *id != write.rollout && release == back);
+                let taken = last.and_then(|(id, _)| server.rollout(id));
+                match taken.filter(|rollout| takes_back(rollout.state())) {
+                    Some(taken) if !dossier.enrolled_with.contains(back) => {
+                        let detail = format!("{} takes {back} away", taken.id());
+                        broken("nobody goes back to what is taken away", write, &detail)
+                    }
+                    _ => Ok(()),
+                }
+            }
+        }
     }
 
     fn check_generation(&self, write: &Write) -> Result<(), Violation> {
@@ -111,6 +146,18 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// True when a rollout that is stronger than the one that asks is under way and was to ask the device too.
+fn wants(other: &Account, server: &Server, asking: &Account, write: &Write) -> bool {
+    let (own, theirs) = (&asking.spec, &other.spec);
+    let is_stronger = theirs.created_at > own.created_at && theirs.strategy.priority >= own.strategy.priority;
+    let is_planned = other.waves.contains_key(&write.device) || other.late.contains(&write.device);
+    let is_under_way = |rollout: &fleet_core::Rollout| rollout.has_begun() && rollout.active_wave().is_some();
+    theirs.release.model == own.release.model
+        && is_stronger
+        && is_planned
+        && server.rollout(&theirs.id).is_some_and(is_under_way)
 }
 
 fn check_ask(account: &mut Account, write: &Write) -> Result<(), Violation> {

@@ -30,6 +30,8 @@ pub enum Flaw {
     ForgetsApprovals,
     /// Devices are asked in freezes.
     ForgetsFreezes,
+    /// Rollouts do not hear of what others of their model do.
+    ForgetsRivals,
     /// A device is told of its desired state once, and never again.
     TellsOnce,
     /// Devices are told before what they are told is stored.
