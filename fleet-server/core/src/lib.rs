@@ -17,8 +17,8 @@ mod fixtures;
 
 pub use device::DeviceFacts;
 pub use plan::{
-    Blocked, BlockedWhy, Plan, PlanError, PlannedDevice, Reach, ReleaseNeeds, RolloutSpec, RolloutSummary,
-    Stay, Superseding, WaveKind, WavePlan, plan, plan_late,
+    Blocked, BlockedWhy, Expected, ExpectedWave, Plan, PlanError, PlannedDevice, Reach, ReleaseNeeds,
+    RolloutSpec, RolloutSummary, Stay, Superseding, WaveKind, WavePlan, plan, plan_late,
 };
 pub use rollout::{
     Cause, Contest, Counts, DeviceStatus, Effect, Event, FirstFailure, Freeze, FurtherBack, HoldReason,

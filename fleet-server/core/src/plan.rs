@@ -7,8 +7,10 @@
 //! Two rollouts of one model never pull at one device: the newer one wins, and the plan lists what it takes from
 //! older ones.
 
+mod duration;
 mod obstacle;
 mod order;
+mod previous;
 mod waves;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +26,11 @@ use crate::{
     strategy::{InvalidStrategy, Strategy},
 };
 
+pub use duration::{Expected, ExpectedWave, LINK_BYTES_PER_SEC};
 use obstacle::obstacle;
 pub use obstacle::{Blocked, BlockedWhy};
+pub use previous::Stay;
+use previous::previous;
 use waves::cut;
 
 /// What an operator asks for. It never changes once the rollout is started.
@@ -54,6 +59,9 @@ pub struct ReleaseNeeds {
     pub memory_mib: u64,
     /// Engine that must be there, such as `onnx`; `None` when any will do.
     pub engine: Option<String>,
+    /// How long a device watches it before it keeps it, in seconds; 0 when unknown.
+    #[serde(default)]
+    pub probation_secs: u64,
 }
 
 impl ReleaseNeeds {
@@ -65,6 +73,7 @@ impl ReleaseNeeds {
             size_bytes: manifest.artifacts().map(|(_, artifact)| artifact.packed.size_bytes).sum(),
             memory_mib: manifest.model.size_bytes.div_ceil(1_024 * 1_024),
             engine: Some(manifest.runtime.format.clone()),
+            probation_secs: u64::from(manifest.probation.duration_secs),
         }
     }
 }
@@ -91,19 +100,6 @@ pub struct RolloutSummary {
     pub asked: BTreeMap<DeviceId, Stay>,
 }
 
-/// Whether a device may keep what a rollout brought.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Stay {
-    /// It may.
-    Keeps,
-    /// The release is taken away from it, whether it knows already or not.
-    GoesBack {
-        /// What it goes back to.
-        to: Option<ReleaseId>,
-    },
-}
-
 /// What a rollout will do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -116,6 +112,9 @@ pub struct Plan {
     /// Times in which nobody is asked.
     #[serde(default)]
     pub freezes: Vec<Freeze>,
+    /// How long it takes if all goes well.
+    #[serde(default)]
+    pub expected: Expected,
     /// When it was made; what it says of connections and versions held then.
     pub planned_at: Timestamp,
 }
@@ -202,8 +201,9 @@ pub enum PlanError {
     AllBlocked(Vec<Blocked>),
 }
 
-/// Plans a rollout, without regard to freezes, which whoever knows them adds. `others` are all rollouts that still speak for devices: running, stopped and completed ones
-/// (see [`Rollout::summary`](crate::Rollout::summary)).
+/// Plans a rollout, without regard to freezes and guarded devices: whoever knows of them adds them, and then says
+/// [`Plan::expect`]. `others` are all rollouts that still speak for devices: running, stopped and completed ones (see
+/// [`Rollout::summary`](crate::Rollout::summary)).
 ///
 /// # Errors
 /// When nobody would be asked, or the strategy cannot be followed.
@@ -235,7 +235,10 @@ pub fn plan(
         return Err(PlanError::AllBlocked(blocked));
     }
     let supersedes = taken_over(spec, &waves, others);
-    Ok(Plan { waves, blocked, supersedes, freezes: vec![], planned_at: now })
+    let (freezes, expected) = (vec![], Expected::default());
+    let mut plan = Plan { waves, blocked, supersedes, freezes, expected, planned_at: now };
+    plan.expect(&spec.strategy, needs);
+    Ok(plan)
 }
 
 /// Plans for one device that came to match a continuous rollout after its start; `None` when it does not.
@@ -266,25 +269,6 @@ fn planned(
         bytes: needs.size_bytes,
         reach: if device.connected { Reach::Connected } else { Reach::Offline },
         utc_offset_secs: device.inventory.utc_offset_secs.unwrap_or(0),
-    }
-}
-
-/// What a device goes back to when this rollout takes its release away again: what it runs or shall run, unless the rollout
-/// that brought that takes it away too. Then it is what came before, and so on.
-fn previous(spec: &RolloutSpec, device: &DeviceFacts, others: &[RolloutSummary]) -> Option<ReleaseId> {
-    let age = |other: &&RolloutSummary| (other.created_at, other.id.clone());
-    let mut release = device.fallback(&spec.release).cloned();
-    let mut before = None;
-    loop {
-        let brought = |other: &&RolloutSummary| {
-            Some(&other.release) == release.as_ref()
-                && other.asked.contains_key(&device.id)
-                && before.as_ref().is_none_or(|before| age(other) < *before)
-        };
-        let Some(newest) = others.iter().filter(brought).max_by_key(age) else { return release };
-        let Some(Stay::GoesBack { to }) = newest.asked.get(&device.id) else { return release };
-        release.clone_from(to);
-        before = Some(age(&newest));
     }
 }
 

@@ -304,6 +304,7 @@ impl Fleet {
         let mut plan = plan(spec, &needs, &fleet, &self.summaries(), now)?;
         plan.freezes = freezes::freezes(&self.app.store, &fleet).await?;
         guard::approval(&mut plan, &fleet, &self.app.approval);
+        plan.expect(&spec.strategy, &needs);
         Ok(plan)
     }
 }
