@@ -261,7 +261,9 @@ impl Rollout {
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Result<(), Refusal> {
         match input {
             Input::Report { device, at, release, event } => self.report(&device, at, &release, event, now)?,
-            Input::DeviceConnected { device } => self.connected(&device, now)?,
+            Input::DeviceConnected { device, utc_offset_secs } => {
+                self.connected(&device, utc_offset_secs, now)?;
+            }
             Input::Confirmed { device } => self.confirmed(&device, now)?,
             Input::Join { planned } => self.join(planned, now)?,
             Input::Tick => {}

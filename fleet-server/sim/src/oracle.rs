@@ -19,6 +19,7 @@
 mod books;
 mod device;
 mod end;
+mod rivals;
 mod rollout;
 
 use std::{collections::BTreeMap, fmt};

@@ -65,9 +65,10 @@ impl Turn {
     }
 
     fn greet(&mut self, entry: &Entry, greeting: &Greeting) {
-        let Greeting { device, generation, holds } = greeting;
+        let Greeting { device, generation, holds, utc_offset_secs } = greeting;
         if !entry.row.finished && entry.machine.includes(device) {
-            self.input(entry, Input::DeviceConnected { device: device.clone() });
+            let (device, utc_offset_secs) = (device.clone(), *utc_offset_secs);
+            self.input(entry, Input::DeviceConnected { device, utc_offset_secs });
         }
         if entry.is_confirmed_by(device, *generation) && !holds.contains(&entry.row.release) {
             self.input(entry, Input::Confirmed { device: device.clone() });

@@ -21,7 +21,11 @@ pub enum Stay {
 
 /// What a device goes back to when this rollout takes its release away again: what it runs or shall run, unless the rollout
 /// that brought that takes it away too. Then it is what came before, and so on.
-pub(super) fn previous(spec: &RolloutSpec, device: &DeviceFacts, others: &[RolloutSummary]) -> Option<ReleaseId> {
+pub(super) fn previous(
+    spec: &RolloutSpec,
+    device: &DeviceFacts,
+    others: &[RolloutSummary],
+) -> Option<ReleaseId> {
     let age = |other: &&RolloutSummary| (other.created_at, other.id.clone());
     let mut release = device.fallback(&spec.release).cloned();
     let mut before = None;

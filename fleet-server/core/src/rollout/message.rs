@@ -30,6 +30,9 @@ pub enum Input {
     DeviceConnected {
         /// Who.
         device: DeviceId,
+        /// How far its local time is ahead of UTC, in seconds; `None` when it does not tell.
+        #[serde(default)]
+        utc_offset_secs: Option<i32>,
     },
     /// A device took in the desired state that takes the release away, and says that it does not have it.
     Confirmed {

@@ -79,9 +79,15 @@ impl Rollout {
         }
     }
 
-    /// A silent device that is back is waited for again.
-    pub(super) fn connected(&mut self, device: &DeviceId, now: Timestamp) -> Result<(), Refusal> {
+    /// A silent device that is back is waited for again. What it tells of its local time is newer than the plan.
+    pub(super) fn connected(
+        &mut self,
+        device: &DeviceId,
+        utc_offset_secs: Option<i32>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let record = self.record(device)?;
+        record.utc_offset_secs = utc_offset_secs.unwrap_or(record.utc_offset_secs);
         record.heard_at = Some(now);
         if record.progress == Progress::Silent {
             self.advance(device, Progress::Asked { at: now }, None, now);

@@ -148,7 +148,7 @@ fn a_silent_device_is_counted_and_waited_for_again_when_it_returns() {
     assert_eq!(why, Wakeup::Silence);
     rollout.handle(Input::Tick, due).unwrap();
     assert_eq!(rollout.counts().silent, 1);
-    rollout.handle(Input::DeviceConnected { device: id("d1") }, due).unwrap();
+    rollout.handle(Input::DeviceConnected { device: id("d1"), utc_offset_secs: None }, due).unwrap();
     assert_eq!((rollout.counts().silent, rollout.counts().in_progress), (0, 2));
 }
 
@@ -234,7 +234,7 @@ fn any_input() -> impl Generate<Value = Input> {
     let let_go = move || device().prop_map(|device| vec![LetGo { device, wanted_by: None }]);
     prop_oneof![
         12 => (device(), any_event(), 0u64..50).prop_map(|(device, event, at)| says(&device, event, at)),
-        3 => device().prop_map(|device| Input::DeviceConnected { device }),
+        3 => device().prop_map(|device| Input::DeviceConnected { device, utc_offset_secs: None }),
         2 => device().prop_map(|device| Input::Confirmed { device }),
         3 => Just(Input::Tick),
         1 => Just(Input::Pause { by: ada() }),

@@ -2,69 +2,39 @@
 
 use std::collections::BTreeSet;
 
-use fleet_core::{Event, Progress, RolloutStatus, State};
+use fleet_core::{Event, Progress, RolloutStatus, State, verdict::MetricVerdict};
 use shared::{RolloutId, Timestamp};
 
 use super::{
     Oracle, Violation,
-    books::{Account, Dossier, Said, takes_back},
+    books::{Account, Said},
+    rivals::check_is_wanted,
 };
-use crate::{
-    server::{Purpose, Server, Write},
-    story::Character,
-};
+use crate::server::{Purpose, Row, Server, Write};
 
 impl Oracle {
     pub(super) fn check_write(&mut self, server: &Server, write: &Write) -> Result<(), Violation> {
         self.check_generation(write)?;
-        self.check_rivals(server, write)?;
         let Some(account) = self.rollouts.get_mut(&write.rollout) else {
             return broken("only rollouts write desired states", write, "nobody planned it");
         };
         match write.purpose {
-            Purpose::Ask => check_ask(account, write)?,
+            Purpose::Ask => {
+                check_ask(account, write)?;
+                check_is_wanted(server, account, write)?;
+            }
             Purpose::Restore if !account.asked.contains_key(&write.device) => {
                 return broken("only what was given is taken away", write, "it was never asked");
             }
             Purpose::Restore => {}
         }
         let release = account.spec.release.clone();
+        self.check_rivals(server, write)?;
         self.note_who_has(write, &release);
         if let Some(dossier) = self.devices.get_mut(&write.device) {
             dossier.note_write(write, &release);
         }
         Ok(())
-    }
-
-    /// Of several rollouts of one model the strongest asks, and nobody goes back to what is taken away.
-    fn check_rivals(&self, server: &Server, write: &Write) -> Result<(), Violation> {
-        let honest = |it: &&Dossier| it.character == Character::Honest;
-        let Some(account) = self.rollouts.get(&write.rollout) else { return Ok(()) };
-        let Some(dossier) = self.devices.get(&write.device).filter(honest) else { return Ok(()) };
-        match write.purpose {
-            Purpose::Ask => {
-                let stronger = self.rollouts.values().find(|other| wants(other, server, account, write));
-                stronger.map_or(Ok(()), |other| {
-                    let detail = format!("{} wants it too", other.spec.id);
-                    broken("the stronger of two rollouts asks", write, &detail)
-                })
-            }
-            Purpose::Restore => {
-                let model = &account.spec.release.model;
-                let mut named = write.desired.assignments.iter().map(|named| &named.release);
-                let Some(back) = named.find(|release| release.model == *model) else { return Ok(()) };
-                let last =
-                    dossier.asks.iter().rev().find(|(id, release)| *id != write.rollout && release == back);
-                let taken = last.and_then(|(id, _)| server.rollout(id));
-                match taken.filter(|rollout| takes_back(rollout.state())) {
-                    Some(taken) if !dossier.enrolled_with.contains(back) => {
-                        let detail = format!("{} takes {back} away", taken.id());
-                        broken("nobody goes back to what is taken away", write, &detail)
-                    }
-                    _ => Ok(()),
-                }
-            }
-        }
     }
 
     fn check_generation(&self, write: &Write) -> Result<(), Violation> {
@@ -124,6 +94,12 @@ impl Oracle {
             Event::Approved { wave, .. } => {
                 account.approved.insert(*wave);
             }
+            Event::WaveJudged { wave, verdict: MetricVerdict::Degraded(_) }
+                if server.rollout(id).is_some_and(|rollout| rollout.active_wave().is_some()) =>
+            {
+                let detail = format!("{id} goes on after wave {}", wave + 1);
+                return Err(Violation::new("degraded metrics stop a rollout", detail));
+            }
             Event::WavePassed { wave } => check_gate(server, account, *wave, now)?,
             _ => {}
         }
@@ -138,7 +114,16 @@ impl Oracle {
             check_counts(account, &status)?;
             for device in &status.devices {
                 let said = account.said.get(&device.device);
-                if !is_covered(&device.progress, said) {
+                let model = &status.release.model;
+                let is_left_alone = || {
+                    let of = |row: &Row| {
+                        row.left_alone.contains(&None) || row.left_alone.contains(&Some(model.clone()))
+                    };
+                    server.row(&device.device).is_some_and(of)
+                };
+                let was_withdrawn = device.progress == Progress::Superseded { by: None };
+                let is_told = is_covered(&device.progress, said) || (was_withdrawn && is_left_alone());
+                if !is_told {
                     let detail = format!("{}: {} stands as {:?}", status.id, device.device, device.progress);
                     return Err(Violation::new("an outcome was reported since the device was asked", detail));
                 }
@@ -146,18 +131,6 @@ impl Oracle {
         }
         Ok(())
     }
-}
-
-/// True when a rollout that is stronger than the one that asks is under way and was to ask the device too.
-fn wants(other: &Account, server: &Server, asking: &Account, write: &Write) -> bool {
-    let (own, theirs) = (&asking.spec, &other.spec);
-    let is_stronger = theirs.created_at > own.created_at && theirs.strategy.priority >= own.strategy.priority;
-    let is_planned = other.waves.contains_key(&write.device) || other.late.contains(&write.device);
-    let is_under_way = |rollout: &fleet_core::Rollout| rollout.has_begun() && rollout.active_wave().is_some();
-    theirs.release.model == own.release.model
-        && is_stronger
-        && is_planned
-        && server.rollout(&theirs.id).is_some_and(is_under_way)
 }
 
 fn check_ask(account: &mut Account, write: &Write) -> Result<(), Violation> {
@@ -247,7 +220,8 @@ fn check_gate(server: &Server, account: &Account, wave: usize, now: Timestamp) -
         return Err(Violation::new("a wave passes only with few failures", detail));
     }
     let status = server.rollout(&account.spec.id).map(fleet_core::Rollout::status);
-    let counts = status.and_then(|status| status.waves.get(wave).map(|wave| wave.counts)).unwrap_or_default();
+    let counts = status.as_ref().and_then(|status| status.waves.get(wave)).map(|wave| wave.counts);
+    let counts = counts.unwrap_or_default();
     if said(|said| said.committed) == 0 && counts.superseded < counts.devices {
         return Err(Violation::new("a wave passes only with evidence", of("nobody kept the release".into())));
     }
@@ -259,8 +233,18 @@ fn check_gate(server: &Server, account: &Account, wave: usize, now: Timestamp) -
         let detail = of(format!("{} of {seen} are silent", counts.silent));
         return Err(Violation::new("a wave passes only with few silent devices", detail));
     }
+    let is_compared =
+        status.as_ref().and_then(|status| status.waves.get(wave)).is_some_and(|wave| wave.compared);
+    let verdict = server.verdict(&account.spec.id, wave);
+    if is_compared && !matches!(verdict, Some(MetricVerdict::Healthy { .. })) {
+        let detail = of(verdict.map_or_else(|| "nobody judged it".into(), ToString::to_string));
+        return Err(Violation::new(
+            "a wave that is compared passes only when its metrics are healthy",
+            detail,
+        ));
+    }
     let until = account.baking.get(&wave);
-    let watches = account.bake_secs[wave] > 0 && strategy.metrics.is_none();
+    let watches = account.bake_secs[wave] > 0 && !is_compared;
     if watches && until.is_none_or(|until| now < *until) {
         let detail = of(format!("it was to be watched until {until:?}"));
         return Err(Violation::new("a wave passes only after its bake time", detail));
@@ -307,7 +291,7 @@ fn is_covered(progress: &Progress, said: Option<&Said>) -> bool {
     }
 }
 
-fn broken(rule: &'static str, write: &Write, detail: &str) -> Result<(), Violation> {
+pub(super) fn broken(rule: &'static str, write: &Write, detail: &str) -> Result<(), Violation> {
     let Write { device, rollout, .. } = write;
     let detail = format!("{rollout} asks {device} in generation {}: {detail}", write.desired.generation);
     Err(Violation::new(rule, detail))
