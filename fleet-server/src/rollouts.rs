@@ -92,6 +92,8 @@ pub struct Greeting {
     pub generation: Generation,
     /// What it has, kept or on its way.
     pub holds: Vec<ReleaseId>,
+    /// How far its local time is ahead of UTC, in seconds, if it tells.
+    pub utc_offset_secs: Option<i32>,
 }
 
 impl Greeting {
@@ -100,7 +102,8 @@ impl Greeting {
     pub fn of(device: &DeviceId, hello: &Hello) -> Self {
         let named = |state: &ModelState| [state.committed.clone(), state.candidate.clone()];
         let holds = hello.models.iter().flat_map(named).flatten().collect();
-        Self { device: device.clone(), generation: hello.generation, holds }
+        let utc_offset_secs = hello.inventory.utc_offset_secs;
+        Self { device: device.clone(), generation: hello.generation, holds, utc_offset_secs }
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn spec(selector: &str, strategy: Strategy) -> RolloutSpec {
 }
 
 pub(crate) fn needs() -> ReleaseNeeds {
-    ReleaseNeeds { size_bytes: 100, memory_mib: 64, engine: Some("onnx".into()) }
+    ReleaseNeeds { size_bytes: 100, memory_mib: 64, engine: Some("onnx".into()), probation_secs: 60 }
 }
 
 pub(crate) fn planned(strategy: Strategy, fleet: &[DeviceFacts]) -> Plan {

@@ -18,12 +18,13 @@ mod fixtures;
 
 pub use device::DeviceFacts;
 pub use plan::{
-    Blocked, BlockedWhy, Plan, PlanError, PlannedDevice, Reach, ReleaseNeeds, RolloutSpec, RolloutSummary,
-    Superseding, WaveKind, WavePlan, plan, plan_late,
+    Blocked, BlockedWhy, Expected, ExpectedWave, Plan, PlanError, PlannedDevice, Reach, ReleaseNeeds,
+    RolloutSpec, RolloutSummary, Stay, Superseding, WaveKind, WavePlan, plan, plan_late,
 };
 pub use rollout::{
-    Cause, Contest, Counts, DeviceStatus, Effect, Event, FirstFailure, Freeze, HoldReason, Input, Progress,
-    Refusal, Restoration, Rollout, RolloutStatus, State, Verdict, Wakeup, WaveState, WaveStatus,
+    Cause, Contest, Counts, DeviceStatus, Effect, Event, FirstFailure, Freeze, FurtherBack, HoldReason,
+    Input, LetGo, Progress, Refusal, Restoration, Rollout, RolloutStatus, State, Verdict, Wakeup, WaveState,
+    WaveStatus,
 };
 pub use selector::{Selector, SelectorError};
 pub use strategy::{

@@ -7,8 +7,10 @@
 //! Two rollouts of one model never pull at one device: the newer one wins, and the plan lists what it takes from
 //! older ones.
 
+mod duration;
 mod obstacle;
 mod order;
+mod previous;
 mod waves;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,9 +26,12 @@ use crate::{
     strategy::{InvalidStrategy, Strategy},
 };
 
+pub use duration::{Expected, ExpectedWave, LINK_BYTES_PER_SEC};
 use obstacle::obstacle;
 pub(crate) use obstacle::unfit;
 pub use obstacle::{Blocked, BlockedWhy};
+pub use previous::Stay;
+use previous::previous;
 use waves::cut;
 
 /// What an operator asks for. It never changes once the rollout is started.
@@ -55,6 +60,9 @@ pub struct ReleaseNeeds {
     pub memory_mib: u64,
     /// Engine that must be there, such as `onnx`; `None` when any will do.
     pub engine: Option<String>,
+    /// How long a device watches it before it keeps it, in seconds; 0 when unknown.
+    #[serde(default)]
+    pub probation_secs: u64,
 }
 
 impl ReleaseNeeds {
@@ -66,6 +74,7 @@ impl ReleaseNeeds {
             size_bytes: manifest.artifacts().map(|(_, artifact)| artifact.packed.size_bytes).sum(),
             memory_mib: manifest.model.size_bytes.div_ceil(1_024 * 1_024),
             engine: Some(manifest.runtime.format.clone()),
+            probation_secs: u64::from(manifest.probation.duration_secs),
         }
     }
 }
@@ -82,11 +91,14 @@ pub struct RolloutSummary {
     pub priority: u8,
     /// When it was created.
     pub created_at: Timestamp,
-    /// The devices whose desired state it speaks for.
+    /// The devices whose desired state it speaks for, now or when it asks them.
     pub devices: BTreeSet<DeviceId>,
     /// The devices that it has given back; it must be told when another rollout takes one over, or it could ask it again.
     #[serde(default)]
     pub restored: BTreeSet<DeviceId>,
+    /// The devices that it ever asked, and whether they may keep the release.
+    #[serde(default)]
+    pub asked: BTreeMap<DeviceId, Stay>,
 }
 
 /// What a rollout will do.
@@ -96,11 +108,14 @@ pub struct Plan {
     pub waves: Vec<WavePlan>,
     /// Selected devices that are left out.
     pub blocked: Vec<Blocked>,
-    /// Devices taken over from older rollouts of the same model, which must be told.
+    /// Devices that other rollouts of the same model have or want. Those stop asking them, and lose them when this one asks.
     pub supersedes: Vec<Superseding>,
     /// Times in which nobody is asked.
     #[serde(default)]
     pub freezes: Vec<Freeze>,
+    /// How long it takes if all goes well.
+    #[serde(default)]
+    pub expected: Expected,
     /// When it was made; what it says of connections and versions held then.
     pub planned_at: Timestamp,
 }
@@ -187,8 +202,9 @@ pub enum PlanError {
     AllBlocked(Vec<Blocked>),
 }
 
-/// Plans a rollout, without regard to freezes, which whoever knows them adds. `others` are all rollouts that still speak for devices: running, stopped and completed ones
-/// (see [`Rollout::summary`](crate::Rollout::summary)).
+/// Plans a rollout, without regard to freezes and guarded devices: whoever knows of them adds them, and then says
+/// [`Plan::expect`]. `others` are all rollouts that still speak for devices: running, stopped and completed ones (see
+/// [`Rollout::summary`](crate::Rollout::summary)).
 ///
 /// # Errors
 /// When nobody would be asked, or the strategy cannot be followed.
@@ -213,14 +229,17 @@ pub fn plan(
         }
     }
     let ordered = order::spread(able, spec.strategy.seed);
-    let (waves, beyond) = cut(&ordered, &spec.strategy, |device| planned(spec, needs, device));
+    let (waves, beyond) = cut(&ordered, &spec.strategy, |device| planned(spec, needs, device, others));
     blocked.extend(beyond.iter().map(|d| Blocked { device: d.id.clone(), why: BlockedWhy::BeyondLastWave }));
     blocked.sort_by(|a, b| a.device.cmp(&b.device));
     if waves.is_empty() {
         return Err(PlanError::AllBlocked(blocked));
     }
     let supersedes = taken_over(spec, &waves, others);
-    Ok(Plan { waves, blocked, supersedes, freezes: vec![], planned_at: now })
+    let (freezes, expected) = (vec![], Expected::default());
+    let mut plan = Plan { waves, blocked, supersedes, freezes, expected, planned_at: now };
+    plan.expect(&spec.strategy, needs);
+    Ok(plan)
 }
 
 /// Plans for one device that came to match a continuous rollout after its start; `None` when it does not.
@@ -234,13 +253,20 @@ pub fn plan_late(
     others: &[RolloutSummary],
 ) -> Option<Result<PlannedDevice, BlockedWhy>> {
     let matches = spec.selector.matches(&device.id, &device.labels, &device.inventory);
-    matches.then(|| obstacle(spec, needs, device, others).map_or(Ok(planned(spec, needs, device)), Err))
+    matches.then(|| {
+        obstacle(spec, needs, device, others).map_or_else(|| Ok(planned(spec, needs, device, others)), Err)
+    })
 }
 
-fn planned(spec: &RolloutSpec, needs: &ReleaseNeeds, device: &DeviceFacts) -> PlannedDevice {
+fn planned(
+    spec: &RolloutSpec,
+    needs: &ReleaseNeeds,
+    device: &DeviceFacts,
+    others: &[RolloutSummary],
+) -> PlannedDevice {
     PlannedDevice {
         device: device.id.clone(),
-        from: device.fallback(&spec.release).cloned(),
+        from: previous(spec, device, others),
         bytes: needs.size_bytes,
         reach: if device.connected { Reach::Connected } else { Reach::Offline },
         utc_offset_secs: device.inventory.utc_offset_secs.unwrap_or(0),

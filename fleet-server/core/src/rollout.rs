@@ -18,11 +18,14 @@
 //! | Running, Watching, Completed | Retry | Running | Assign, to those that failed or fell silent |
 //! | all but RollingBack, RolledBack | Rollback | RollingBack | Restore, newest first |
 //! | RollingBack | every seen device confirmed, or [`RESTORE_PATIENCE`] over | RolledBack | |
-//! | any | Superseded | same | none: the other rollout writes the desired state |
+//! | all of these | the last device is taken over | Superseded | |
+//! | any | Claimed, Superseded, LetGo, GivenBack, TakenBack (`hold.rs`) | same | who waits again is asked |
 //!
 //! The gate of a wave stands in `gate.rs`: who has settled, how many were seen, fell silent and keep the release, how
 //! long it was watched, and what the metrics say. A wave that it neither passes nor stops is Held, with the reason.
 //! Within a wave, devices are asked as the ramp, their windows, freezes and retries allow (`ask.rs`).
+//!
+//! What other rollouts of the model must hear of all this, they are told in the same turn ([`Rollout::tells`]).
 //!
 //! Every other order is a [`Refusal`] and changes nothing. Reports are welcome in every state: late ones are
 //! recorded, but only Running and Watching ask anybody, so a stopped rollout never assigns again.
@@ -34,11 +37,13 @@ mod ask;
 mod contest;
 mod freeze;
 mod gate;
+mod hold;
 mod message;
 mod orders;
 mod progress;
 mod reason;
 mod report;
+mod rivals;
 mod settle;
 mod state;
 mod status;
@@ -51,12 +56,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 use shared::{DeviceId, RolloutId, Timestamp};
 
-use crate::plan::{Blocked, BlockedWhy, Plan, RolloutSpec, RolloutSummary, WaveKind, WavePlan};
+use crate::plan::{Blocked, BlockedWhy, Plan, RolloutSpec, RolloutSummary, Stay, WaveKind, WavePlan};
+use hold::Hold;
 use progress::Record;
 use state::Wave;
 
 pub use contest::Contest;
 pub use freeze::Freeze;
+pub use hold::{FurtherBack, LetGo};
 pub use message::{Effect, Event, Input, Wakeup};
 pub use progress::{Progress, Restoration};
 pub use reason::{Cause, FirstFailure, HoldReason, Refusal, Verdict};
@@ -207,26 +214,44 @@ impl Rollout {
     /// waits for its first approval speaks for none.
     #[must_use]
     pub fn summary(&self) -> RolloutSummary {
-        let held = self.devices.iter().filter(|(_, record)| self.has_begun() && record.is_ours());
+        let held = self.devices.keys().filter(|device| self.has_begun() && self.claims(device));
+        let asked = self.devices.iter().filter(|(_, record)| record.was_asked());
         RolloutSummary {
             id: self.spec.id.clone(),
             release: self.spec.release.clone(),
             priority: self.rank().0,
             created_at: self.spec.created_at,
-            devices: held.map(|(device, _)| device.clone()).collect(),
+            devices: held.cloned().collect(),
             restored: self.restored().cloned().collect(),
+            asked: asked.map(|(device, record)| (device.clone(), self.stay(record))).collect(),
         }
     }
 
-    /// True when the device takes part and no other rollout has it.
+    /// True when it speaks for the device: it asked it last, or will ask it.
     fn claims(&self, device: &DeviceId) -> bool {
-        self.devices.get(device).is_some_and(Record::is_ours)
+        let Some(record) = self.devices.get(device) else { return false };
+        let will_ask = self.active_wave().is_some() && record.hold == Hold::Ours && !record.withdrawn;
+        record.can_restore() || (*record.own_progress() == Progress::Waiting && will_ask)
     }
 
     /// Devices from which it took the release away, and that no other rollout has taken over since.
     fn restored(&self) -> impl Iterator<Item = &DeviceId> {
-        let restored = |record: &Record| record.restoration != Restoration::None && record.left_for.is_none();
+        let restored = |record: &Record| record.restoration != Restoration::None && record.hold == Hold::Ours;
         self.devices.iter().filter(move |(_, record)| restored(record)).map(|(device, _)| device)
+    }
+
+    /// Whether a device that was asked may keep the release.
+    fn stay(&self, record: &Record) -> Stay {
+        if record.restoration != Restoration::None || self.takes_all_back() {
+            Stay::GoesBack { to: record.from.clone() }
+        } else {
+            Stay::Keeps
+        }
+    }
+
+    /// True when it takes the release away from everybody, or has.
+    fn takes_all_back(&self) -> bool {
+        matches!(self.state, State::RollingBack { .. } | State::RolledBack { .. })
     }
 
     /// Takes an input. The same input twice changes nothing the second time.
@@ -236,7 +261,9 @@ impl Rollout {
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Result<(), Refusal> {
         match input {
             Input::Report { device, at, release, event } => self.report(&device, at, &release, event, now)?,
-            Input::DeviceConnected { device } => self.connected(&device, now)?,
+            Input::DeviceConnected { device, utc_offset_secs } => {
+                self.connected(&device, utc_offset_secs, now)?;
+            }
             Input::Confirmed { device } => self.confirmed(&device, now)?,
             Input::Join { planned } => self.join(planned, now)?,
             Input::Tick => {}
@@ -250,7 +277,11 @@ impl Rollout {
             Input::Halt { by, reason } => self.stop_by_order(by, reason)?,
             Input::Rollback { by } => self.roll_back_by_order(by, now)?,
             Input::Withdrawn { device } => self.withdraw(&device, now)?,
+            Input::Claimed { devices, by } => self.claimed(&devices, &by, now)?,
             Input::Superseded { devices, by } => self.supersede_all(&devices, &by, now)?,
+            Input::LetGo { devices } => self.let_go(devices, now)?,
+            Input::GivenBack { devices } => self.given_back(devices, now)?,
+            Input::TakenBack { release, devices } => self.go_further_back(&release, devices)?,
         }
         self.settle(now);
         Ok(())
@@ -272,6 +303,7 @@ impl Rollout {
             State::Halted { .. }
             | State::RollingBack { .. }
             | State::RolledBack { .. }
+            | State::Superseded { .. }
             | State::Completed { .. } => None,
         }
     }

@@ -13,13 +13,13 @@
 //! for, every device that can be reached has what it shall have or has said why not, the books of the server agree with the devices,
 //! and nobody is left on a release that was rolled back.
 //!
-//! **A known gap.** A rollout loses a device for good when a newer one *plans* it, also when the newer one never asks it or gives it
-//! back, so the older one can then not take its release away (`gaps/`). Made-up worlds pass over devices that a newer plan
-//! holds, and over freezes of which a complete rollout was not told; a story that is `strict` does not.
+//! **Rivals.** Of each device it keeps the list of the rollouts that asked it, newest last, without those that gave it back. What
+//! it goes back to stands in that list or was there at its enrolment, and no weaker rollout asks while a stronger one wants it.
 
 mod books;
 mod device;
 mod end;
+mod rivals;
 mod rollout;
 
 use std::{collections::BTreeMap, fmt};
@@ -56,7 +56,6 @@ pub struct News {
 /// Looks at a world.
 #[derive(Debug)]
 pub struct Oracle {
-    strict: bool,
     rollouts: BTreeMap<RolloutId, Account>,
     devices: BTreeMap<DeviceId, Dossier>,
 }
@@ -91,14 +90,13 @@ impl News {
 impl Oracle {
     /// Knows a world at its beginning.
     pub fn new<'a>(
-        strict: bool,
         server: &Server,
         devices: impl Iterator<Item = (&'a DeviceId, &'a VirtualDevice, Character)>,
     ) -> Self {
         let dossier = |(id, device, character): (&DeviceId, &VirtualDevice, Character)| {
             (id.clone(), Dossier::new(server, id, device, character))
         };
-        Self { strict, rollouts: BTreeMap::new(), devices: devices.map(dossier).collect() }
+        Self { rollouts: BTreeMap::new(), devices: devices.map(dossier).collect() }
     }
 
     /// A device was enrolled.
@@ -132,7 +130,7 @@ impl Oracle {
             account.freezes = server.freezes().to_vec();
         }
         for write in &news.writes {
-            self.check_write(write)?;
+            self.check_write(server, write)?;
         }
         for (id, event) in &news.events {
             self.check_event(server, id, event, now)?;

@@ -1,7 +1,10 @@
 //! Stories that a seed makes up.
 
-use fleet_core::{MaxFailed, Ramp, Retries, Selector, StopAction, Strategy, WaveShare, WaveSpec};
-use shared::{DeviceId, ReleaseId, RolloutId};
+use fleet_core::{
+    MaxFailed, MetricGate, Ramp, Retries, Selector, StopAction, Strategy, WaveShare, WaveSpec,
+    verdict::VerdictPolicy,
+};
+use shared::{DeviceId, ModelName, ReleaseId, RolloutId, maintenance::MaintenanceWindows};
 
 use crate::{
     nature::Nature,
@@ -28,14 +31,13 @@ pub fn made_up(seed: u64) -> Story {
     for n in 1..=random.between(1, 3) {
         rollout(random, n, &mut acts);
     }
-    for _ in 0..random.below(10) {
+    for _ in 0..random.below(12) {
         acts.push(Timed { at: any_time(random), act: fault(random, &names) });
     }
     Story {
         title: format!("seed {seed}"),
         why: String::new(),
         seed,
-        strict: false,
         devices,
         releases,
         network: network(random),
@@ -72,8 +74,13 @@ fn device(random: &mut Random, n: u64) -> DeviceStory {
         character,
         clock_secs: if random.chance(100_000) { clock(random) } else { 0 },
         maintenance: None,
-        utc_offset_secs: 0,
+        utc_offset_secs: if random.chance(300_000) { offset(random) } else { 0 },
     }
+}
+
+/// Up to six hours before or after UTC, in steps of half an hour.
+fn offset(random: &mut Random) -> i32 {
+    i32::try_from(random.below(25)).unwrap_or(12) * 1_800 - 6 * 3_600
 }
 
 /// A clock is wrong by minutes, or by a battery that is dead: decades.
@@ -108,7 +115,11 @@ fn releases(random: &mut Random, names: &[DeviceId]) -> Vec<ReleaseStory> {
             }
             ReleaseStory {
                 release: named(model, version),
-                nature: if good { Nature::Good } else { bad(random) },
+                nature: match good {
+                    true if !first && random.chance(100_000) => Nature::Slower(50),
+                    true => Nature::Good,
+                    false => bad(random),
+                },
                 except,
                 blocks: u32::try_from(random.between(1, 8)).unwrap_or(1),
                 size_mib: if random.chance(100_000) { 100 } else { 0 },
@@ -186,11 +197,15 @@ fn rollout(random: &mut Random, n: u64, acts: &mut Vec<Timed>) {
 fn strategy(random: &mut Random) -> Strategy {
     let mut waves: Vec<WaveSpec> = (0..random.below(3)).map(|_| wave(random)).collect();
     waves.push(WaveSpec { share: WaveShare::All, ..wave(random) });
-    let control_percent = if random.chance(200_000) { small(random, 10, 40) } else { 0 };
+    let metrics = random.chance(120_000).then(|| metrics(random));
+    let holds_back = metrics.is_some() || random.chance(200_000);
+    let control_percent = if holds_back { small(random, 10, 40) } else { 0 };
     Strategy {
         waves,
         control_percent,
         ramp: random.chance(250_000).then(|| ramp(random)),
+        windows: random.chance(150_000).then(|| windows(random)),
+        metrics,
         max_failed: MaxFailed { percent: 5, absolute: small(random, 0, 2) },
         silent_after_secs: random.between(1_200, 5_400),
         max_silent_percent: small(random, 0, 60),
@@ -207,6 +222,28 @@ fn strategy(random: &mut Random) -> Strategy {
 
 fn small(random: &mut Random, low: u64, high: u64) -> u32 {
     u32::try_from(random.between(low, high)).unwrap_or(0)
+}
+
+/// One or two windows on the day of the story, the second one after calm for most devices.
+fn windows(random: &mut Random) -> MaintenanceWindows {
+    let from = random.below(5);
+    let mut text = vec![format!("Mon 0{from}:00-0{}:{}0", from + 1, random.below(6))];
+    if random.chance(600_000) {
+        text.push("Mon 05:00-09:00".into());
+    }
+    let windows = text.iter().map(|text| text.parse().expect("a day and two times")).collect();
+    MaintenanceWindows::new(windows).expect("there are one or two")
+}
+
+/// Rules under which a fleet of a seed is large enough to be judged, and short enough to end.
+fn metrics(random: &mut Random) -> MetricGate {
+    let policy = VerdictPolicy {
+        min_canaries: small(random, 1, 3),
+        min_controls: small(random, 1, 3),
+        min_looks: random.between(1, 6),
+        ..VerdictPolicy::default()
+    };
+    MetricGate { policy, max_bake_secs: random.between(600, 3_600), ..MetricGate::default() }
 }
 
 fn ramp(random: &mut Random) -> Ramp {
@@ -229,7 +266,7 @@ fn wave(random: &mut Random) -> WaveSpec {
 
 fn fault(random: &mut Random, names: &[DeviceId]) -> Act {
     let devices: Vec<DeviceId> = names.iter().filter(|_| random.chance(300_000)).cloned().collect();
-    match random.below(16) {
+    match random.below(21) {
         0 | 1 => Act::Cut { devices },
         2 => Act::Reconnect { devices },
         3..=5 => {
@@ -242,6 +279,12 @@ fn fault(random: &mut Random, names: &[DeviceId]) -> Act {
         9 => Act::Traffic { devices, per_minute: u32::try_from(random.below(300)).unwrap_or(0) },
         10 => Act::StopServer { for_secs: random.between(10, 1_800) },
         11 => Act::KillServer { stored: random.chance(500_000) },
+        16 | 17 | 19 | 20 => {
+            let model =
+                ModelName::new(if random.chance(700_000) { "digits" } else { "faces" }).expect("a name");
+            Act::Pin { devices, model, lifted: random.chance(300_000) }
+        }
+        18 => Act::LocalTime { devices, utc_offset_secs: offset(random) },
         14 => Act::KillRunner { devices },
         15 => Act::DamageDisk { devices },
         12 => Act::ServerClock { ahead_secs: i64::try_from(random.below(1_200)).unwrap_or(0) - 600 },

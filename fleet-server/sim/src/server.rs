@@ -8,6 +8,7 @@ mod entry;
 mod flaw;
 mod mailbox;
 mod metrics;
+mod people;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +19,7 @@ use fleet_core::{
     DeviceFacts, Event, Freeze, Input, Plan, PlanError, Refusal, Rollout, RolloutSpec, State, plan,
 };
 use shared::{
-    BootId, DeviceId, Generation, ReleaseId, RolloutId, Timestamp,
+    BootId, DeviceId, Generation, ModelName, ReleaseId, RolloutId, Timestamp, Version,
     device::{Inventory, Labels},
     message::Assignment,
     report::{ModelState, Report},
@@ -72,6 +73,10 @@ pub struct Row {
     pub models: Vec<ModelState>,
     /// Taken out of every rollout by a person.
     pub quarantined: bool,
+    /// Versions that a person wants it to keep.
+    pub pins: BTreeMap<ModelName, Version>,
+    /// Models of which a person ever wanted nobody to ask it; `None` for all of them.
+    pub left_alone: BTreeSet<Option<ModelName>>,
     /// The newest desired state that it showed to know.
     pub seen: Generation,
     /// What it shall run.
@@ -259,8 +264,10 @@ impl Server {
         let published = self.catalog.get(&spec.release);
         let published = published.ok_or_else(|| Unheard::NoRelease(spec.release.clone()))?;
         let others: Vec<_> = self.entries.values().map(|entry| entry.machine.summary()).collect();
-        let mut plan = plan(spec, &published.needs(), &self.facts(), &others, now)?;
+        let needs = published.needs();
+        let mut plan = plan(spec, &needs, &self.facts(), &others, now)?;
         plan.freezes.clone_from(&self.freezes);
+        plan.expect(&spec.strategy, &needs);
         Ok(plan)
     }
 
@@ -293,7 +300,7 @@ impl Server {
         let begins = !machine.has_begun();
         if begins {
             for (by, devices) in machine.contest(self.rollouts()).lost {
-                machine.handle(Input::Superseded { devices, by }, now)?;
+                machine.handle(Input::Claimed { devices, by }, now)?;
             }
         }
         machine.handle(order, now)?;
@@ -311,32 +318,7 @@ impl Server {
     fn take_over(&mut self, id: &RolloutId, now: Timestamp) {
         let Some(own) = self.rollout(id).filter(|own| own.has_begun()) else { return };
         for (other, devices) in own.contest(self.rollouts()).taken {
-            self.input(&other, Input::Superseded { devices, by: id.clone() }, now);
-        }
-    }
-
-    /// A person does not want anybody new to be asked for a while. Rollouts that are under way are told.
-    pub fn freeze(&mut self, freeze: Freeze, now: Timestamp) {
-        self.freezes.push(freeze);
-        if self.flaw == Some(Flaw::ForgetsFreezes) {
-            return;
-        }
-        for entry in self.entries.values_mut().filter(|entry| !entry.is_finished()) {
-            let _ = entry.machine.handle(Input::Freezes { freezes: self.freezes.clone() }, now);
-        }
-        self.finish();
-    }
-
-    /// Times in which nobody is asked.
-    #[must_use]
-    pub fn freezes(&self) -> &[Freeze] {
-        &self.freezes
-    }
-
-    /// A person takes a device out of every rollout, or lets it in again.
-    pub fn quarantine(&mut self, device: &DeviceId, quarantined: bool) {
-        if let Some(row) = self.rows.get_mut(device) {
-            row.quarantined = quarantined;
+            self.input(&other, Input::Claimed { devices, by: id.clone() }, now);
         }
     }
 

@@ -7,7 +7,9 @@ use std::{
 
 use fleet_core::{Selector, Strategy};
 use serde::{Deserialize, Serialize};
-use shared::{DeviceId, ReleaseId, RolloutId, Timestamp, device::Labels, maintenance::MaintenanceWindows};
+use shared::{
+    DeviceId, ModelName, ReleaseId, RolloutId, Timestamp, device::Labels, maintenance::MaintenanceWindows,
+};
 
 use crate::nature::Nature;
 
@@ -26,9 +28,6 @@ pub struct Story {
     /// Decides every chance.
     #[serde(default)]
     pub seed: u64,
-    /// Whether the oracle looks also where a gap is known, see [`Oracle`](crate::Oracle).
-    #[serde(default)]
-    pub strict: bool,
     /// The fleet.
     #[serde(rename = "device")]
     pub devices: Vec<DeviceStory>,
@@ -235,6 +234,16 @@ pub enum Act {
         #[serde(default)]
         lifted: bool,
     },
+    /// A person wants devices to keep the version of a model that they have, or no longer.
+    Pin {
+        /// Which.
+        devices: Vec<DeviceId>,
+        /// Of what.
+        model: ModelName,
+        /// Whether pins are taken off.
+        #[serde(default)]
+        lifted: bool,
+    },
     /// Links break and do not come back.
     Cut {
         /// Whose.
@@ -269,6 +278,13 @@ pub enum Act {
         devices: Vec<DeviceId>,
         /// In seconds; negative when it is behind.
         ahead_secs: i64,
+    },
+    /// From their next hello on their local time is this far ahead of UTC.
+    LocalTime {
+        /// Whose.
+        devices: Vec<DeviceId>,
+        /// In seconds.
+        utc_offset_secs: i32,
     },
     /// Their runner is killed, by the system and not by a model.
     KillRunner {

@@ -107,6 +107,7 @@ pub(crate) fn sentence(event: &Event) -> Option<String> {
         Event::ApprovalNeeded { wave } => format!("wave {} waits for approval", wave + 1),
         Event::Approved { wave, by } => format!("{by} approves wave {}", wave + 1),
         Event::DeviceJoined { device } => format!("{device} joins late"),
+        Event::DeviceReturned { device } => format!("{device} belongs to it again"),
         Event::WaveHeld { wave, why } => format!("HOLDS wave {}: {why}", wave + 1),
         Event::WaveJudged { wave, verdict } => format!("metrics of wave {}: {verdict}", wave + 1),
         Event::Promoted { wave, by } => format!("{by} lets wave {} pass", wave + 1),
@@ -121,6 +122,7 @@ pub(crate) fn sentence(event: &Event) -> Option<String> {
         Event::DeviceRestored { device } => format!("{device} is without it again"),
         Event::RolledBack { counts } => format!("ROLLED BACK: {}", tell_counts(counts)),
         Event::Completed { counts } => format!("COMPLETED: {}", tell_counts(counts)),
+        Event::Superseded { counts } => format!("SUPERSEDED: {}", tell_counts(counts)),
     })
 }
 

@@ -150,11 +150,7 @@ impl World {
             queue: BTreeMap::new(),
             made: 0,
             redrive_at: None,
-            oracle: Oracle::new(
-                story.strict,
-                &server,
-                fleet.iter().map(|(id, it)| (id, &it.device, it.character)),
-            ),
+            oracle: Oracle::new(&server, fleet.iter().map(|(id, it)| (id, &it.device, it.character))),
             server,
             office: Office::default(),
             fleet,

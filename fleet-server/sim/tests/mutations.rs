@@ -80,6 +80,26 @@ fn a_wave_that_begins_without_approval_is_found() {
 }
 
 #[test]
+fn asking_outside_of_windows_is_found() {
+    broken(Flaw::ForgetsWindows, "devices are asked in their windows");
+}
+
+#[test]
+fn asking_devices_that_are_pinned_is_found() {
+    broken(Flaw::ForgetsPins, "nobody is asked who is pinned");
+}
+
+#[test]
+fn metrics_that_are_not_listened_to_are_found() {
+    broken(Flaw::FlattersMetrics, "a wave that is compared passes only when its metrics are healthy");
+}
+
+#[test]
+fn rollouts_that_do_not_hear_of_each_other_are_found() {
+    broken(Flaw::ForgetsRivals, "the books agree with the devices");
+}
+
+#[test]
 fn asking_in_a_freeze_is_found() {
     broken(Flaw::ForgetsFreezes, "nobody is asked in a freeze");
 }

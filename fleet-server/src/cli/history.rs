@@ -73,11 +73,15 @@ fn known(event: Event) -> String {
         Event::RolledBack { counts } => {
             format!("rolled back: {} of {} devices confirmed it", counts.restore_confirmed, counts.restored)
         }
+        Event::Superseded { counts } => {
+            format!("superseded: {} of {} devices are with others", counts.superseded, counts.devices)
+        }
         Event::Completed { counts } => {
             format!("completed: {} of {} devices committed", counts.committed, counts.devices)
         }
         Event::ApprovalNeeded { wave } => format!("wave {} waits for approval", wave + 1),
         Event::Approved { wave, by } => format!("wave {} approved by {by}", wave + 1),
+        Event::DeviceReturned { device } => format!("{device} belongs to it again"),
         Event::DeviceJoined { device } => format!("{device} came to match and joins"),
         Event::WaveHeld { wave, why } => format!("wave {} is held: {why}", wave + 1),
         Event::WaveJudged { wave, verdict } => format!("wave {}, metrics: {verdict}", wave + 1),

@@ -1,26 +1,33 @@
 //! Writes what the machines decided into a transaction.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::{Effect, Event};
-use shared::{DeviceId, Generation, ReleaseId, Timestamp, message::Assignment};
+use shared::{DeviceId, Generation, ReleaseId, RolloutId, Timestamp, message::Assignment};
 
 use super::{RolloutError, entry::Entry, verdicts};
 use crate::store::{DesiredChange, ReleaseRow, Saved, Store, Tx};
 
-/// Carries out every effect of a machine, then stores the machine. Returns whose desired state changed.
-pub(super) async fn store(
-    app_store: &Store,
+/// Carries out what machines decided, in order. Returns whose desired state changed.
+pub(super) async fn perform_all(
+    store: &Store,
     tx: &mut Tx,
-    entry: &mut Entry,
+    drafts: &mut BTreeMap<RolloutId, Entry>,
+    decided: Vec<(RolloutId, Effect)>,
     now: Timestamp,
 ) -> Result<BTreeSet<DeviceId>, RolloutError> {
     let mut changed = BTreeSet::new();
-    while let Some(effect) = entry.machine.poll_effect() {
-        if let Some(device) = perform(app_store, tx, entry, effect, now).await? {
+    for (id, effect) in decided {
+        let Some(entry) = drafts.get_mut(&id) else { continue };
+        if let Some(device) = perform(store, tx, entry, effect, now).await? {
             changed.insert(device);
         }
     }
+    Ok(changed)
+}
+
+/// Stores a machine.
+pub(super) async fn save(tx: &mut Tx, entry: &mut Entry, now: Timestamp) -> Result<(), RolloutError> {
     match Store::save_rollout(tx, &entry.to_row(), now).await? {
         Saved::Done(change) => {
             entry.row.revision += 1;
@@ -31,7 +38,7 @@ pub(super) async fn store(
     entry.row = entry.to_row();
     entry.row.state.clear();
     entry.row.changed_at = now;
-    Ok(changed)
+    Ok(())
 }
 
 async fn perform(
@@ -112,6 +119,10 @@ async fn announce(tx: &mut Tx, entry: &Entry, event: &Event, now: Timestamp) -> 
         Event::Completed { counts } => {
             Some(("rollout.complete", format!("{} of {} devices", counts.committed, counts.devices)))
         }
+        Event::Superseded { counts } => Some((
+            "rollout.superseded",
+            format!("{} of {} devices are with others", counts.superseded, counts.devices),
+        )),
         Event::WaveHeld { wave, why } => Some(("rollout.hold", format!("wave {}: {why}", wave + 1))),
         Event::WaveJudged { wave, verdict } => {
             Some(("rollout.verdict", format!("wave {}: {verdict}", wave + 1)))
@@ -121,6 +132,7 @@ async fn announce(tx: &mut Tx, entry: &Entry, event: &Event, now: Timestamp) -> 
         | Event::Promoted { .. }
         | Event::Retried { .. }
         | Event::DeviceJoined { .. }
+        | Event::DeviceReturned { .. }
         | Event::WaveStarted { .. }
         | Event::DeviceProgressed { .. }
         | Event::WaveBaking { .. }

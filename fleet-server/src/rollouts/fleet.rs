@@ -48,6 +48,14 @@ impl Turn {
         note(&entry.row.id, self.draft(entry).machine.handle(input, now));
     }
 
+    /// The same for a rollout that begins in this turn.
+    pub(super) fn input_to_new(&mut self, id: &RolloutId, input: Input) {
+        let now = self.now;
+        if let Some(draft) = self.drafts.get_mut(id) {
+            note(id, draft.machine.handle(input, now));
+        }
+    }
+
     fn report(&mut self, entry: &Entry, report: &Report) {
         // What earlier reports of this turn changed stands in the draft.
         if self.drafts.get(&entry.row.id).unwrap_or(entry).concerns(report) {
@@ -57,9 +65,10 @@ impl Turn {
     }
 
     fn greet(&mut self, entry: &Entry, greeting: &Greeting) {
-        let Greeting { device, generation, holds } = greeting;
+        let Greeting { device, generation, holds, utc_offset_secs } = greeting;
         if !entry.row.finished && entry.machine.includes(device) {
-            self.input(entry, Input::DeviceConnected { device: device.clone() });
+            let (device, utc_offset_secs) = (device.clone(), *utc_offset_secs);
+            self.input(entry, Input::DeviceConnected { device, utc_offset_secs });
         }
         if entry.is_confirmed_by(device, *generation) && !holds.contains(&entry.row.release) {
             self.input(entry, Input::Confirmed { device: device.clone() });
@@ -233,12 +242,13 @@ impl Fleet {
 
     /// Stores every draft and commits; only then the drafts take the place of what was there. Whatever fails, memory
     /// and database agree afterwards.
-    pub(super) async fn finish(&mut self, turn: Turn) -> Result<BTreeSet<DeviceId>, RolloutError> {
+    pub(super) async fn finish(&mut self, mut turn: Turn) -> Result<BTreeSet<DeviceId>, RolloutError> {
+        let decided = self.decisions(&mut turn);
         let Turn { mut tx, now, mut drafts } = turn;
-        let mut changed = BTreeSet::new();
+        let changed = effects::perform_all(&self.app.store, &mut tx, &mut drafts, decided, now).await?;
         for draft in drafts.values_mut() {
-            match effects::store(&self.app.store, &mut tx, draft, now).await {
-                Ok(devices) => changed.extend(devices),
+            match effects::save(&mut tx, draft, now).await {
+                Ok(()) => {}
                 Err(RolloutError::Outdated) => {
                     drop(tx);
                     self.reload(drafts.into_keys()).await?;
@@ -295,6 +305,7 @@ impl Fleet {
         let mut plan = plan(spec, &needs, &fleet, &self.summaries(), now)?;
         plan.freezes = freezes::freezes(&self.app.store, &fleet).await?;
         guard::approval(&mut plan, &fleet, &self.app.approval);
+        plan.expect(&spec.strategy, &needs);
         Ok(plan)
     }
 }

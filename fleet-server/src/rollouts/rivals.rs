@@ -1,6 +1,7 @@
-//! Of several rollouts of one model, the one with the highest rank has a device; the others are told.
+//! Of several rollouts of one model, the one with the highest rank asks a device, and whoever asked it last speaks for it. The
+//! machines know (`fleet_core::Rollout::tells`); here they are told of each other.
 
-use fleet_core::{Input, Rollout};
+use fleet_core::{Effect, Input, Rollout};
 use shared::{DeviceId, RolloutId, Timestamp};
 
 use super::{
@@ -10,13 +11,13 @@ use super::{
 };
 
 impl Fleet {
-    /// Takes the devices of a rollout that begins, or took one in, from all others that have them.
+    /// Tells all others that have devices which a rollout wants that begins, or took one in.
     pub(super) fn take_over(&self, turn: &mut Turn, id: &RolloutId) {
         let Some(own) = turn.drafts.get(id).filter(|own| own.machine.has_begun()) else { return };
         let contest = own.machine.contest(self.machines(turn));
         for (other, devices) in contest.taken {
             if let Some(other) = self.entries.get(&other) {
-                turn.input(other, Input::Superseded { devices, by: id.clone() });
+                turn.input(other, Input::Claimed { devices, by: id.clone() });
             }
         }
     }
@@ -26,8 +27,25 @@ impl Fleet {
         let contest = own.machine.contest(self.entries.values().map(|entry| &entry.machine));
         for (by, devices) in contest.lost {
             // They are in the rollout, or nobody could have contested them.
-            let _ = own.machine.handle(Input::Superseded { devices, by }, now);
+            let _ = own.machine.handle(Input::Claimed { devices, by }, now);
         }
+    }
+
+    /// Everything that the drafts of a turn decided, and what follows from it in other rollouts, causes before effects: two of
+    /// them may write the desired state of one device, and then the last one counts.
+    pub(super) fn decisions(&self, turn: &mut Turn) -> Vec<(RolloutId, Effect)> {
+        let mut decided = Vec::new();
+        while let Some((id, effects)) = next_effects(turn) {
+            let told = turn.drafts[&id].machine.tells(&effects, self.machines(turn));
+            for (other, input) in told {
+                match self.entries.get(&other) {
+                    Some(other) => turn.input(other, input),
+                    None => turn.input_to_new(&other, input),
+                }
+            }
+            decided.extend(effects.into_iter().map(|effect| (id.clone(), effect)));
+        }
+        decided
     }
 
     /// A person wants no rollout to ask the device, or none of this model: those that still would are told.
@@ -52,4 +70,12 @@ impl Fleet {
     pub(super) fn machines<'a>(&'a self, turn: &'a Turn) -> impl Iterator<Item = &'a Rollout> {
         self.entries.iter().map(|(id, entry)| &turn.drafts.get(id).unwrap_or(entry).machine)
     }
+}
+
+/// What one of the drafts has decided.
+fn next_effects(turn: &mut Turn) -> Option<(RolloutId, Vec<Effect>)> {
+    turn.drafts.iter_mut().find_map(|(id, draft)| {
+        let effects: Vec<_> = std::iter::from_fn(|| draft.machine.poll_effect()).collect();
+        (!effects.is_empty()).then(|| (id.clone(), effects))
+    })
 }

@@ -24,6 +24,7 @@ fn other(name: &str, created_at: u64, device: &str) -> RolloutSummary {
         created_at: Timestamp(created_at),
         devices: [id(device)].into(),
         restored: BTreeSet::new(),
+        asked: BTreeMap::new(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::Rollout;
 pub struct Contest {
     /// Devices that others have, and keep.
     pub lost: BTreeMap<RolloutId, Vec<DeviceId>>,
-    /// Devices that it takes from others, which must be told.
+    /// Devices that it wants, and that others have or want: those are told to ask nobody of them.
     pub taken: BTreeMap<RolloutId, Vec<DeviceId>>,
 }
 

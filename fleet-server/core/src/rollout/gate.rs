@@ -29,12 +29,12 @@ pub(super) enum Gate {
 
 impl Rollout {
     pub(super) fn gate(&mut self, wave: usize, now: Timestamp) -> Gate {
-        let pending = |record: &Record| record.progress.is_pending();
-        let is_under_way = self.records_of(wave).any(|record| pending(record) || record.is_awaited());
+        let under_way = |record: &Record| record.progress.is_pending() || record.is_awaited();
+        let is_under_way = self.records_of(wave).any(under_way);
         // Behind the last wave nobody would be asked or waited for, so not even a person's word lets it pass before.
         let is_last = self.waves.get(wave + 1).is_none_or(|next| next.kind == WaveKind::Late);
-        let is_left = |record: &Record| record.wave <= wave && pending(record);
-        if is_last && (is_under_way || self.devices.values().any(is_left)) {
+        let is_left = |record: &Record| record.wave <= wave && under_way(record);
+        if is_last && self.devices.values().any(is_left) {
             return Gate::Updating;
         }
         if self.waves[wave].promoted_by.is_some() {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use shared::{DeviceId, ReleaseId, RolloutId, Timestamp, report::DeploymentEvent};
 
-use super::{Cause, Counts, Freeze, HoldReason, Progress, Verdict};
+use super::{Cause, Counts, Freeze, FurtherBack, HoldReason, LetGo, Progress, Verdict};
 use crate::{
     plan::PlannedDevice,
     verdict::{Cohorts, MetricVerdict, VerdictPolicy},
@@ -30,6 +30,9 @@ pub enum Input {
     DeviceConnected {
         /// Who.
         device: DeviceId,
+        /// How far its local time is ahead of UTC, in seconds; `None` when it does not tell.
+        #[serde(default)]
+        utc_offset_secs: Option<i32>,
     },
     /// A device took in the desired state that takes the release away, and says that it does not have it.
     Confirmed {
@@ -101,13 +104,37 @@ pub enum Input {
         /// Which device.
         device: DeviceId,
     },
-    /// Another rollout of the same model took devices over. All of them come in one input: each may let a wave pass, and then
-    /// one that is taken next would be asked.
+    /// A stronger rollout of the same model begins and wants devices. All of them come in one input: each may let a wave
+    /// pass, and then one that is wanted too would be asked.
+    Claimed {
+        /// Which devices.
+        devices: Vec<DeviceId>,
+        /// The other rollout.
+        by: RolloutId,
+    },
+    /// Another rollout of the same model has asked devices.
     Superseded {
         /// Which devices.
         devices: Vec<DeviceId>,
         /// The other rollout.
         by: RolloutId,
+    },
+    /// Another rollout will not ask devices that it wanted, or has given them back.
+    LetGo {
+        /// Which devices.
+        devices: Vec<LetGo>,
+    },
+    /// Another rollout has written desired states that name the release of this one again.
+    GivenBack {
+        /// Which devices.
+        devices: Vec<LetGo>,
+    },
+    /// Another rollout takes a release away that devices of this one would go back to.
+    TakenBack {
+        /// Which release.
+        release: ReleaseId,
+        /// From whom, and what they go back to instead.
+        devices: Vec<FurtherBack>,
     },
 }
 
@@ -173,6 +200,11 @@ pub enum Event {
         device: DeviceId,
         /// Where it is now.
         progress: Progress,
+    },
+    /// Another rollout has let go of a device that was to be asked here, or has given it back to this release.
+    DeviceReturned {
+        /// Who.
+        device: DeviceId,
     },
     /// A device came to match the selector.
     DeviceJoined {
@@ -253,6 +285,11 @@ pub enum Event {
     },
     /// Every wave passed.
     Completed {
+        /// What became of the devices.
+        counts: Counts,
+    },
+    /// Every wave passed because others have the devices.
+    Superseded {
         /// What became of the devices.
         counts: Counts,
     },

@@ -1,10 +1,10 @@
-//! What people and other rollouts ask of a rollout. An order that does not fit the state is refused.
+//! What people ask of a rollout. An order that does not fit the state is refused.
 
 use std::collections::BTreeSet;
 
-use shared::{DeviceId, RolloutId, Timestamp};
+use shared::{DeviceId, Timestamp};
 
-use super::{Cause, Event, Progress, Refusal, Restoration, Rollout, State, Verdict, WaveState};
+use super::{Cause, Event, Hold, Progress, Refusal, Rollout, State, Verdict, WaveState};
 use crate::plan::WaveKind;
 
 impl Rollout {
@@ -62,7 +62,7 @@ impl Rollout {
         let last = self.waves.iter().rposition(|wave| wave.kind != WaveKind::Late);
         let mut wave = match self.state {
             State::Running { wave } => wave,
-            State::Watching { .. } | State::Completed { .. } => last.unwrap_or(0),
+            State::Watching { .. } | State::Completed { .. } | State::Superseded { .. } => last.unwrap_or(0),
             _ => return Err(self.wrong_state("retry")),
         };
         let was_over = !matches!(self.state, State::Running { .. });
@@ -72,7 +72,7 @@ impl Rollout {
                 Progress::Silent => Some("it fell silent".to_owned()),
                 other => other.failure(),
             };
-            if let Some(why) = why.filter(|_| record.left_for.is_none() && !record.withdrawn) {
+            if let Some(why) = why.filter(|_| record.hold == Hold::Ours && !record.withdrawn) {
                 // A person's order does not use up the tries that the strategy allows.
                 record.progress = Progress::Retrying { at: now, attempt: record.retries, why };
                 record.since = now;
@@ -121,42 +121,9 @@ impl Rollout {
     pub(super) fn withdraw(&mut self, device: &DeviceId, now: Timestamp) -> Result<(), Refusal> {
         let record = self.record(device)?;
         record.withdrawn = true;
-        if record.progress.is_pending() {
-            record.progress = Progress::Superseded { by: None };
-            record.since = now;
-            let progress = record.progress.clone();
-            self.announce(Event::DeviceProgressed { device: device.clone(), progress });
+        if record.own_progress().is_pending() && record.step_aside(None, now) {
+            self.tell_progress(device);
         }
-        Ok(())
-    }
-
-    /// The other rollout writes the desired states, so there is nothing to restore here.
-    pub(super) fn supersede_all(
-        &mut self,
-        devices: &[DeviceId],
-        by: &RolloutId,
-        now: Timestamp,
-    ) -> Result<(), Refusal> {
-        if let Some(device) = devices.iter().find(|device| !self.includes(device)) {
-            return Err(Refusal::NotInRollout { device: device.clone(), rollout: self.spec.id.clone() });
-        }
-        devices.iter().try_for_each(|device| self.supersede(device, by.clone(), now))
-    }
-
-    fn supersede(&mut self, device: &DeviceId, by: RolloutId, now: Timestamp) -> Result<(), Refusal> {
-        let record = self.record(device)?;
-        if matches!(record.progress, Progress::Superseded { by: Some(_) }) {
-            return Ok(());
-        }
-        if record.restoration != Restoration::None && !record.progress.is_pending() {
-            // What became of it here stands, but it is not ours to ask again.
-            record.left_for = Some(by);
-            return Ok(());
-        }
-        record.progress = Progress::Superseded { by: Some(by) };
-        record.since = now;
-        let progress = record.progress.clone();
-        self.announce(Event::DeviceProgressed { device: device.clone(), progress });
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use shared::{
     report::{DeploymentEvent, FailReason, RejectReason, RollbackReason, TrialFigures},
 };
 
+use super::hold::{Hold, hold_of_any_age};
 use crate::plan::{PlannedDevice, Reach};
 
 /// How far a device is.
@@ -200,9 +201,12 @@ pub(super) struct Record {
     pub(super) heard_at: Option<Timestamp>,
     /// Whether the release was taken away again.
     pub(super) restoration: Restoration,
-    /// The rollout that took the device over after that.
+    /// Who has it.
+    #[serde(default, alias = "left_for", deserialize_with = "hold_of_any_age")]
+    pub(super) hold: Hold,
+    /// How it waited to be asked, before another rollout wanted it or a person did not.
     #[serde(default)]
-    pub(super) left_for: Option<RolloutId>,
+    pub(super) before: Option<Progress>,
     /// A person wants no rollout to ask it.
     #[serde(default)]
     pub(super) withdrawn: bool,
@@ -212,17 +216,6 @@ impl Record {
     /// True when the rollout waits for it.
     pub(super) fn is_awaited(&self) -> bool {
         self.progress.is_open() && self.heard_at.is_some()
-    }
-
-    /// True when its desired state is, or will be, written by this rollout.
-    pub(super) fn is_ours(&self) -> bool {
-        self.restoration == Restoration::None && !self.progress.is_superseded()
-    }
-
-    /// True when its desired state is ours to take back.
-    pub(super) fn can_restore(&self) -> bool {
-        self.restoration == Restoration::None
-            && !matches!(self.progress, Progress::Waiting | Progress::Superseded { .. })
     }
 
     /// A device of the plan that was not asked yet.
@@ -239,7 +232,8 @@ impl Record {
             reported_at: None,
             heard_at: (planned.reach == Reach::Connected).then_some(now),
             restoration: Restoration::None,
-            left_for: None,
+            hold: Hold::Ours,
+            before: None,
             withdrawn: false,
         };
         (planned.device, record)

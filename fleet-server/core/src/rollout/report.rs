@@ -79,9 +79,15 @@ impl Rollout {
         }
     }
 
-    /// A silent device that is back is waited for again.
-    pub(super) fn connected(&mut self, device: &DeviceId, now: Timestamp) -> Result<(), Refusal> {
+    /// A silent device that is back is waited for again. What it tells of its local time is newer than the plan.
+    pub(super) fn connected(
+        &mut self,
+        device: &DeviceId,
+        utc_offset_secs: Option<i32>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let record = self.record(device)?;
+        record.utc_offset_secs = utc_offset_secs.unwrap_or(record.utc_offset_secs);
         record.heard_at = Some(now);
         if record.progress == Progress::Silent {
             self.advance(device, Progress::Asked { at: now }, None, now);
@@ -147,8 +153,9 @@ impl Rollout {
     /// Takes the release out of the desired state of a device.
     pub(super) fn restore(&mut self, device: &DeviceId, now: Timestamp) {
         let Some(record) = self.devices.get_mut(device).filter(|record| record.can_restore()) else { return };
-        // A device that refused the release or went back from it runs the previous one already.
-        let back = record.progress.failure().is_some();
+        // A device that refused the release or went back from it runs the previous one already, and so does one that was
+        // about to be brought back to this very release.
+        let back = record.progress.failure().is_some() || record.from.as_ref() == Some(&self.spec.release);
         record.restoration = Restoration::Ordered { at: now };
         let previous = record.from.clone();
         self.effects.push_back(Effect::Restore { device: device.clone(), previous });

@@ -29,7 +29,10 @@ impl Rollout {
             State::RollingBack { .. } => {
                 ask.or_else(|| Some((self.restore_overdue()?, Wakeup::RestoreOverdue)))
             }
-            State::Halted { .. } | State::RolledBack { .. } | State::Completed { .. } => None,
+            State::Halted { .. }
+            | State::RolledBack { .. }
+            | State::Superseded { .. }
+            | State::Completed { .. } => None,
         }
     }
 
@@ -181,11 +184,21 @@ impl Rollout {
                 self.state = State::Watching { since: now };
                 self.announce(Event::Completed { counts: self.counts() });
             }
-            None => {
-                self.state = State::Completed { at: now };
-                self.announce(Event::Completed { counts: self.counts() });
-            }
+            None => self.end(now),
         }
+    }
+
+    /// A rollout that nobody was left to has completed nothing.
+    fn end(&mut self, now: Timestamp) {
+        let counts = self.counts();
+        if counts.superseded < counts.devices {
+            self.state = State::Completed { at: now };
+            self.announce(Event::Completed { counts });
+            return;
+        }
+        let others = self.devices.values().filter_map(|record| record.hold.other());
+        self.state = State::Superseded { at: now, by: others.cloned().collect() };
+        self.announce(Event::Superseded { counts });
     }
 
     fn continue_rollback(&mut self, now: Timestamp) {

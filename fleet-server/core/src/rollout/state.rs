@@ -1,7 +1,9 @@
 //! Where a rollout and its waves stand.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
-use shared::Timestamp;
+use shared::{RolloutId, Timestamp};
 
 use super::{Cause, HoldReason, Verdict};
 use crate::{
@@ -60,6 +62,13 @@ pub enum State {
     Completed {
         /// When.
         at: Timestamp,
+    },
+    /// Nobody was left to it: other rollouts took every device over, or people took them out.
+    Superseded {
+        /// When.
+        at: Timestamp,
+        /// Those that took devices over.
+        by: BTreeSet<RolloutId>,
     },
 }
 
@@ -150,13 +159,24 @@ impl State {
             Self::RollingBack { .. } => "rolling back",
             Self::RolledBack { .. } => "rolled back",
             Self::Completed { .. } => "completed",
+            Self::Superseded { .. } => "superseded",
         }
     }
 
     /// True when nothing will happen any more unless a person asks for it.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Halted { .. } | Self::RolledBack { .. } | Self::Completed { .. })
+        match self {
+            Self::Halted { .. }
+            | Self::RolledBack { .. }
+            | Self::Completed { .. }
+            | Self::Superseded { .. } => true,
+            Self::AwaitingApproval { .. }
+            | Self::Running { .. }
+            | Self::Watching { .. }
+            | Self::Paused { .. }
+            | Self::RollingBack { .. } => false,
+        }
     }
 
     /// Why it stands there, as a sentence.
@@ -169,6 +189,14 @@ impl State {
             }
             Self::Paused { by, .. } => Some(format!("paused by {by}")),
             Self::Halted { verdict } => Some(verdict.to_string()),
+            Self::Superseded { by, .. } if by.is_empty() => {
+                Some("people took every device out of it before it was through".into())
+            }
+            Self::Superseded { by, .. } => {
+                let names: Vec<_> = by.iter().map(ToString::to_string).collect();
+                let names = names.join(", ");
+                Some(format!("every device was taken over before it was through, by {names}"))
+            }
             Self::RollingBack { cause, .. } | Self::RolledBack { cause, .. } => Some(cause.to_string()),
         }
     }

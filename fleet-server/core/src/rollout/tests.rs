@@ -10,6 +10,7 @@ use crate::{
 mod asking;
 mod gate;
 mod orders;
+mod rivals;
 
 const COMMITTED: DeploymentEvent = DeploymentEvent::Committed { inferences: 50, failures: 0 };
 const BAD: DeploymentEvent = DeploymentEvent::RolledBack(RollbackReason::CrashLoop { starts: 3 });
@@ -147,7 +148,7 @@ fn a_silent_device_is_counted_and_waited_for_again_when_it_returns() {
     assert_eq!(why, Wakeup::Silence);
     rollout.handle(Input::Tick, due).unwrap();
     assert_eq!(rollout.counts().silent, 1);
-    rollout.handle(Input::DeviceConnected { device: id("d1") }, due).unwrap();
+    rollout.handle(Input::DeviceConnected { device: id("d1"), utc_offset_secs: None }, due).unwrap();
     assert_eq!((rollout.counts().silent, rollout.counts().in_progress), (0, 2));
 }
 
@@ -229,10 +230,11 @@ fn any_event() -> impl Generate<Value = DeploymentEvent> {
 fn any_input() -> impl Generate<Value = Input> {
     let device = || (0usize..8).prop_map(|n| id(&format!("d{n}")));
     let ada = || String::from("ada");
-    let r2 = RolloutId::new("r2").unwrap();
+    let (r2, r3) = (RolloutId::new("r2").unwrap(), RolloutId::new("r3").unwrap());
+    let let_go = move || device().prop_map(|device| vec![LetGo { device, wanted_by: None }]);
     prop_oneof![
         12 => (device(), any_event(), 0u64..50).prop_map(|(device, event, at)| says(&device, event, at)),
-        3 => device().prop_map(|device| Input::DeviceConnected { device }),
+        3 => device().prop_map(|device| Input::DeviceConnected { device, utc_offset_secs: None }),
         2 => device().prop_map(|device| Input::Confirmed { device }),
         3 => Just(Input::Tick),
         1 => Just(Input::Pause { by: ada() }),
@@ -240,6 +242,9 @@ fn any_input() -> impl Generate<Value = Input> {
         1 => Just(Input::Halt { by: ada(), reason: "smoke".into() }),
         1 => Just(Input::Rollback { by: ada() }),
         1 => device().prop_map(move |device| Input::Superseded { devices: vec![device], by: r2.clone() }),
+        1 => device().prop_map(move |device| Input::Claimed { devices: vec![device], by: r3.clone() }),
+        1 => let_go().prop_map(|devices| Input::LetGo { devices }),
+        1 => let_go().prop_map(|devices| Input::GivenBack { devices }),
     ]
 }
 

@@ -22,6 +22,12 @@ impl VirtualDevice {
         self.profile.clock_ahead_ms = ahead_ms;
     }
 
+    /// Summer begins or ends, or somebody takes it elsewhere: it tells so with its next hello.
+    pub fn set_local_time(&mut self, utc_offset_secs: i32) {
+        self.profile.utc_offset_secs = utc_offset_secs;
+        self.profile.inventory.utc_offset_secs = Some(utc_offset_secs);
+    }
+
     /// The system kills its runner, whatever is loaded there.
     pub fn kill_runner(&mut self, now: Timestamp) {
         if self.is_on() {

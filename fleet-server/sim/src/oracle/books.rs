@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleet_core::{Freeze, Plan, RolloutSpec};
+use fleet_core::{Freeze, Plan, RolloutSpec, State};
 use shared::{
-    DeviceId, Generation, ReleaseId, Timestamp,
+    DeviceId, Generation, ModelName, ReleaseId, RolloutId, Timestamp,
     report::{DeploymentEvent, Report, RollbackReason},
 };
 
@@ -70,8 +70,10 @@ pub(super) struct Dossier {
     pub(super) character: Character,
     /// What each desired state of it named, by its number.
     pub(super) desired: BTreeMap<Generation, Vec<ReleaseId>>,
-    /// The newest desired state, and why it was written; `None` for what stood at its enrolment.
-    pub(super) newest: Option<Write>,
+    /// What it had when it was enrolled.
+    pub(super) enrolled_with: Vec<ReleaseId>,
+    /// The rollouts that asked it and did not give it back, newest last, and what each of them brought.
+    pub(super) asks: Vec<(RolloutId, ReleaseId)>,
     /// The newest generation that it has verified.
     pub(super) generation: Generation,
     pub(super) committed: Vec<ReleaseId>,
@@ -151,7 +153,8 @@ impl Dossier {
         let mut dossier = Self {
             character,
             desired: BTreeMap::new(),
-            newest: None,
+            enrolled_with: vec![],
+            asks: vec![],
             generation: device.agent().ledger().generation,
             committed: committed(device),
             candidates: vec![],
@@ -164,23 +167,52 @@ impl Dossier {
     pub(super) fn note_enrolment(&mut self, server: &Server, id: &DeviceId) {
         if let Some(row) = server.row(id) {
             let named = row.desired.assignments.iter().map(|named| named.release.clone());
-            self.desired.insert(row.desired.generation, named.collect());
+            self.enrolled_with = named.collect();
+            self.desired.insert(row.desired.generation, self.enrolled_with.clone());
         }
     }
 
-    /// True when the newest desired state, or what stood at the enrolment, came from this rollout asking for its release.
-    pub(super) fn newest_asks_for(&self, release: &ReleaseId) -> Option<&Write> {
-        let names = |write: &&Write| write.desired.assignments.iter().any(|named| named.release == *release);
-        self.newest.as_ref().filter(|write| write.purpose == Purpose::Ask).filter(names)
+    /// What it should have of a model: what the newest rollout brought that asked it and was not rolled back, or what it
+    /// had before all of them.
+    pub(super) fn in_force(&self, server: &Server, model: &ModelName) -> Option<&ReleaseId> {
+        let of_model = |release: &&ReleaseId| release.model == *model;
+        let stands = |id: &RolloutId| server.rollout(id).is_some_and(|rollout| !takes_back(rollout.state()));
+        let asks = self.asks.iter().rev().filter(|(id, _)| stands(id)).map(|(_, release)| release);
+        asks.chain(&self.enrolled_with).find(of_model)
     }
+
+    pub(super) fn note_write(&mut self, write: &Write, release: &ReleaseId) {
+        let named = write.desired.assignments.iter().map(|named| named.release.clone());
+        self.desired.insert(write.desired.generation, named.collect());
+        self.asks.retain(|(id, _)| *id != write.rollout);
+        if write.purpose == Purpose::Ask {
+            self.asks.push((write.rollout.clone(), release.clone()));
+        }
+    }
+}
+
+/// True for a rollout that takes its release away from everybody.
+pub(super) fn takes_back(state: &State) -> bool {
+    matches!(state, State::RollingBack { .. } | State::RolledBack { .. })
 }
 
 impl Oracle {
     pub(super) fn note_plan(&mut self, spec: &RolloutSpec, plan: &Plan) {
         self.rollouts.insert(spec.id.clone(), Account::new(spec, plan));
-        for taken in &plan.supersedes {
-            if let Some(older) = self.rollouts.get_mut(&taken.rollout) {
-                older.said.entry(taken.device.clone()).or_default().left = true;
+    }
+
+    /// Who is asked by one rollout has left the others of its model, and is theirs again when it is given back.
+    pub(super) fn note_who_has(&mut self, write: &Write, release: &ReleaseId) {
+        let named = |account: &Account| {
+            write.desired.assignments.iter().any(|named| named.release == account.spec.release)
+        };
+        let others = self.rollouts.values_mut().filter(|account| account.spec.id != write.rollout);
+        for account in others.filter(|account| account.spec.release.model == release.model) {
+            let is_back = write.purpose == Purpose::Restore && named(account);
+            if let Some(said) = account.said.get_mut(&write.device) {
+                said.left = (said.left || write.purpose == Purpose::Ask) && !is_back;
+            } else if write.purpose == Purpose::Ask && account.asked.contains_key(&write.device) {
+                account.said.entry(write.device.clone()).or_default().left = true;
             }
         }
     }

@@ -5,7 +5,7 @@ use shared::{ReleaseId, report::DeploymentEvent};
 
 use super::{
     Oracle, Violation,
-    books::{Account, Dossier, candidates, committed},
+    books::{candidates, committed},
 };
 use crate::{
     device::VirtualDevice,
@@ -73,16 +73,11 @@ impl Oracle {
         let rolled_back = |rollout: &&Rollout| matches!(rollout.state(), State::RolledBack { .. });
         for rollout in server.rollouts().filter(rolled_back) {
             let release = &rollout.spec().release;
-            // The known gap, see the top of this module's parent.
-            let newer = |other: &Account| {
-                other.spec.created_at > rollout.spec().created_at && other.waves.contains_key(device.id())
-            };
-            if !self.strict && self.rollouts.values().any(newer) {
-                continue;
-            }
             let asked = self.rollouts.get(rollout.id()).is_some_and(|it| it.asked.contains_key(device.id()));
             let has = committed(device).contains(release) || candidates(device).contains(release);
-            if asked && has && !is_asked_again(server, dossier, release) {
+            let shall = dossier.in_force(server, &release.model);
+            let could_not = shall.is_some_and(|shall| has_said_why_not(device, shall));
+            if asked && has && shall != Some(release) && !could_not {
                 let detail = format!("{} has {release}, which {} rolled back", device.id(), rollout.id());
                 return Err(Violation::new("a rolled back release is left nowhere", detail));
             }
@@ -91,16 +86,11 @@ impl Oracle {
     }
 }
 
-/// A rollout that was not rolled back asks for it now.
-fn is_asked_again(server: &Server, dossier: &Dossier, release: &ReleaseId) -> bool {
-    let Some(write) = dossier.newest_asks_for(release) else { return false };
-    server.rollout(&write.rollout).is_some_and(|it| !matches!(it.state(), State::RolledBack { .. }))
-}
-
 fn check_has_ended(rollout: &Rollout) -> Result<(), Violation> {
     let status = rollout.status();
     match &status.state {
         State::Completed { .. }
+        | State::Superseded { .. }
         | State::Watching { .. }
         | State::RolledBack { .. }
         | State::Halted { .. }
@@ -142,17 +132,21 @@ fn check_follows(device: &VirtualDevice, row: &Row) -> Result<(), Violation> {
         return of(format!("{id} still has reports to send"));
     }
     for named in &row.desired.assignments {
-        let record = ledger.models.get(&named.release.model);
         let keeps = committed(device).contains(&named.release);
         let tries = candidates(device).contains(&named.release);
-        let ended = record.and_then(|record| record.last.as_ref()).is_some_and(|last| {
-            last.release == named.release && !matches!(last.event, DeploymentEvent::Committed { .. })
-        });
-        if !keeps && !tries && !ended {
+        if !keeps && !tries && !has_said_why_not(device, &named.release) {
             return of(format!("{id} neither keeps {} nor says why not", named.release));
         }
     }
     Ok(())
+}
+
+/// Its last word on a model is that it could not take this release.
+fn has_said_why_not(device: &VirtualDevice, release: &ReleaseId) -> bool {
+    let record = device.agent().ledger().models.get(&release.model);
+    record.and_then(|record| record.last.as_ref()).is_some_and(|last| {
+        last.release == *release && !matches!(last.event, DeploymentEvent::Committed { .. })
+    })
 }
 
 /// Requests reach what it keeps, or what it tries.

@@ -2,32 +2,37 @@
 
 use std::collections::BTreeSet;
 
-use fleet_core::{Event, Progress, RolloutStatus, State};
+use fleet_core::{Event, Progress, RolloutStatus, State, verdict::MetricVerdict};
 use shared::{RolloutId, Timestamp};
 
 use super::{
     Oracle, Violation,
     books::{Account, Said},
+    rivals::check_is_wanted,
 };
-use crate::server::{Purpose, Server, Write};
+use crate::server::{Purpose, Row, Server, Write};
 
 impl Oracle {
-    pub(super) fn check_write(&mut self, write: &Write) -> Result<(), Violation> {
+    pub(super) fn check_write(&mut self, server: &Server, write: &Write) -> Result<(), Violation> {
         self.check_generation(write)?;
         let Some(account) = self.rollouts.get_mut(&write.rollout) else {
             return broken("only rollouts write desired states", write, "nobody planned it");
         };
         match write.purpose {
-            Purpose::Ask => check_ask(account, write)?,
+            Purpose::Ask => {
+                check_ask(account, write)?;
+                check_is_wanted(server, account, write)?;
+            }
             Purpose::Restore if !account.asked.contains_key(&write.device) => {
                 return broken("only what was given is taken away", write, "it was never asked");
             }
             Purpose::Restore => {}
         }
+        let release = account.spec.release.clone();
+        self.check_rivals(server, write)?;
+        self.note_who_has(write, &release);
         if let Some(dossier) = self.devices.get_mut(&write.device) {
-            let named = write.desired.assignments.iter().map(|named| named.release.clone());
-            dossier.desired.insert(write.desired.generation, named.collect());
-            dossier.newest = Some(write.clone());
+            dossier.note_write(write, &release);
         }
         Ok(())
     }
@@ -89,6 +94,12 @@ impl Oracle {
             Event::Approved { wave, .. } => {
                 account.approved.insert(*wave);
             }
+            Event::WaveJudged { wave, verdict: MetricVerdict::Degraded(_) }
+                if server.rollout(id).is_some_and(|rollout| rollout.active_wave().is_some()) =>
+            {
+                let detail = format!("{id} goes on after wave {}", wave + 1);
+                return Err(Violation::new("degraded metrics stop a rollout", detail));
+            }
             Event::WavePassed { wave } => check_gate(server, account, *wave, now)?,
             _ => {}
         }
@@ -103,7 +114,16 @@ impl Oracle {
             check_counts(account, &status)?;
             for device in &status.devices {
                 let said = account.said.get(&device.device);
-                if !is_covered(&device.progress, said) {
+                let model = &status.release.model;
+                let is_left_alone = || {
+                    let of = |row: &Row| {
+                        row.left_alone.contains(&None) || row.left_alone.contains(&Some(model.clone()))
+                    };
+                    server.row(&device.device).is_some_and(of)
+                };
+                let was_withdrawn = device.progress == Progress::Superseded { by: None };
+                let is_told = is_covered(&device.progress, said) || (was_withdrawn && is_left_alone());
+                if !is_told {
                     let detail = format!("{}: {} stands as {:?}", status.id, device.device, device.progress);
                     return Err(Violation::new("an outcome was reported since the device was asked", detail));
                 }
@@ -200,7 +220,8 @@ fn check_gate(server: &Server, account: &Account, wave: usize, now: Timestamp) -
         return Err(Violation::new("a wave passes only with few failures", detail));
     }
     let status = server.rollout(&account.spec.id).map(fleet_core::Rollout::status);
-    let counts = status.and_then(|status| status.waves.get(wave).map(|wave| wave.counts)).unwrap_or_default();
+    let counts = status.as_ref().and_then(|status| status.waves.get(wave)).map(|wave| wave.counts);
+    let counts = counts.unwrap_or_default();
     if said(|said| said.committed) == 0 && counts.superseded < counts.devices {
         return Err(Violation::new("a wave passes only with evidence", of("nobody kept the release".into())));
     }
@@ -212,8 +233,18 @@ fn check_gate(server: &Server, account: &Account, wave: usize, now: Timestamp) -
         let detail = of(format!("{} of {seen} are silent", counts.silent));
         return Err(Violation::new("a wave passes only with few silent devices", detail));
     }
+    let is_compared =
+        status.as_ref().and_then(|status| status.waves.get(wave)).is_some_and(|wave| wave.compared);
+    let verdict = server.verdict(&account.spec.id, wave);
+    if is_compared && !matches!(verdict, Some(MetricVerdict::Healthy { .. })) {
+        let detail = of(verdict.map_or_else(|| "nobody judged it".into(), ToString::to_string));
+        return Err(Violation::new(
+            "a wave that is compared passes only when its metrics are healthy",
+            detail,
+        ));
+    }
     let until = account.baking.get(&wave);
-    let watches = account.bake_secs[wave] > 0 && strategy.metrics.is_none();
+    let watches = account.bake_secs[wave] > 0 && !is_compared;
     if watches && until.is_none_or(|until| now < *until) {
         let detail = of(format!("it was to be watched until {until:?}"));
         return Err(Violation::new("a wave passes only after its bake time", detail));
@@ -260,7 +291,7 @@ fn is_covered(progress: &Progress, said: Option<&Said>) -> bool {
     }
 }
 
-fn broken(rule: &'static str, write: &Write, detail: &str) -> Result<(), Violation> {
+pub(super) fn broken(rule: &'static str, write: &Write, detail: &str) -> Result<(), Violation> {
     let Write { device, rollout, .. } = write;
     let detail = format!("{rollout} asks {device} in generation {}: {detail}", write.desired.generation);
     Err(Violation::new(rule, detail))

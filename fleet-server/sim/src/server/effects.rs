@@ -11,10 +11,12 @@ impl Server {
         if self.rewrite == Rewrite::InThisTurn {
             self.restart();
         }
-        let ids: Vec<RolloutId> = self.entries.keys().cloned().collect();
         let mut changed = Vec::new();
-        for id in ids {
-            while let Some(effect) = self.entries.get_mut(&id).and_then(|entry| entry.machine.poll_effect()) {
+        while let Some((id, effects)) = self.next_effects() {
+            if self.flaw != Some(Flaw::ForgetsRivals) {
+                self.tell_rivals(&id, &effects);
+            }
+            for effect in effects {
                 changed.extend(self.perform(&id, effect));
             }
         }
@@ -22,6 +24,21 @@ impl Server {
         changed.dedup();
         for device in changed {
             self.send_desired(&device);
+        }
+    }
+
+    /// What one of the machines has decided.
+    fn next_effects(&mut self) -> Option<(RolloutId, Vec<Effect>)> {
+        self.entries.iter_mut().find_map(|(id, entry)| {
+            let effects: Vec<_> = std::iter::from_fn(|| entry.machine.poll_effect()).collect();
+            (!effects.is_empty()).then(|| (id.clone(), effects))
+        })
+    }
+
+    fn tell_rivals(&mut self, id: &RolloutId, effects: &[Effect]) {
+        let Some(own) = self.rollout(id) else { return };
+        for (other, input) in own.tells(effects, self.rollouts()) {
+            self.input(&other, input, self.now);
         }
     }
 

@@ -26,6 +26,7 @@ pub(super) struct Greeting<'a> {
     pub(super) device: &'a DeviceId,
     pub(super) generation: Generation,
     pub(super) holds: Vec<&'a ReleaseId>,
+    pub(super) utc_offset_secs: Option<i32>,
 }
 
 impl Entry {
@@ -62,9 +63,10 @@ impl Entry {
     }
 
     pub(super) fn greet(&mut self, greeting: &Greeting<'_>, now: Timestamp) {
-        let Greeting { device, generation, holds } = greeting;
+        let Greeting { device, generation, holds, utc_offset_secs } = greeting;
         if !self.is_finished() && self.machine.includes(device) {
-            let _ = self.machine.handle(Input::DeviceConnected { device: (*device).clone() }, now);
+            let (device, utc_offset_secs) = ((*device).clone(), *utc_offset_secs);
+            let _ = self.machine.handle(Input::DeviceConnected { device, utc_offset_secs }, now);
         }
         if self.is_confirmed_by(device, *generation) && !holds.contains(&self.release()) {
             let _ = self.machine.handle(Input::Confirmed { device: (*device).clone() }, now);
@@ -110,6 +112,6 @@ pub(super) fn facts(id: &DeviceId, row: &super::Row, known: impl Fn(&ReleaseId) 
         committed: committed.filter(|release| known(release)).collect(),
         generation: row.desired.generation,
         quarantined: row.quarantined,
-        pins: BTreeMap::new(),
+        pins: row.pins.clone(),
     }
 }

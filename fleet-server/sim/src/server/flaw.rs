@@ -30,6 +30,14 @@ pub enum Flaw {
     ForgetsApprovals,
     /// Devices are asked in freezes.
     ForgetsFreezes,
+    /// Devices are asked outside of their windows.
+    ForgetsWindows,
+    /// Rollouts do not hear of pins.
+    ForgetsPins,
+    /// Whatever the metrics say is taken for good.
+    FlattersMetrics,
+    /// Rollouts do not hear of what others of their model do.
+    ForgetsRivals,
     /// A device is told of its desired state once, and never again.
     TellsOnce,
     /// Devices are told before what they are told is stored.
@@ -42,6 +50,7 @@ impl Server {
         let (mut spec, mut plan) = (spec.clone(), plan.clone());
         match self.flaw {
             Some(Flaw::ForgetsRamps) => spec.strategy.ramp = None,
+            Some(Flaw::ForgetsWindows) => spec.strategy.windows = None,
             Some(Flaw::ForgetsApprovals) => plan.waves.iter_mut().for_each(|wave| wave.approve = false),
             Some(Flaw::ForgetsFreezes) => plan.freezes.clear(),
             _ => {}

@@ -80,7 +80,8 @@ impl Server {
         row.models.clone_from(&hello.models);
         (row.seen, row.last_seen, row.connected) = (hello.generation, Some(now), true);
         let holds: Vec<&ReleaseId> = hello.models.iter().flat_map(named).collect();
-        let greeting = Greeting { device, generation: hello.generation, holds };
+        let utc_offset_secs = hello.inventory.utc_offset_secs;
+        let greeting = Greeting { device, generation: hello.generation, holds, utc_offset_secs };
         for entry in self.entries.values_mut() {
             if !entry.is_finished() || !entry.restoring.is_empty() {
                 entry.greet(&greeting, now);

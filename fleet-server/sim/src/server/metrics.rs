@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use fleet_core::{
     Input,
-    verdict::{CanaryJudge, Cohorts, Figures, Intervals, Period, Tally, VerdictPolicy, look_at},
+    verdict::{
+        CanaryJudge, Cohorts, Figures, Intervals, MetricVerdict, Period, Tally, VerdictPolicy, look_at,
+    },
 };
 use shared::{DeviceId, ModelName, RolloutId, Timestamp, Version};
 
-use super::Server;
+use super::{Flaw, Server};
 
 /// How often devices are looked at.
 pub const LOOK_EVERY: Duration = Duration::from_secs(300);
@@ -22,6 +24,8 @@ pub(super) struct Metrics {
     intervals: BTreeMap<ModelName, Intervals>,
     tallies: BTreeMap<ModelName, Vec<(u64, Tally)>>,
     judges: BTreeMap<(RolloutId, usize), (CanaryJudge, Cohorts)>,
+    /// What the judges said last.
+    verdicts: BTreeMap<(RolloutId, usize), MetricVerdict>,
 }
 
 impl Server {
@@ -41,9 +45,11 @@ impl Server {
             };
             let Some((judge, cohorts)) = self.metrics.judges.get_mut(&(id.clone(), wave)) else { continue };
             let look = look_at(number, &happened, cohorts, release.version, Period::Since);
-            if let Ok(record) = judge.observe(&look) {
-                let _ = entry.machine.handle(Input::Judged { wave, verdict: record.verdict }, now);
-            }
+            let Ok(record) = judge.observe(&look) else { continue };
+            self.metrics.verdicts.insert((id.clone(), wave), record.verdict.clone());
+            let flatters = self.flaw == Some(Flaw::FlattersMetrics);
+            let verdict = if flatters { MetricVerdict::Healthy { look: number } } else { record.verdict };
+            let _ = entry.machine.handle(Input::Judged { wave, verdict }, now);
         }
         self.finish();
     }
@@ -52,6 +58,12 @@ impl Server {
     #[must_use]
     pub fn compares(&self) -> bool {
         self.entries.values().any(|entry| entry.machine.compared_wave().is_some())
+    }
+
+    /// What the judge of a wave said last.
+    #[must_use]
+    pub fn verdict(&self, id: &RolloutId, wave: usize) -> Option<&MetricVerdict> {
+        self.metrics.verdicts.get(&(id.clone(), wave))
     }
 
     /// Begins to compare a wave: the judge learns from what the devices did until now.

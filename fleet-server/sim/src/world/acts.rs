@@ -54,7 +54,14 @@ impl World {
             Act::Quarantine { devices, lifted } => {
                 self.announce(&devices, if lifted { "leave quarantine" } else { "enter quarantine" });
                 for device in devices {
-                    self.server_turn(|server, _| server.quarantine(&device, !lifted));
+                    self.server_turn(|server, now| server.quarantine(&device, !lifted, now));
+                }
+            }
+            Act::Pin { devices, model, lifted } => {
+                let done = if lifted { "are no longer pinned" } else { "are pinned" };
+                self.announce(&devices, &format!("{done}, model {model}"));
+                for device in devices {
+                    self.server_turn(|server, now| server.pin(&device, &model, lifted, now));
                 }
             }
             fault => self.fault(fault),
@@ -71,6 +78,10 @@ impl World {
             Act::Clock { devices, ahead_secs } => {
                 self.announce(&devices, &format!("will have a clock {ahead_secs} s ahead"));
                 self.each(&devices, |it| it.device.set_clock(ahead_secs * 1_000));
+            }
+            Act::LocalTime { devices, utc_offset_secs } => {
+                self.announce(&devices, &format!("have a local time {utc_offset_secs} s ahead of UTC"));
+                self.each(&devices, |it| it.device.set_local_time(utc_offset_secs));
             }
             Act::KillRunner { devices } => self.kill_runner(&devices),
             Act::DamageDisk { devices } => {
@@ -99,7 +110,8 @@ impl World {
             | Act::Freeze { .. }
             | Act::Halt { .. }
             | Act::RollBack { .. }
-            | Act::Quarantine { .. } => {}
+            | Act::Quarantine { .. }
+            | Act::Pin { .. } => {}
         }
     }
 

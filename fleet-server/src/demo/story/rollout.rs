@@ -117,6 +117,7 @@ fn tell_event(narrator: &Narrator, release: &str, event: &Event) {
         | Event::Promoted { .. }
         | Event::Retried { .. }
         | Event::DeviceJoined { .. }
+        | Event::DeviceReturned { .. }
         | Event::WaveHeld { .. }
         | Event::WaveJudged { .. }
         | Event::WaveStarted { .. }
@@ -127,7 +128,8 @@ fn tell_event(narrator: &Narrator, release: &str, event: &Event) {
         | Event::RollingBack { .. }
         | Event::DeviceRestored { .. }
         | Event::RolledBack { .. }
-        | Event::Completed { .. } => {}
+        | Event::Completed { .. }
+        | Event::Superseded { .. } => {}
     }
 }
 

@@ -214,3 +214,16 @@ fn a_device_that_a_person_took_out_is_neither_asked_nor_asked_again() {
     assert!(matches!(rollout.state(), State::Completed { .. }));
     assert!(rollout.handle(Input::Retry { by: "ada".into() }, Timestamp(4_000)).is_err());
 }
+
+#[test]
+fn a_window_is_one_of_the_local_time_that_a_device_tells_when_it_connects() {
+    let windows = serde_json::from_str(r#"["Daily 02:00-04:00"]"#).unwrap();
+    let mut fleet = fleet(1);
+    (fleet[0].connected, fleet[0].inventory.utc_offset_secs) = (false, None);
+    let mut rollout = started(Strategy { windows: Some(windows), ..Strategy::default() }, &fleet);
+    let at_two = Timestamp(2 * 60 * MINUTE);
+    assert_eq!(rollout.poll_timeout(), Some((at_two, Wakeup::Ask)));
+    let hello = Input::DeviceConnected { device: id("d0"), utc_offset_secs: Some(3_600) };
+    rollout.handle(hello, Timestamp(2_000)).unwrap();
+    assert_eq!(rollout.poll_timeout(), Some((Timestamp(60 * MINUTE), Wakeup::Ask)), "an hour ahead of UTC");
+}

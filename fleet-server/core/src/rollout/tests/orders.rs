@@ -153,3 +153,16 @@ fn devices_that_are_taken_over_together_let_no_wave_ask_one_of_them() {
     assert_eq!(assigned(&drain(&mut rollout)), []);
     assert_eq!(rollout.counts().superseded, 3);
 }
+
+#[test]
+fn a_promoted_rollout_waits_at_its_end_for_devices_of_earlier_waves_that_are_on_their_way() {
+    let mut rollout = started(two_waves(0), &fleet(2));
+    let canary = assigned(&drain(&mut rollout)).remove(0);
+    rollout.handle(says(&canary, DeploymentEvent::Probation, 1), Timestamp(2_000)).unwrap();
+    rollout.handle(Input::Promote { wave: 0, by: "ada".into() }, Timestamp(3_000)).unwrap();
+    let last = assigned(&drain(&mut rollout)).remove(0);
+    rollout.handle(says(&last, COMMITTED, 1), Timestamp(4_000)).unwrap();
+    assert_eq!(rollout.state(), &State::Running { wave: 1 });
+    rollout.handle(says(&canary, COMMITTED, 2), Timestamp(5_000)).unwrap();
+    assert!(matches!(rollout.state(), State::Completed { .. }));
+}
