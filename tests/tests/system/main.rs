@@ -30,3 +30,4 @@ mod spool;
 mod swaps;
 mod telemetry;
 mod treachery;
+mod virtual_fleet;
