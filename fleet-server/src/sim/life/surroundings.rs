@@ -13,8 +13,9 @@ use crate::{
     sim::{identity::Fleet, session::Lost},
 };
 
-/// Connections that are being made at once, so that a server meets a crowd and not a wall.
-const DIALS: usize = 128;
+/// Connections that are being made at once. A server on a busy machine makes some tens of them in a second; of more at
+/// once each takes so long that it is given up, and what it has cost is lost.
+const DIALS: usize = 32;
 
 /// What all devices of a run have around them.
 pub(in crate::sim) struct Surroundings {

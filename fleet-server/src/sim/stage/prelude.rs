@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{LOOK_EVERY, Stage, told};
 
-/// How long devices may take to come to what they run before the story, beside their probation; more for many.
-const PRELUDE: Duration = Duration::from_secs(120);
+/// Devices come to what they run as fast as the server lets them; when nothing happens for this long beside their
+/// probation, nothing will.
+const NEXT_EVENT_WITHIN: Duration = Duration::from_secs(120);
 
 impl Stage<'_> {
     /// Brings devices to what they run when the story begins. They are all honest until then.
@@ -44,19 +45,20 @@ impl Stage<'_> {
         let id = self.people.start(release, &selector, strategy).await.map_err(told)?;
         let found = self.story.releases.iter().find(|it| it.release == *release);
         let probation = Duration::from_secs(found.map_or(0, |it| it.probation_secs).into());
-        let deadline = Instant::now()
-            + PRELUDE
-            + probation * 2
-            + Duration::from_millis(50) * u32::try_from(devices).unwrap_or(u32::MAX);
+        let patience = NEXT_EVENT_WITHIN + probation * 2;
+        let (mut seen, mut deadline) = (0, Instant::now() + patience);
         loop {
             self.server.check_alive()?;
+            if let Some(last) = self.people.events(&id, seen).await.map_err(told)?.last() {
+                (seen, deadline) = (last.sequence, Instant::now() + patience);
+            }
             let finished = self.people.rollouts().await.map_err(told)?;
             if finished.iter().any(|it| it.id == id && it.finished) {
                 break;
             }
             if Instant::now() > deadline {
                 let counts = self.people.rollout(&id).await.map_err(told)?.status.counts;
-                bail!("it took too long: {}", tell_counts(&counts));
+                bail!("nothing has happened for {} s: {}", patience.as_secs(), tell_counts(&counts));
             }
             sleep_until(Instant::now() + LOOK_EVERY).await;
         }
