@@ -1,6 +1,6 @@
 //! The command line: one noun, one verb. Data goes to standard output, talk to standard error.
 //!
-//! Every command but `serve`, `demo` and `config` is a client of the HTTP API and can do nothing that the API cannot.
+//! Every command but `serve`, `demo`, `sim` and `config` is a client of the HTTP API and can do nothing that the API cannot.
 
 // The one place of this library that is meant to print.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -18,6 +18,7 @@ mod models;
 mod output;
 mod rollouts;
 mod serve;
+mod sim;
 mod tokens;
 mod watch;
 mod when;
@@ -46,6 +47,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(args) => serve::serve(args).await,
         Command::Demo(options) => demo::run(options).await,
+        Command::Sim(options) => sim::run(options, context, &output).await,
         Command::Config(command) => config(command),
         Command::Enroll(EnrollCommand::Token(EnrollTokenCommand::Create(args))) => {
             tokens::create_enroll_token(&client()?, args, &output).await

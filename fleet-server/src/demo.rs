@@ -5,12 +5,12 @@
 //! Protocol, as anybody would. What it tells it has checked; with `--once` the exit code says whether all of it
 //! happened. No network beyond loopback, no root, nothing left behind.
 
-mod assets;
+pub(crate) mod assets;
 mod fleet;
 mod inference;
 mod narrate;
-mod process;
-mod scene;
+pub(crate) mod process;
+pub(crate) mod scene;
 mod stay;
 mod story;
 mod traffic;
@@ -93,14 +93,15 @@ async fn stay(story: &Story, told: &Told, signals: &mut Signals) {
 }
 
 /// Everything by which a person or a system ends a program.
-struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
 }
 
 impl Signals {
-    fn listen() -> io::Result<Self> {
+    /// Starts to listen.
+    pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -108,7 +109,8 @@ impl Signals {
         })
     }
 
-    async fn any(&mut self) {
+    /// Waits for the first of them.
+    pub(crate) async fn any(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

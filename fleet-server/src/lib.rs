@@ -5,7 +5,7 @@
 //! [`artifacts`] (what is kept), [`broker`] and [`gateway`] (the way to devices), [`publish`] and [`rollouts`] (what
 //! changes), [`history`] (what was), [`servers`] (who else works on the same database), [`api`] (how people and programs
 //! ask), [`server`] (all of it, running). [`cli`] is a client of the API, and
-//! [`demo`] a fleet in a box.
+//! [`demo`] a fleet in a box, and [`sim`] thousands of virtual devices before a real server.
 
 pub mod api;
 pub mod app;
@@ -26,4 +26,5 @@ pub mod rollouts;
 pub mod server;
 pub mod servers;
 pub mod signing;
+pub mod sim;
 pub mod store;

@@ -48,7 +48,8 @@ pub fn main() -> ExitCode {
 /// The same for a challenger, which nobody calls: it takes processor time that nothing else wants.
 #[must_use]
 pub fn challenger_main() -> ExitCode {
-    if let Err(error) = rustix::process::nice(LOWEST_PRIORITY) {
+    // Absolute: an agent that was started with a priority of its own hands it down.
+    if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
         tracing::warn!(%error, "the challenger shares the processor as an equal");
     }
     run(Role::Challenger)

@@ -56,6 +56,8 @@ pub struct Profile {
     pub runs: Option<ReleaseId>,
     /// Requests that reach its model in a minute.
     pub traffic_per_minute: u32,
+    /// How often a version on probation tells what it answered: whole seconds, from one up.
+    pub tells_every: Duration,
     /// How far its clock is ahead, in milliseconds.
     pub clock_ahead_ms: i64,
     /// When new versions may begin to answer, by its own settings.
@@ -165,6 +167,12 @@ impl VirtualDevice {
         &self.profile.id
     }
 
+    /// This life of the agent, as its hello and its reports name it.
+    #[must_use]
+    pub fn boot(&self) -> BootId {
+        boot_id(self.boots)
+    }
+
     /// The machine of its agent.
     #[must_use]
     pub fn agent(&self) -> &Agent {
@@ -265,8 +273,14 @@ impl VirtualDevice {
         self.catalog.nature(release, &self.profile.id)
     }
 
+    /// What its clock says at the moment `now` of the world.
+    #[must_use]
+    pub fn clock_at(&self, now: Timestamp) -> Timestamp {
+        shifted(now, self.clock_ahead_ms)
+    }
+
     fn device_time(&self) -> Timestamp {
-        shifted(self.now, self.clock_ahead_ms)
+        self.clock_at(self.now)
     }
 
     fn lose_memory(&mut self) {

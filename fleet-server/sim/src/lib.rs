@@ -9,9 +9,13 @@
 //!
 //! A [`Story`] is data: a seed makes one up ([`made_up`]), a person writes one down as TOML. The same story gives the same
 //! world, event for event, so a seed is all that a failure must print.
+//!
+//! A [`LiveStory`] is written nearly alike and is for another stage: a [`VirtualDevice`] with a shell that stands before
+//! a real server, in real time.
 
 mod catalog;
 mod device;
+mod live;
 mod nature;
 mod oracle;
 mod random;
@@ -25,6 +29,10 @@ mod world;
 
 pub use catalog::{Catalog, Published, file_name, vouched};
 pub use device::{Ending, Profile, VirtualDevice};
+pub use live::{
+    Class, Crowd, Expectation, LiveAct, LiveDevices, LiveRelease, LiveStory, LiveTimed, Member, NoLiveStory,
+    Steady, Who, read_live_story,
+};
 pub use nature::Nature;
 pub use oracle::{Oracle, Violation};
 pub use random::Random;
@@ -32,6 +40,6 @@ pub use scenario::{NoStory, read_story, transcribe};
 pub use seeded::made_up;
 pub use server::{Desired, Flaw, Purpose, Row, Server, Unheard, Write};
 pub use story::{Act, BEGIN, Character, DeviceStory, Moment, Network, ReleaseStory, Story, Timed};
-pub use transcript::{Detail, Transcript};
+pub use transcript::{Detail, Transcript, sentence, tell_counts};
 pub use wire::{BlockNews, Down, Up};
 pub use world::{End, World, tell};

@@ -344,7 +344,13 @@ impl Moment {
     /// How long after the beginning this is.
     #[must_use]
     pub fn of(now: Timestamp) -> Self {
-        Self { secs: now.since(BEGIN).as_secs() }
+        Self::between(BEGIN, now)
+    }
+
+    /// How long after `begin` the moment `now` is; none when it is before.
+    #[must_use]
+    pub fn between(begin: Timestamp, now: Timestamp) -> Self {
+        Self { secs: now.since(begin).as_secs() }
     }
 }
 

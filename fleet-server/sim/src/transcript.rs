@@ -81,8 +81,9 @@ pub(crate) fn plan_in_words(plan: &Plan) -> Vec<String> {
     waves.chain(blocked).collect()
 }
 
-/// What a rollout announced, as a sentence; `None` for steps on the way.
-pub(crate) fn sentence(event: &Event) -> Option<String> {
+/// What a rollout of a story that began at `begin` announced, as a sentence; `None` for steps on the way.
+#[must_use]
+pub fn sentence(event: &Event, begin: Timestamp) -> Option<String> {
     use fleet_core::Progress;
     Some(match event {
         Event::WaveStarted { wave, devices } => format!("asks wave {}: {devices} devices", wave + 1),
@@ -102,7 +103,7 @@ pub(crate) fn sentence(event: &Event) -> Option<String> {
             _ => return None,
         },
         Event::WaveBaking { wave, until } => {
-            format!("watches wave {} until {}", wave + 1, Moment::of(*until))
+            format!("watches wave {} until {}", wave + 1, Moment::between(begin, *until))
         }
         Event::ApprovalNeeded { wave } => format!("wave {} waits for approval", wave + 1),
         Event::Approved { wave, by } => format!("{by} approves wave {}", wave + 1),
@@ -127,7 +128,8 @@ pub(crate) fn sentence(event: &Event) -> Option<String> {
 }
 
 /// The outcomes that there are, without those that there are not.
-pub(crate) fn tell_counts(counts: &fleet_core::Counts) -> String {
+#[must_use]
+pub fn tell_counts(counts: &fleet_core::Counts) -> String {
     let named = [
         (counts.committed, "committed"),
         (counts.waiting, "waiting"),

@@ -37,6 +37,7 @@ fn hand(nature: Nature) -> Hand {
         inventory: Inventory::default(),
         runs: Some(release("digits@1")),
         traffic_per_minute: 60,
+        tells_every: Duration::from_secs(20),
         clock_ahead_ms: 0,
         maintenance: None,
         utc_offset_secs: 0,

@@ -13,7 +13,7 @@ pub use challengers::{ChallengerCommand, ChallengerStart};
 pub use devices::{DeviceCommand, LimitsArgs, ListArgs};
 pub use operator::{EventsArgs, FreezeArgs, FreezeCommand, GroupCommand, HistoryArgs, RolloutNoun, Trial};
 
-use crate::{auth::Role, demo::DemoOptions};
+use crate::{auth::Role, demo::DemoOptions, sim::SimOptions};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 rollout failed or halted, 4 timed out, \
                           5 not authorised, 6 conflict, 7 not found, 8 server unreachable";
@@ -51,6 +51,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Watch a whole fleet on this machine: a real server, real devices, a model that goes bad.
     Demo(DemoOptions),
+    /// Put thousands of virtual devices before a real server and tell a story: outages, bad releases, silent devices.
+    Sim(SimOptions),
     /// Check the server's configuration or show its defaults.
     #[command(subcommand)]
     Config(ConfigCommand),

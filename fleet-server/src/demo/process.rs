@@ -53,6 +53,12 @@ impl Process {
         &self.name
     }
 
+    /// Its number, while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Where it writes.
     #[must_use]
     pub fn log(&self) -> &Path {

@@ -38,16 +38,16 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder: `wanted`, which is kept, or a fresh one among the temporary files.
+    /// Makes the folder: `wanted`, which is kept, or a fresh one among the temporary files whose name begins with `program`.
     ///
     /// # Errors
     /// When it cannot be made, or is there already and not empty.
-    pub fn make(wanted: Option<&Path>) -> anyhow::Result<Self> {
+    pub fn make(wanted: Option<&Path>, program: &str) -> anyhow::Result<Self> {
         let kept = wanted.is_some();
         let path = match wanted {
             Some(path) => std::path::absolute(path).context("cannot find the current folder")?,
             None => std::env::temp_dir()
-                .join(format!("muster-demo-{}", &uuid::Uuid::new_v4().simple().to_string()[..8])),
+                .join(format!("{program}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8])),
         };
         if fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
             bail!("{} is not empty; give --dir a folder that is, or one that does not exist", path.display());
@@ -121,7 +121,7 @@ impl Scene {
             "there is no {}; build the whole workspace: cargo build --release",
             agent.display()
         );
-        let folder = Folder::make(wanted)?;
+        let folder = Folder::make(wanted, "muster-demo")?;
         let longest = folder.path().join("cam-99/runner.sock");
         ensure!(
             longest.as_os_str().len() <= MAX_SOCKET_PATH,
@@ -265,11 +265,13 @@ pub fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-fn own_program() -> anyhow::Result<PathBuf> {
+/// The file of this program, which is also the server.
+pub(crate) fn own_program() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("cannot find this program's own file")
 }
 
-fn toml_text(path: &Path) -> anyhow::Result<String> {
+/// A path as TOML writes it.
+pub(crate) fn toml_text(path: &Path) -> anyhow::Result<String> {
     let text = path.to_str().with_context(|| format!("{} is not valid text", path.display()))?;
     Ok(toml::Value::from(text).to_string())
 }

@@ -14,7 +14,7 @@ use super::{Proxy, losses};
 use crate::random::Random;
 
 /// Life of a connection: mostly enough for a handshake and some messages on a busy machine, and for little more.
-const LIFE_MS: Range<usize> = 500..4_000;
+const LIFE_MS: Range<usize> = 500..2_500;
 
 /// Of a hundred connections so many die before they were cut.
 const BAD_PERCENT: usize = 30;

@@ -32,3 +32,4 @@ mod spool;
 mod swaps;
 mod telemetry;
 mod treachery;
+mod virtual_fleet;

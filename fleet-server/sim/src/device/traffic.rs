@@ -1,23 +1,19 @@
 //! Inferences that a version on probation answers, so that the agent's own judge has something to judge.
 
-use std::time::Duration;
-
 use agent_core::Input;
 use shared::{ReleaseId, telemetry::Counts};
 
 use super::{Job, VirtualDevice};
 use crate::nature::Nature;
 
-/// Inferences are told of this often.
-const WINDOW: Duration = Duration::from_secs(20);
-
-/// A version without requests is looked at this often, in case requests come.
-const IDLE_WINDOW: Duration = Duration::from_secs(300);
+/// A version without requests is looked at in every so manieth window, in case requests come.
+const IDLE_WINDOWS: u32 = 15;
 
 impl VirtualDevice {
     /// Only a candidate is judged, so only a candidate is told of.
     pub(super) fn expect_traffic(&mut self, release: ReleaseId) {
-        let window = if self.profile.traffic_per_minute == 0 { IDLE_WINDOW } else { WINDOW };
+        let idle = self.profile.traffic_per_minute == 0;
+        let window = self.profile.tells_every * if idle { IDLE_WINDOWS } else { 1 };
         if self.is_candidate(&release) {
             self.jobs.retain(|_, job| !matches!(job, Job::Traffic(of) if of.model == release.model));
             self.after(window, Job::Traffic(release));
@@ -45,7 +41,8 @@ impl VirtualDevice {
 
     /// The share of a window, rounded by chance so that one request in an hour comes once in an hour.
     fn inferences(&mut self) -> u64 {
-        let in_sixty_windows = u64::from(self.profile.traffic_per_minute) * WINDOW.as_secs();
+        let in_sixty_windows =
+            u64::from(self.profile.traffic_per_minute) * self.profile.tells_every.as_secs();
         in_sixty_windows / 60 + u64::from(self.random.below(60) < in_sixty_windows % 60)
     }
 

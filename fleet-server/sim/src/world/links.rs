@@ -9,7 +9,7 @@ use crate::{
     device::{Ending, VirtualDevice},
     oracle::News,
     server::Server,
-    story::{Character, Network},
+    story::{BEGIN, Character, Network},
     transcript::{Detail, plan_in_words, sentence},
 };
 
@@ -212,7 +212,7 @@ impl World {
             }
         }
         for (id, event) in &news.events {
-            match sentence(event) {
+            match sentence(event, BEGIN) {
                 Some(line) => self.note(Detail::Milestones, || format!("{id} {line}")),
                 None => self.note(Detail::Everything, || format!("{id} {event:?}")),
             }

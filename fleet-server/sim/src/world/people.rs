@@ -1,6 +1,6 @@
 //! Who lives in the world when it begins.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use shared::{DeviceId, Timestamp, device::Inventory};
 
@@ -12,6 +12,9 @@ use crate::{
     server::Server,
     story::{BEGIN, DeviceStory, Story},
 };
+
+/// A version on probation tells of its inferences this often: rarely enough that a day of a fleet is short.
+const TELLS_EVERY: Duration = Duration::from_secs(20);
 
 /// The devices of a story, enrolled at the server.
 pub(super) fn population(
@@ -64,6 +67,7 @@ fn inhabitant(id: DeviceId, story: &DeviceStory, catalog: &Arc<Catalog>, random:
         },
         runs: story.runs.clone(),
         traffic_per_minute: story.traffic,
+        tells_every: TELLS_EVERY,
         clock_ahead_ms: story.clock_secs * 1_000,
         maintenance: story.maintenance.clone(),
         utc_offset_secs: story.utc_offset_secs,
