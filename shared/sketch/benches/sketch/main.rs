@@ -1,0 +1,178 @@
+//! What counting, sending and merging cost, beside KLL, the quantile sketch that is usual for this.
+//!
+//!     cargo bench -p muster-sketch --bench sketch
+//!
+//! Contestants take turns in an order that rotates; a figure is the median over the rounds, and a ratio the median of the
+//! ratios within a round. Compile with the flags that ship: the absolute figures are those of the baseline processor
+//! unless a module says otherwise.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used)] // a bench prints, and a panic is its failure report
+
+mod contest;
+mod data;
+
+use std::{hint::black_box, sync::Arc};
+
+use contest::{Contest, Table};
+use data::{Random, kll_of, reference, rows_of};
+use datasketches::kll::{KllFloat, KllSketch};
+use muster_sketch::{
+    FloatHistogram,
+    reference::{Reference, ReferenceValues},
+    window::{FeatureWindow, MergedWindows, NumericWindow, Origin, RowWindow, Window},
+};
+
+const FEATURES: usize = 32;
+const ROWS: usize = 1_024;
+const VALUES: usize = 16_384;
+/// Rows of a window that is sent.
+const SENT_ROWS: usize = 1_000;
+const DEVICES: usize = 10_000;
+/// Windows that are made; each is sent by several devices.
+const DISTINCT: usize = 500;
+
+fn main() {
+    let reference = Arc::new(reference(FEATURES));
+    let mut table = Table::default();
+    rows(&reference, &mut table);
+    values(&reference, &mut table);
+    let windows = windows(&reference);
+    bytes(&reference, &windows, &mut table);
+    merges(&reference, &windows, &mut table);
+    table.print();
+}
+
+fn rows(reference: &Arc<Reference>, table: &mut Table) {
+    let rows = rows_of(&mut Random::new(1), ROWS, FEATURES);
+    let mut ours = RowWindow::new(reference.numeric());
+    let mut whole = FeatureWindow::new(Arc::clone(reference));
+    let mut theirs: Vec<KllSketch<KllFloat<f32>>> =
+        (0..FEATURES).map(|_| KllSketch::new(200).unwrap()).collect();
+    let mut contest = Contest::new(ROWS);
+    contest.add("row", || {
+        rows.iter().for_each(|row| ours.record(black_box(row)).unwrap());
+        black_box(ours.seal());
+    });
+    contest.add("feature window", || {
+        rows.iter().for_each(|row| whole.record(black_box(row), &[]).unwrap());
+        black_box(whole.seal());
+    });
+    contest.add("KLL", || {
+        for row in &rows {
+            for (sketch, &value) in theirs.iter_mut().zip(black_box(row)) {
+                sketch.update(KllFloat::<f32>::new(value).unwrap());
+            }
+        }
+    });
+    let result = contest.run();
+    table.times("a row of 32 features", "ns", &result, 0, 2);
+    table.times("the same, through FeatureWindow", "ns", &result, 1, 2);
+}
+
+fn values(reference: &Reference, table: &mut Table) {
+    let mut random = Random::new(2);
+    let values: Vec<f32> = (0..VALUES).map(|_| random.normal()).collect();
+    let ReferenceValues::Numeric(numeric) = &reference.features()[0].values else { return };
+    let (mut ours, mut single) = (NumericWindow::new(numeric), NumericWindow::new(numeric));
+    let mut theirs = KllSketch::<KllFloat<f32>>::new(200).unwrap();
+    let mut histogram = FloatHistogram::new();
+    let mut contest = Contest::new(VALUES);
+    contest.add("bulk", || {
+        ours.record_all(black_box(&values)).unwrap();
+        black_box(ours.seal());
+    });
+    contest.add("single", || {
+        values.iter().for_each(|&value| single.record(black_box(value)).unwrap());
+        black_box(single.seal());
+    });
+    contest.add("histogram", || values.iter().for_each(|&value| histogram.record(black_box(value))));
+    contest.add("KLL", || {
+        for &value in black_box(&values) {
+            theirs.update(KllFloat::<f32>::new(value).unwrap());
+        }
+    });
+    let result = contest.run();
+    table.times("a value of many of one feature", "ns", &result, 0, 3);
+    table.times("a value of one feature alone", "ns", &result, 1, 3);
+    table.times("a value, without a reference", "ns", &result, 2, 3);
+}
+
+fn windows(reference: &Arc<Reference>) -> Vec<Window> {
+    let mut random = Random::new(3);
+    let mut recorder = FeatureWindow::new(Arc::clone(reference));
+    let window = |device: usize| {
+        for row in rows_of(&mut random, SENT_ROWS, FEATURES) {
+            recorder.record(&row, &[]).unwrap();
+        }
+        Window {
+            reference: reference.id(),
+            origin: Origin { device: format!("camera-{device:05}"), boot: format!("{device:08x}-boot") },
+            sequence: 1,
+            from_ms: 1_760_000_000_000,
+            to_ms: 1_760_000_300_000,
+            stride: 1,
+            features: recorder.seal().unwrap(),
+        }
+    };
+    (0..DISTINCT).map(window).collect()
+}
+
+fn bytes(reference: &Reference, windows: &[Window], table: &mut Table) {
+    let ours: usize = windows.iter().map(|window| window.encode(reference).unwrap().len()).sum();
+    let mut random = Random::new(4);
+    let theirs: usize = (0..100).map(|_| kll_of(&mut random, SENT_ROWS).serialize().len()).sum();
+    let per_feature = ours as f64 / (windows.len() * FEATURES) as f64;
+    table.figures("a feature and window on the wire", "B", per_feature, theirs as f64 / 100.0);
+    table.figures("a window of 32 features", "B", ours as f64 / windows.len() as f64, f64::NAN);
+}
+
+fn merges(reference: &Arc<Reference>, windows: &[Window], table: &mut Table) {
+    let mut decoded = windows.to_vec();
+    let encoded: Vec<Vec<u8>> = (0..DEVICES)
+        .map(|device| {
+            let mut window = windows[device % DISTINCT].clone();
+            window.origin.device = format!("camera-{device:05}");
+            window.encode(reference).unwrap()
+        })
+        .collect();
+    let mut random = Random::new(5);
+    let sketches: Vec<_> = (0..DISTINCT).map(|_| kll_of(&mut random, SENT_ROWS)).collect();
+    let serialized: Vec<_> = sketches.iter().map(KllSketch::serialize).collect();
+    let mut contest = Contest::new(DEVICES * FEATURES);
+    contest.add("memory", || {
+        let mut sum = MergedWindows::new(Arc::clone(reference), DEVICES);
+        for turn in 0..DEVICES / DISTINCT {
+            for window in &mut decoded {
+                window.sequence = turn as u64;
+                sum.add(window).unwrap();
+            }
+        }
+        assert_eq!(sum.windows(), DEVICES as u64);
+    });
+    contest.add("wire", || {
+        let mut sum = MergedWindows::new(Arc::clone(reference), DEVICES);
+        for bytes in &encoded {
+            sum.add(&Window::decode(bytes, reference).unwrap()).unwrap();
+        }
+        assert_eq!(sum.windows(), DEVICES as u64);
+    });
+    let result = contest.run();
+    let mut contest = Contest::new(DISTINCT);
+    contest.add("KLL", || {
+        let mut sum = KllSketch::<KllFloat<f32>>::new(200).unwrap();
+        sketches.iter().for_each(|sketch| sum.merge(sketch).unwrap());
+        black_box(sum.n());
+    });
+    contest.add("KLL wire", || {
+        let mut sum = KllSketch::<KllFloat<f32>>::new(200).unwrap();
+        for bytes in &serialized {
+            sum.merge(&KllSketch::deserialize(bytes).unwrap()).unwrap();
+        }
+        black_box(sum.n());
+    });
+    let kll = contest.run();
+    table.figures("adding a feature and window", "ns", result.median(0), kll.median(0));
+    table.figures("reading it from the wire and adding it", "ns", result.median(1), kll.median(1));
+    let all = result.median(1) * (DEVICES * FEATURES) as f64 / 1e6;
+    table.figures("10,000 windows of 32 features, read and added", "ms", all, f64::NAN);
+}
