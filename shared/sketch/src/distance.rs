@@ -17,7 +17,8 @@
 //! | Wasserstein distance ÷ standard deviation | ∫ │P−Q│ dx / scale | √(2/π) ∫ √(P(1−P)) dx √r / scale |
 //!
 //! Half a value a bin keeps PSI finite where the reference has none (Krichevsky & Trofimov 1981). Values lie evenly in
-//! their bin, so P and Q are straight between edges; bins outside the reference reach to the window's own extremes. For a normal
+//! their bin, so P and Q are straight between edges; the outermost reach
+//! to the smallest and the largest value. For a normal
 //! feature the last floor is the 1.29 √r of the literature; here it is computed of the reference's own shape. The floor of
 //! Kolmogorov-Smirnov is that of a continuous feature (Kolmogorov 1933) and so a little high.
 //!

@@ -56,7 +56,7 @@ impl Outcome {
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values[0]
+    values[values.len() / 2]
 }
 
 /// Rows to print.

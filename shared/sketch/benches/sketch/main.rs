@@ -1,6 +1,6 @@
 //! What counting, sending and merging cost, beside KLL, the quantile sketch that is usual for this.
 //!
-//!     cargo bench -p muster-sketch --bench sketch
+//!     cargo bench -p muster-sketch --bench sketch [-- rows|values|merges]
 //!
 //! Contestants take turns in an order that rotates; a figure is the median over the rounds, and a ratio the median of the
 //! ratios within a round. Compile with the flags that ship: the absolute figures are those of the baseline processor
@@ -34,11 +34,20 @@ const DISTINCT: usize = 500;
 fn main() {
     let reference = Arc::new(reference(FEATURES));
     let mut table = Table::default();
-    rows(&reference, &mut table);
-    values(&reference, &mut table);
-    let windows = windows(&reference);
-    bytes(&reference, &windows, &mut table);
-    merges(&reference, &windows, &mut table);
+    let chosen: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_chosen = |part: &str| chosen.is_empty() || chosen.iter().any(|it| it == part);
+    if is_chosen("rows") {
+        rows(&reference, &mut table);
+    }
+    if is_chosen("values") {
+        values(&reference, &mut table);
+    }
+    if is_chosen("merges") {
+        let windows = windows(&reference);
+        bytes(&reference, &windows, &mut table);
+        merges(&reference, &windows, &mut table);
+    }
     table.print();
 }
 

