@@ -3,39 +3,36 @@
 use std::time::Instant;
 
 /// Rounds in which everyone has one turn.
-const ROUNDS: usize = 31;
+pub const ROUNDS: usize = 39;
 
-/// Contestants that do the same amount of work each turn.
+/// Contestants, each with how many units of work a turn of it does. Turns should take about as long as each other, and
+/// less than the machine takes to switch to another program: then most are not interrupted.
+#[derive(Default)]
 pub struct Contest<'a> {
-    units: usize,
-    contestants: Vec<Box<dyn FnMut() + 'a>>,
+    contestants: Vec<(usize, Box<dyn FnMut() + 'a>)>,
 }
 
 /// Nanoseconds for each unit of work: by contestant, then by round.
 pub struct Outcome(Vec<Vec<f64>>);
 
 impl<'a> Contest<'a> {
-    /// A contest in which a turn does `units` of work.
-    pub fn new(units: usize) -> Self {
-        Self { units, contestants: Vec::new() }
-    }
-
-    /// Adds a contestant; the name is for readers of the code.
-    pub fn add(&mut self, _name: &str, turn: impl FnMut() + 'a) {
-        self.contestants.push(Box::new(turn));
+    /// Adds a contestant that does `units` of work a turn.
+    pub fn add(&mut self, units: usize, turn: impl FnMut() + 'a) {
+        self.contestants.push((units, Box::new(turn)));
     }
 
     /// Lets everyone warm up and then take turns.
     pub fn run(mut self) -> Outcome {
-        self.contestants.iter_mut().for_each(|turn| turn());
+        self.contestants.iter_mut().for_each(|(_, turn)| turn());
         let count = self.contestants.len();
         let mut times = vec![Vec::with_capacity(ROUNDS); count];
         for round in 0..ROUNDS {
             for place in 0..count {
                 let contestant = (round + place) % count;
+                let (units, turn) = &mut self.contestants[contestant];
                 let start = Instant::now();
-                (self.contestants[contestant])();
-                times[contestant].push(start.elapsed().as_secs_f64() * 1e9 / self.units as f64);
+                turn();
+                times[contestant].push(start.elapsed().as_secs_f64() * 1e9 / *units as f64);
             }
         }
         Outcome(times)

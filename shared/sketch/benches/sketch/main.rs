@@ -13,7 +13,7 @@ mod data;
 
 use std::{hint::black_box, sync::Arc};
 
-use contest::{Contest, Table};
+use contest::{Contest, ROUNDS, Table};
 use data::{Random, kll_of, reference, rows_of};
 use datasketches::kll::{KllFloat, KllSketch};
 use muster_sketch::{
@@ -23,13 +23,20 @@ use muster_sketch::{
 };
 
 const FEATURES: usize = 32;
-const ROWS: usize = 1_024;
-const VALUES: usize = 16_384;
+/// Rows that fit into the nearest cache, where the row of an inference is when it is counted.
+const ROWS: usize = 64;
+/// How often our turn passes over the rows, so that a window is as long as windows are.
+const PASSES: usize = 128;
+/// KLL's turn, for about as long.
+const KLL_PASSES: usize = 16;
+const VALUES: usize = 65_536;
 /// Rows of a window that is sent.
 const SENT_ROWS: usize = 1_000;
 const DEVICES: usize = 10_000;
-/// Windows that are made; each is sent by several devices.
-const DISTINCT: usize = 500;
+/// Windows that are made; each is sent by many devices.
+const DISTINCT: usize = 100;
+/// Windows that arrive in a turn.
+const TURN: usize = 50;
 
 fn main() {
     let reference = Arc::new(reference(FEATURES));
@@ -57,18 +64,19 @@ fn rows(reference: &Arc<Reference>, table: &mut Table) {
     let mut whole = FeatureWindow::new(Arc::clone(reference));
     let mut theirs: Vec<KllSketch<KllFloat<f32>>> =
         (0..FEATURES).map(|_| KllSketch::new(200).unwrap()).collect();
-    let mut contest = Contest::new(ROWS);
-    contest.add("row", || {
-        rows.iter().for_each(|row| ours.record(black_box(row)).unwrap());
+    let many_rows = |passes: usize| (0..passes).flat_map(|_| black_box(&rows));
+    let mut contest = Contest::default();
+    contest.add(ROWS * PASSES, || {
+        many_rows(PASSES).for_each(|row| ours.record(row).unwrap());
         black_box(ours.seal());
     });
-    contest.add("feature window", || {
-        rows.iter().for_each(|row| whole.record(black_box(row), &[]).unwrap());
+    contest.add(ROWS * PASSES, || {
+        many_rows(PASSES).for_each(|row| whole.record(row, &[]).unwrap());
         black_box(whole.seal());
     });
-    contest.add("KLL", || {
-        for row in &rows {
-            for (sketch, &value) in theirs.iter_mut().zip(black_box(row)) {
+    contest.add(ROWS * KLL_PASSES, || {
+        for row in many_rows(KLL_PASSES) {
+            for (sketch, &value) in theirs.iter_mut().zip(row) {
                 sketch.update(KllFloat::<f32>::new(value).unwrap());
             }
         }
@@ -85,18 +93,19 @@ fn values(reference: &Reference, table: &mut Table) {
     let (mut ours, mut single) = (NumericWindow::new(numeric), NumericWindow::new(numeric));
     let mut theirs = KllSketch::<KllFloat<f32>>::new(200).unwrap();
     let mut histogram = FloatHistogram::new();
-    let mut contest = Contest::new(VALUES);
-    contest.add("bulk", || {
+    let part = &values[..VALUES / 8];
+    let mut contest = Contest::default();
+    contest.add(VALUES, || {
         ours.record_all(black_box(&values)).unwrap();
         black_box(ours.seal());
     });
-    contest.add("single", || {
+    contest.add(VALUES, || {
         values.iter().for_each(|&value| single.record(black_box(value)).unwrap());
         black_box(single.seal());
     });
-    contest.add("histogram", || values.iter().for_each(|&value| histogram.record(black_box(value))));
-    contest.add("KLL", || {
-        for &value in black_box(&values) {
+    contest.add(part.len(), || part.iter().for_each(|&value| histogram.record(black_box(value))));
+    contest.add(part.len(), || {
+        for &value in black_box(part) {
             theirs.update(KllFloat::<f32>::new(value).unwrap());
         }
     });
@@ -136,52 +145,49 @@ fn bytes(reference: &Reference, windows: &[Window], table: &mut Table) {
 }
 
 fn merges(reference: &Arc<Reference>, windows: &[Window], table: &mut Table) {
-    let mut decoded = windows.to_vec();
-    let encoded: Vec<Vec<u8>> = (0..DEVICES)
+    // Every turn brings new devices, the one to warm up included.
+    let encoded: Vec<Vec<u8>> = (0..TURN * (ROUNDS + 1))
         .map(|device| {
             let mut window = windows[device % DISTINCT].clone();
             window.origin.device = format!("camera-{device:05}");
             window.encode(reference).unwrap()
         })
         .collect();
+    let mut decoded = windows.to_vec();
     let mut random = Random::new(5);
     let sketches: Vec<_> = (0..DISTINCT).map(|_| kll_of(&mut random, SENT_ROWS)).collect();
     let serialized: Vec<_> = sketches.iter().map(KllSketch::serialize).collect();
-    let mut contest = Contest::new(DEVICES * FEATURES);
-    contest.add("memory", || {
-        let mut sum = MergedWindows::new(Arc::clone(reference), DEVICES);
-        for turn in 0..DEVICES / DISTINCT {
-            for window in &mut decoded {
-                window.sequence = turn as u64;
-                sum.add(window).unwrap();
-            }
+    let sum = || MergedWindows::new(Arc::clone(reference), DEVICES);
+    let (mut added, mut received) = (sum(), sum());
+    let mut arriving = encoded.iter();
+    let kll = || KllSketch::<KllFloat<f32>>::new(200).unwrap();
+    let mut contest = Contest::default();
+    contest.add(DISTINCT * FEATURES, || {
+        for window in &mut decoded {
+            window.sequence += 1;
+            added.add(window).unwrap();
         }
-        assert_eq!(sum.windows(), DEVICES as u64);
     });
-    contest.add("wire", || {
-        let mut sum = MergedWindows::new(Arc::clone(reference), DEVICES);
-        for bytes in &encoded {
-            sum.add(&Window::decode(bytes, reference).unwrap()).unwrap();
+    contest.add(TURN * FEATURES, || {
+        for bytes in arriving.by_ref().take(TURN) {
+            received.add(&Window::decode(bytes, reference).unwrap()).unwrap();
         }
-        assert_eq!(sum.windows(), DEVICES as u64);
     });
-    let result = contest.run();
-    let mut contest = Contest::new(DISTINCT);
-    contest.add("KLL", || {
-        let mut sum = KllSketch::<KllFloat<f32>>::new(200).unwrap();
+    contest.add(DISTINCT, || {
+        let mut sum = kll();
         sketches.iter().for_each(|sketch| sum.merge(sketch).unwrap());
         black_box(sum.n());
     });
-    contest.add("KLL wire", || {
-        let mut sum = KllSketch::<KllFloat<f32>>::new(200).unwrap();
-        for bytes in &serialized {
-            sum.merge(&KllSketch::deserialize(bytes).unwrap()).unwrap();
-        }
+    contest.add(DISTINCT, || {
+        let mut sum = kll();
+        serialized.iter().for_each(|bytes| sum.merge(&KllSketch::deserialize(bytes).unwrap()).unwrap());
         black_box(sum.n());
     });
-    let kll = contest.run();
-    table.figures("adding a feature and window", "ns", result.median(0), kll.median(0));
-    table.figures("reading it from the wire and adding it", "ns", result.median(1), kll.median(1));
-    let all = result.median(1) * (DEVICES * FEATURES) as f64 / 1e6;
-    table.figures("10,000 windows of 32 features, read and added", "ms", all, f64::NAN);
+    let result = contest.run();
+    table.times("adding a feature and window", "ns", &result, 0, 2);
+    table.times("reading it from the wire and adding it", "ns", &result, 1, 3);
+    for (what, contestant) in [("added", 0), ("read and added", 1)] {
+        let all = result.median(contestant) * (DEVICES * FEATURES) as f64 / 1e6;
+        table.figures(&format!("10,000 windows of 32 features, {what}"), "ms", all, f64::NAN);
+    }
 }

@@ -58,6 +58,14 @@ impl Edges {
     pub fn bin_of(&self, value: f32) -> usize {
         self.0.partition_point(|&edge| value >= edge)
     }
+
+    /// Whether `value` is finite, in this bin, and a zero without a sign.
+    pub(crate) fn has_in(&self, bin: usize, value: f32) -> bool {
+        let reaches_bin = bin == 0 || self.0.get(bin - 1).is_some_and(|&edge| value >= edge);
+        let leaves_next = self.0.get(bin).is_none_or(|&edge| value < edge);
+        let is_plain = value.is_finite() && without_sign_of_zero(value).to_bits() == value.to_bits();
+        is_plain && reaches_bin && leaves_next
+    }
 }
 
 /// Zero has two signs that compare equal, so it needs one form for merged extremes and hashes to agree to the bit.

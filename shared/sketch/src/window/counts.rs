@@ -150,24 +150,14 @@ impl NumericCounts {
     }
 
     fn check_range(&self, edges: &Edges) -> Result<(), &'static str> {
-        let filled = |place: Option<usize>| place.unwrap_or(usize::MAX);
-        let (lowest_bin, highest_bin) = (
-            filled(self.bins.iter().position(|&count| count > 0)),
-            filled(self.bins.iter().rposition(|&count| count > 0)),
-        );
-        let has_no_sign = |value: f32| value != 0.0 || value.is_sign_positive();
-        let fits = match *self.range {
-            [] => lowest_bin == usize::MAX,
-            [lowest, highest] => {
-                lowest.is_finite()
-                    && highest.is_finite()
-                    && lowest <= highest
-                    && has_no_sign(lowest)
-                    && has_no_sign(highest)
-                    && edges.bin_of(lowest) == lowest_bin
-                    && edges.bin_of(highest) == highest_bin
+        let is_filled = |count: &u64| *count > 0;
+        let filled = self.bins.iter().position(is_filled).zip(self.bins.iter().rposition(is_filled));
+        let fits = match (filled, self.range.as_slice()) {
+            (None, []) => true,
+            (Some((lowest_bin, highest_bin)), &[lowest, highest]) => {
+                lowest <= highest && edges.has_in(lowest_bin, lowest) && edges.has_in(highest_bin, highest)
             }
-            _ => false,
+            (None | Some(_), _) => false,
         };
         if fits { Ok(()) } else { Err("its smallest and largest value do not lie in its bins") }
     }
