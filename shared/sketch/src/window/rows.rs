@@ -9,9 +9,9 @@ use crate::reference::NumericReference;
 
 /// Counts rows of numeric features, each against its own reference.
 ///
-/// A row is only put down, a column for each feature; every 128th row counts them all, which takes some microseconds. That is
-/// half of what counting each row by itself would cost, because an edge then stays in a register for 128 values. The
-/// benchmarks page has the cost of a row of 32 features. Memory: under a kilobyte a feature, its reference's edges included.
+/// A row is only put down, in a block for each feature; every 128th row counts them all, which takes some microseconds. So an
+/// edge is loaded once for 128 values and not for each row. The benchmarks page has the cost of a row of 32 features.
+/// Memory: under a kilobyte a feature, its reference's edges included.
 #[derive(Debug, Clone)]
 pub struct RowWindow {
     columns: Vec<Column>,

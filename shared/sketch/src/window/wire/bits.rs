@@ -68,7 +68,7 @@ impl BitWriter {
     }
 }
 
-/// Reads what [`BitWriter`] wrote. A copy in a local variable stays in registers, which halves the time of a bin.
+/// Reads what [`BitWriter`] wrote. A copy in a local variable can stay in registers.
 #[derive(Clone, Copy)]
 pub(super) struct BitReader<'a> {
     bytes: &'a [u8],
