@@ -1,0 +1,156 @@
+//! All features of a reference together.
+
+use std::sync::Arc;
+
+use super::{MAX_WINDOW_ROWS, MIN_WINDOW_ROWS, NumericCounts, RecordError, RowWindow};
+use crate::{
+    categories::{CategoryCounts, CategoryWindow},
+    reference::{Reference, ReferenceValues},
+};
+
+/// What was counted of one feature.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FeatureCounts {
+    /// Of numbers.
+    Numeric(NumericCounts),
+    /// Of categories.
+    Category(CategoryCounts),
+}
+
+impl FeatureCounts {
+    /// Nothing counted yet of a feature like `reference`.
+    #[must_use]
+    pub fn empty(reference: &ReferenceValues) -> Self {
+        match reference {
+            ReferenceValues::Numeric(numeric) => Self::Numeric(NumericCounts::empty(numeric.edges().bins())),
+            ReferenceValues::Category(category) => {
+                Self::Category(CategoryCounts::empty(category.names().len() + 1))
+            }
+        }
+    }
+
+    /// Values in each bin: what detectors take.
+    #[must_use]
+    pub fn bins(&self) -> &[u64] {
+        match self {
+            Self::Numeric(numeric) => numeric.bins(),
+            Self::Category(category) => category.bins(),
+        }
+    }
+
+    /// Number of rows, with and without a value.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        match self {
+            Self::Numeric(numeric) => numeric.rows(),
+            Self::Category(category) => category.rows(),
+        }
+    }
+
+    /// Adds what `other` counted of the same feature.
+    pub(super) fn merge(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Numeric(sum), Self::Numeric(more)) => sum.merge(more),
+            (Self::Category(sum), Self::Category(more)) => sum.merge(more),
+            (Self::Numeric(_), Self::Category(_)) | (Self::Category(_), Self::Numeric(_)) => {
+                debug_assert!(false, "features of two references are never added");
+            }
+        }
+    }
+
+    /// Whether this has the bins of a feature like `reference`.
+    pub(super) fn has_bins_of(&self, reference: &ReferenceValues) -> bool {
+        let same_kind = match (self, reference) {
+            (Self::Numeric(_), ReferenceValues::Numeric(_))
+            | (Self::Category(_), ReferenceValues::Category(_)) => true,
+            (Self::Numeric(_), ReferenceValues::Category(_))
+            | (Self::Category(_), ReferenceValues::Numeric(_)) => false,
+        };
+        same_kind && self.bins().len() == reference.bins().len()
+    }
+
+    /// Whether one window can have counted this of a feature like `reference`.
+    pub(super) fn check(&self, reference: &ReferenceValues) -> Result<(), &'static str> {
+        match (self, reference) {
+            (Self::Numeric(counts), ReferenceValues::Numeric(numeric)) => counts.check(numeric.edges()),
+            (Self::Category(counts), ReferenceValues::Category(category)) => {
+                counts.check(category.names().len() + 1)
+            }
+            (Self::Numeric(_), ReferenceValues::Category(_))
+            | (Self::Category(_), ReferenceValues::Numeric(_)) => Err("it is of another kind"),
+        }
+    }
+}
+
+/// Counts the rows of a model against its reference, one an inference.
+#[derive(Debug, Clone)]
+pub struct FeatureWindow {
+    reference: Arc<Reference>,
+    numbers: RowWindow,
+    /// In the order of the reference's features with categories.
+    categories: Vec<CategoryWindow>,
+    rows: u64,
+}
+
+impl FeatureWindow {
+    /// An empty window.
+    #[must_use]
+    pub fn new(reference: Arc<Reference>) -> Self {
+        let numbers = RowWindow::new(reference.numeric());
+        let categories = reference.categories().map(CategoryWindow::new).collect();
+        Self { reference, numbers, categories, rows: 0 }
+    }
+
+    /// What the rows are counted against.
+    #[must_use]
+    pub fn reference(&self) -> &Arc<Reference> {
+        &self.reference
+    }
+
+    /// Counts one row: `numbers` has a value for each numeric feature ([`MISSING`](super::MISSING) where there is none),
+    /// `categories` one for each of the others, both in the order of the reference.
+    ///
+    /// # Errors
+    /// When either has another number of values, or when the window is full. Nothing is counted then.
+    pub fn record(&mut self, numbers: &[f32], categories: &[Option<&str>]) -> Result<(), RecordError> {
+        if categories.len() != self.categories.len() {
+            let (given, features) = (categories.len(), self.categories.len());
+            return Err(RecordError::WrongLength { given, features });
+        }
+        if self.rows >= MAX_WINDOW_ROWS {
+            return Err(RecordError::Full);
+        }
+        self.numbers.record(numbers)?;
+        let windows = self.categories.iter_mut().zip(self.reference.categories());
+        for ((window, reference), name) in windows.zip(categories) {
+            window.record(reference, *name)?;
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Rows so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// What was counted of each feature, in the order of the reference; the window starts over. `None`, and the window goes
+    /// on, with fewer than [`MIN_WINDOW_ROWS`] rows.
+    pub fn seal(&mut self) -> Option<Vec<FeatureCounts>> {
+        if self.rows < MIN_WINDOW_ROWS {
+            return None;
+        }
+        self.rows = 0;
+        let mut numbers = self.numbers.seal().into_iter();
+        let mut categories = self.categories.iter_mut().map(CategoryWindow::seal);
+        let of_feature = |values: &ReferenceValues| {
+            let counts = match values {
+                ReferenceValues::Numeric(_) => numbers.next().map(FeatureCounts::Numeric),
+                ReferenceValues::Category(_) => categories.next().map(FeatureCounts::Category),
+            };
+            counts.unwrap_or_else(|| FeatureCounts::empty(values))
+        };
+        Some(self.reference.features().iter().map(|feature| &feature.values).map(of_feature).collect())
+    }
+}
