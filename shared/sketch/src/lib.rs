@@ -5,6 +5,7 @@
 //! exactly (`+ - × ÷ √`), so the same inputs in the same order give the same bits on every processor.
 
 pub mod canary;
+pub mod detector;
 mod float_histogram;
 
 pub use float_histogram::{FloatHistogram, MAX_BUCKETS};
