@@ -16,8 +16,8 @@ const MAX_LOG: f64 = 690.0;
 /// The stake that says when a change began: small, so it gains from whatever any other gains from.
 const RISING_STAKE: usize = 1;
 
-/// Evidence that one feature of one scope has drifted, valid at every check. Finite whatever comes; about 2 kB for an ordered
-/// feature, at most 8 kB for a categorical one.
+/// Evidence that one feature of one scope has drifted, valid at every check. Finite whatever comes; 3 kB for an ordered
+/// feature, at most 15 kB for a categorical one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Detector {

@@ -24,8 +24,9 @@ pub use attribute::{Contrast, Finding, Scope};
 use many::Many;
 pub use rule::{FleetRule, FleetSize};
 
-/// Devices of a fleet that are watched: 10 kB each.
-pub const MAX_DEVICES: usize = 100_000;
+/// Devices of a fleet that are watched. What is known of one is 3 kB for an ordered feature and at most 16 kB for a categorical
+/// one, and a check holds as much again of each.
+pub const MAX_DEVICES: usize = 20_000;
 
 /// Groups that are watched.
 pub const MAX_GROUPS: usize = 1_000;
@@ -242,10 +243,15 @@ impl Fleet {
         let mut raised = vec![];
         let alarm = self.world.check(scores, &own, &all, at_secs).map_err(FleetError::Group)?;
         raised.extend(alarm.map(|(alarm, devices)| Raised { group: None, alarm, devices }));
+        let mut by_group = BTreeMap::<&Group, Vec<&Payoff>>::new();
+        for device in shown {
+            for group in device.batch.groups {
+                by_group.entry(group).or_default().push(&device.payoff);
+            }
+        }
         for Grouped { group, many } in &mut self.groups {
-            let within = shown.iter().filter(|device| device.batch.groups.contains(group));
-            let within: Vec<_> = within.map(|device| &device.payoff).collect();
-            let alarm = many.check(scores, &own, &within, at_secs).map_err(FleetError::Group)?;
+            let Some(within) = by_group.get(group) else { continue };
+            let alarm = many.check(scores, &own, within, at_secs).map_err(FleetError::Group)?;
             if *group != Group::Untreated {
                 let raise = |(alarm, devices)| Raised { group: Some(group.clone()), alarm, devices };
                 raised.extend(alarm.map(raise));
@@ -257,24 +263,17 @@ impl Fleet {
     /// What is found is known: its devices are silent for a while, and groups start again without them.
     fn suppress_found(&mut self, rule: &FleetRule, findings: &[Finding], at_secs: u64) {
         for finding in findings {
-            let hit = |name: &str, device: &Device| match &finding.scope {
-                Scope::Sensor { device } => name == device,
-                Scope::World => true,
-                Scope::Model => device.groups.contains(&Group::Treated),
-                Scope::Stratum { key, value } => {
-                    let stratum = Group::Stratum { key: key.clone(), value: value.clone() };
-                    device.groups.contains(&stratum)
-                }
-            };
-            for (name, device) in &mut self.devices {
-                if hit(name, device) {
+            if let Scope::Sensor { device } = &finding.scope {
+                if let Some(device) = self.devices.get_mut(device) {
                     device.watch.suppress(at_secs, rule.suppress_secs);
                 }
+                continue;
             }
-            if !matches!(finding.scope, Scope::Sensor { .. }) {
-                self.world.restart(at_secs);
-                self.groups.iter_mut().for_each(|known| known.many.restart(at_secs));
+            for device in self.devices.values_mut().filter(|device| finding.scope.is_of_all(&device.groups)) {
+                device.watch.suppress(at_secs, rule.suppress_secs);
             }
+            self.world.restart(at_secs);
+            self.groups.iter_mut().for_each(|known| known.many.restart(at_secs));
         }
     }
 }

@@ -101,10 +101,11 @@ pub fn normal_below(z: f64) -> f64 {
         let tail = density / (z.abs() + fraction);
         return if z > 0.0 { 1.0 - tail } else { tail };
     }
-    let (mut term, mut sum) = (z, z);
-    for n in 1..120 {
-        term *= z * z / f64::from(2 * n + 1);
+    let (mut term, mut sum, mut odd) = (z, z, 3.0);
+    while term.abs() > 1e-17 * sum.abs() {
+        term *= z * z / odd;
         sum += term;
+        odd += 2.0;
     }
     0.5 + density * sum
 }

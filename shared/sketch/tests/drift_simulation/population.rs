@@ -51,15 +51,22 @@ pub struct Population {
     scores: Scores,
     devices: Vec<Device>,
     pub fleet: Fleet,
-    pub hour: u64,
+    hour: u64,
+    /// How far every device's level rises and falls within a day.
+    pub daily_level: f64,
     /// Samples of each device in the last hour.
     pub samples: Vec<u64>,
 }
 
 /// One false alarm in ten years, over all pairs, checked every hour.
 pub fn ten_years() -> FleetRule {
+    checked(HOURS_A_YEAR)
+}
+
+/// The same with other checks.
+pub fn checked(checks_per_year: f64) -> FleetRule {
     let size = FleetSize { features: 1, devices: DEVICES as u64, groups: GROUPS };
-    FleetRule::one_false_alarm_in(10.0, HOURS_A_YEAR, size, SUPPRESS_SECS).unwrap()
+    FleetRule::one_false_alarm_in(10.0, checks_per_year, size, SUPPRESS_SECS).unwrap()
 }
 
 fn drawn(random: &mut Random) -> (f64, f64) {
@@ -75,7 +82,16 @@ impl Population {
         let scores = Scores::numeric(&reference.counts).unwrap();
         let devices = (0..DEVICES).map(|n| Device::draw(n, &mut random, &reference)).collect();
         let fleet = Fleet::new(&scores, "brightness");
-        Self { random, reference, fleet, scores, devices, hour: 0, samples: vec![0; DEVICES] }
+        Self {
+            random,
+            reference,
+            fleet,
+            scores,
+            devices,
+            hour: 0,
+            daily_level: 0.0,
+            samples: vec![0; DEVICES],
+        }
     }
 
     /// A fleet that knows nearly all of its devices.
@@ -102,14 +118,36 @@ impl Population {
 
     /// An hour of every device, and the check at its end.
     pub fn advance(&mut self, rule: &FleetRule) -> Vec<Finding> {
+        let counts = self.count_an_hour();
+        self.check(rule, &counts)
+    }
+
+    /// Several hours of every device, and one check at their end.
+    pub fn advance_by(&mut self, hours: u64, rule: &FleetRule) -> Vec<Finding> {
+        let mut all = self.count_an_hour();
+        for _ in 1..hours {
+            let hour = self.count_an_hour();
+            let devices = all.iter_mut().zip(hour);
+            devices.for_each(|(all, hour)| all.iter_mut().zip(hour).for_each(|(sum, count)| *sum += count));
+        }
+        self.check(rule, &all)
+    }
+
+    fn count_an_hour(&mut self) -> Vec<Vec<u64>> {
         self.hour += 1;
-        let daily = 1.0 + 0.5 * (TAU * self.hour as f64 / 24.0).sin();
+        let daily = (TAU * self.hour as f64 / 24.0).sin();
         let mut counts = Vec::with_capacity(DEVICES);
         for (device, samples) in self.devices.iter().zip(&mut self.samples) {
-            *samples = self.random.poisson(device.traffic * daily);
-            counts.push(device.bins.counts(&mut self.random, *samples));
+            *samples = self.random.poisson(device.traffic * (1.0 + 0.5 * daily));
+            let moved = (self.daily_level != 0.0)
+                .then(|| self.reference.normal_bins(device.level + self.daily_level * daily, device.spread));
+            counts.push(moved.as_ref().unwrap_or(&device.bins).counts(&mut self.random, *samples));
         }
-        let batches = self.devices.iter().zip(&counts).map(|(device, counts)| FleetBatch {
+        counts
+    }
+
+    fn check(&mut self, rule: &FleetRule, counts: &[Vec<u64>]) -> Vec<Finding> {
+        let batches = self.devices.iter().zip(counts).map(|(device, counts)| FleetBatch {
             device: &device.name,
             groups: &device.groups,
             counts,
@@ -125,6 +163,11 @@ impl Population {
     pub fn break_devices(&mut self, which: impl Fn(&[Group]) -> bool, fault: Fault) {
         let hit: Vec<_> = (0..DEVICES).filter(|&n| which(&self.devices[n].groups)).collect();
         hit.into_iter().for_each(|device| self.break_device(device, fault));
+    }
+
+    /// Also where the level moves within a day.
+    pub fn shift_all(&mut self, by: f64) {
+        self.devices.iter_mut().for_each(|device| device.level += by);
     }
 
     /// Those with a positive level send four times as much.

@@ -40,6 +40,21 @@ pub enum Scope {
     World,
 }
 
+impl Scope {
+    /// Whether every device in these groups is part of it. A sensor is not a matter of groups.
+    pub(super) fn is_of_all(&self, groups: &[Group]) -> bool {
+        match self {
+            Self::Sensor { .. } => false,
+            Self::World => true,
+            Self::Model => groups.contains(&Group::Treated),
+            Self::Stratum { key, value } => groups.iter().any(|group| match group {
+                Group::Stratum { key: own_key, value: own } => own_key == key && own == value,
+                Group::Treated | Group::Untreated => false,
+            }),
+        }
+    }
+}
+
 /// A drift with its evidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,15 +118,9 @@ impl Fleet {
         shown: &[Shown<'_>],
     ) -> Vec<Finding> {
         let shared = leading(raised).map(|lead| self.of_many(scores, lead, shown));
-        let hit =
-            |device: &Shown<'_>| match shared.as_ref().map(|finding| &finding.scope) {
-                None | Some(Scope::Sensor { .. }) => false,
-                Some(Scope::World) => true,
-                Some(Scope::Model) => device.batch.groups.contains(&Group::Treated),
-                Some(Scope::Stratum { key, value }) => device.batch.groups.iter().any(
-                    |group| matches!(group, Group::Stratum { key: k, value: v } if k == key && v == value),
-                ),
-            };
+        let hit = |device: &Shown<'_>| {
+            shared.as_ref().is_some_and(|finding| finding.scope.is_of_all(device.batch.groups))
+        };
         let alone = shown.iter().filter(|device| !hit(device));
         let sensors = alone.filter_map(|device| self.of_sensor(device));
         let mut findings: Vec<_> = sensors.collect();

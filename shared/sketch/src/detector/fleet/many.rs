@@ -50,7 +50,7 @@ impl Many {
         }
         let Some(product) = Payoff::product(devices) else { return Ok(None) };
         let alarm = self.detector.observe(scores, rule, &product, at_secs)?;
-        if self.recent.len() == RECENT_CHECKS {
+        while self.recent.len() >= RECENT_CHECKS {
             self.recent.pop_front();
         }
         let devices = product.devices();
