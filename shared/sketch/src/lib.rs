@@ -10,6 +10,7 @@
 
 pub mod canary;
 pub mod categories;
+pub mod detector;
 pub mod distance;
 mod float_histogram;
 pub mod reference;
