@@ -19,5 +19,7 @@ pub mod topic;
 pub mod trust;
 pub mod words;
 
-pub use id::{BootId, DeviceId, Digest, Generation, GroupName, ModelName, ReleaseId, RolloutId, Version};
+pub use id::{
+    BootId, DeviceId, Digest, ExperimentId, Generation, GroupName, ModelName, ReleaseId, RolloutId, Version,
+};
 pub use time::Timestamp;

@@ -6,6 +6,7 @@
 //! socket or a random source: moments and seeds are inputs, so replaying inputs rebuilds the same state.
 
 pub mod device;
+pub mod experiment;
 pub mod plan;
 pub mod rollout;
 pub mod selector;
@@ -16,6 +17,7 @@ pub mod verdict;
 mod fixtures;
 
 pub use device::DeviceFacts;
+pub use experiment::Experiment;
 pub use plan::{
     Blocked, BlockedWhy, Plan, PlanError, PlannedDevice, Reach, ReleaseNeeds, RolloutSpec, RolloutSummary,
     Superseding, WaveKind, WavePlan, plan, plan_late,

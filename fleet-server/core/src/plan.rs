@@ -8,7 +8,7 @@
 //! older ones.
 
 mod obstacle;
-mod order;
+pub(crate) mod order;
 mod waves;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -263,7 +263,7 @@ fn taken_over(spec: &RolloutSpec, waves: &[WavePlan], others: &[RolloutSummary])
 const MAX_HINT_LABELS: usize = 12;
 
 /// What there is to select by.
-fn hint(fleet: &[DeviceFacts]) -> String {
+pub(crate) fn hint(fleet: &[DeviceFacts]) -> String {
     if fleet.is_empty() {
         return "no device is enrolled yet".into();
     }
