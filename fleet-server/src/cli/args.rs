@@ -1,6 +1,7 @@
 //! What may be written on the command line.
 
 mod devices;
+mod experiment;
 mod operator;
 
 use std::{path::PathBuf, time::Duration};
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::{ReleaseId, device::parse_label};
 
 pub use devices::{DeviceCommand, LimitsArgs, ListArgs};
+pub use experiment::{AtEndWord, ExperimentArgs, ExperimentCommand};
 pub use operator::{EventsArgs, FreezeArgs, FreezeCommand, GroupCommand, HistoryArgs, RolloutNoun, Trial};
 
 use crate::{auth::Role, demo::DemoOptions};
@@ -61,7 +63,10 @@ pub enum Command {
     /// Bring releases to devices.
     #[command(subcommand)]
     Rollout(RolloutNoun),
-    /// Halt every rollout under way, at once; devices stay as they are.
+    /// Compare two releases side by side.
+    #[command(subcommand)]
+    Experiment(ExperimentCommand),
+    /// Halt every rollout under way and end every experiment, at once; devices stay as they are.
     StopEverything {
         /// Why; kept with every rollout.
         #[arg(long)]

@@ -5,13 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use fleet_core::{Input, Plan, Refusal, ReleaseNeeds, Rollout, RolloutSpec, RolloutSummary, plan};
-use shared::{DeviceId, RolloutId, Timestamp, report::Report};
+use fleet_core::{
+    Experiment, Input, Plan, Refusal, ReleaseNeeds, Rollout, RolloutSpec, RolloutSummary, experiment::Arm,
+    plan,
+};
+use shared::{DeviceId, ExperimentId, RolloutId, Timestamp, report::Report};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    Greeting, Order, RolloutError, Wanted, effects, entry::Entry, facts, freezes, guard, verdicts::Looks,
+    Greeting, Order, RolloutError, Wanted, effects, entry::Entry, experiments::read_experiment, facts,
+    freezes, guard, verdicts::Looks,
 };
 use crate::{
     app::App,
@@ -22,18 +26,23 @@ use crate::{
 pub(super) struct Fleet {
     pub(super) app: Arc<App>,
     pub(super) entries: BTreeMap<RolloutId, Entry>,
+    /// Experiments that are not over.
+    pub(super) experiments: BTreeMap<ExperimentId, Experiment>,
     pub(super) looks: Looks,
     /// The change of rollouts up to which `entries` are the newest.
     pub(super) seen_change: u64,
+    /// The change of experiments up to which `experiments` are the newest.
+    pub(super) seen_experiment: u64,
     /// The change of desired states up to which the devices of this server were told.
     pub(super) told_change: u64,
 }
 
-/// A transaction and the rollouts as they will be after it.
+/// A transaction and the rollouts and experiments as they will be after it.
 pub(super) struct Turn {
     pub(super) tx: Tx,
     pub(super) now: Timestamp,
     pub(super) drafts: BTreeMap<RolloutId, Entry>,
+    pub(super) experiments: BTreeMap<ExperimentId, Experiment>,
 }
 
 impl Turn {
@@ -96,7 +105,21 @@ impl Fleet {
             }
         }
         let looks = Looks::every(app.look_every, app.clock.now());
-        Ok(Self { app, entries, looks, seen_change, told_change })
+        let seen_experiment = app.store.newest_experiment_change().await?;
+        let mut experiments = BTreeMap::new();
+        for row in app.store.unfinished_experiments().await? {
+            let experiment = read_experiment(&row)?;
+            // They may be older than what is kept in memory, and may still have to go back.
+            for id in Arm::BOTH.into_iter().filter_map(|arm| experiment.rollout(arm)) {
+                if !entries.contains_key(id)
+                    && let Some(row) = app.store.rollout(id).await?
+                {
+                    entries.insert(id.clone(), Entry::read(row)?);
+                }
+            }
+            experiments.insert(row.id, experiment);
+        }
+        Ok(Self { app, entries, experiments, looks, seen_change, seen_experiment, told_change })
     }
 
     /// When a machine next wants to hear from this server that time has passed.
@@ -104,7 +127,9 @@ impl Fleet {
         if !self.app.lease.is_ours(Instant::now()) {
             return None;
         }
-        self.entries.values().filter_map(|entry| entry.machine.poll_timeout()).map(|(at, _)| at).min()
+        let rollouts =
+            self.entries.values().filter_map(|entry| entry.machine.poll_timeout()).map(|(at, _)| at);
+        rollouts.chain(self.experiments.values().filter_map(Experiment::poll_timeout)).min()
     }
 
     pub(super) async fn tick(&mut self, now: Timestamp) -> Result<BTreeSet<DeviceId>, RolloutError> {
@@ -116,6 +141,7 @@ impl Fleet {
         for entry in self.entries.values().filter(|entry| due(entry)) {
             turn.input(entry, Input::Tick);
         }
+        self.tick_experiments(&mut turn, now);
         self.finish(turn).await
     }
 
@@ -164,8 +190,18 @@ impl Fleet {
 
     pub(super) async fn plan(&mut self, wanted: &Wanted, now: Timestamp) -> Result<Plan, RolloutError> {
         self.look_at_others().await?;
+        Ok(self.plan_wanted(wanted, now).await?.1)
+    }
+
+    /// The rollout that is asked for, with what it would do.
+    pub(super) async fn plan_wanted(
+        &self,
+        wanted: &Wanted,
+        now: Timestamp,
+    ) -> Result<(RolloutSpec, Plan), RolloutError> {
         let (spec, release) = self.spec(wanted, now).await?;
-        self.planned(&spec, &release, now).await
+        let plan = self.planned(&spec, &release, now).await?;
+        Ok((spec, plan))
     }
 
     pub(super) async fn start(
@@ -175,25 +211,38 @@ impl Fleet {
     ) -> Result<(RolloutId, BTreeSet<DeviceId>), RolloutError> {
         // Planned while nobody else writes, so that what the plan says still holds when it is stored.
         let mut turn = self.turn(now).await?;
-        let (spec, release) = self.spec(wanted, now).await?;
-        let plan = self.planned(&spec, &release, now).await?;
+        let (spec, plan) = self.plan_wanted(wanted, now).await?;
+        let id = self.begin(&mut turn, spec, plan, "").await?;
+        Ok((id, self.finish(turn).await?))
+    }
+
+    /// Starts a planned rollout in a turn; `why` is added to its entry in the audit log.
+    pub(super) async fn begin(
+        &self,
+        turn: &mut Turn,
+        spec: RolloutSpec,
+        plan: Plan,
+        why: &str,
+    ) -> Result<RolloutId, RolloutError> {
+        let now = turn.now;
         let id = spec.id.clone();
+        let detail = format!("{} to {}{why}", spec.release, spec.selector);
+        let (release, created_by) = (spec.release.clone(), spec.author.clone());
         let machine = Rollout::start(spec, plan, now);
         let new = NewRollout {
             id: id.clone(),
-            release: wanted.release.clone(),
+            release,
             // The turn that inserts the row also saves the machine.
             state: String::new(),
             phase: machine.state().word().to_owned(),
-            created_by: wanted.by.clone(),
+            created_by,
         };
         let entry = entry_of(&new, machine, now);
         Store::insert_rollout(&mut turn.tx, &new, now).await?;
-        let detail = format!("{} to {}", wanted.release, wanted.selector);
-        Store::audit(&mut turn.tx, now, &wanted.by, "rollout.start", id.as_str(), &detail).await?;
+        Store::audit(&mut turn.tx, now, &new.created_by, "rollout.start", id.as_str(), &detail).await?;
         turn.drafts.insert(id.clone(), entry);
-        self.take_over(&mut turn, &id);
-        Ok((id, self.finish(turn).await?))
+        self.take_over(turn, &id);
+        Ok(id)
     }
 
     pub(super) async fn order(
@@ -214,6 +263,7 @@ impl Fleet {
         let begins = !draft.machine.has_begun();
         if begins {
             self.give_way(&mut draft, now);
+            self.give_way_to_experiments(&mut draft, now);
         }
         draft.machine.handle(input, now)?;
         Store::audit(&mut turn.tx, now, &by, action, id.as_str(), "").await?;
@@ -228,13 +278,14 @@ impl Fleet {
     pub(super) async fn turn(&mut self, now: Timestamp) -> Result<Turn, StoreError> {
         let mut tx = self.app.store.begin().await?;
         self.catch_up(&mut tx).await?;
-        Ok(Turn { tx, now, drafts: BTreeMap::new() })
+        Ok(Turn { tx, now, drafts: BTreeMap::new(), experiments: BTreeMap::new() })
     }
 
     /// Stores every draft and commits; only then the drafts take the place of what was there. Whatever fails, memory
     /// and database agree afterwards.
-    pub(super) async fn finish(&mut self, turn: Turn) -> Result<BTreeSet<DeviceId>, RolloutError> {
-        let Turn { mut tx, now, mut drafts } = turn;
+    pub(super) async fn finish(&mut self, mut turn: Turn) -> Result<BTreeSet<DeviceId>, RolloutError> {
+        self.move_experiments(&mut turn).await?;
+        let Turn { mut tx, now, mut drafts, experiments } = turn;
         let mut changed = BTreeSet::new();
         for draft in drafts.values_mut() {
             match effects::store(&self.app.store, &mut tx, draft, now).await {
@@ -247,7 +298,9 @@ impl Fleet {
                 Err(error) => return Err(error),
             }
         }
+        let newest_experiment = Self::save_experiments(&mut tx, &experiments, now).await?;
         tx.commit().await.map_err(StoreError::from)?;
+        self.keep_experiments(experiments, newest_experiment);
         self.seen_change = drafts.values().map(|entry| entry.row.change).fold(self.seen_change, u64::max);
         self.entries.append(&mut drafts);
         self.app.metrics.effects.inc_by(changed.len() as u64);
@@ -265,9 +318,10 @@ impl Fleet {
         Ok(())
     }
 
-    /// What planning must know of every rollout.
+    /// What planning must know of every rollout, and of experiments.
     pub(super) fn summaries(&self) -> Vec<RolloutSummary> {
-        self.entries.values().map(|entry| entry.machine.summary()).collect()
+        let rollouts = self.entries.values().map(|entry| entry.machine.summary());
+        rollouts.chain(self.held_by_experiments()).collect()
     }
 
     async fn spec(&self, wanted: &Wanted, now: Timestamp) -> Result<(RolloutSpec, ReleaseRow), RolloutError> {
@@ -316,7 +370,7 @@ fn entry_of(new: &NewRollout, machine: Rollout, now: Timestamp) -> Entry {
 }
 
 /// Sorts by time, and a person can say it on the telephone: `20260131-084500-1f3a`.
-fn new_id(now: Timestamp) -> RolloutId {
+pub(super) fn new_id(now: Timestamp) -> RolloutId {
     let seconds = i64::try_from(now.as_millis() / 1_000).unwrap_or(i64::MAX);
     let moment = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
     let random = Uuid::new_v4().simple().to_string();

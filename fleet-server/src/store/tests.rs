@@ -11,6 +11,7 @@ macro_rules! on_each_database {
 }
 
 mod begin;
+mod experiments;
 mod foreign_texts;
 mod freezes;
 mod groups;
