@@ -13,6 +13,7 @@
 //! changed, so a report or an order counts once wherever it arrives. Time is told to the machines by one server only
 //! (see [`crate::servers`]).
 
+mod begin;
 mod effects;
 mod entry;
 mod experiments;

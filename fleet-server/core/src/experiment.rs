@@ -172,8 +172,9 @@ impl Experiment {
         devices.filter(|assigned| !assigned.moves).map(|assigned| &assigned.device)
     }
 
-    /// What planning a rollout must know: the devices that stay with what they run are held by the same rule by which a rollout
-    /// holds those that it moves. `None` when it is over.
+    /// What planning a rollout must know: until it is over it holds the devices of both arms by the rule by which a rollout holds
+    /// those that it moves. So an arm that stays with what it runs is held as the other one is, and a rollout of an arm that is
+    /// complete does not lose its rank. `None` when it is over.
     #[must_use]
     pub fn summary(&self) -> Option<RolloutSummary> {
         let id = RolloutId::new(format!("experiment-{}", self.spec.id)).ok()?;
@@ -182,7 +183,7 @@ impl Experiment {
             release: self.spec.releases.a.clone(),
             priority: self.spec.strategy.priority,
             created_at: self.spec.created_at,
-            devices: self.still().cloned().collect(),
+            devices: self.devices().cloned().collect(),
             restored: Default::default(),
         })
     }

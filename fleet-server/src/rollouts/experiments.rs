@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::{
     Experiment, Input, RolloutSummary, Selector, Strategy,
-    experiment::{self, Arms, AtEnd, ExperimentSpec, ExperimentStatus, Rules, seed_of},
+    experiment::{self, Arm, Arms, AtEnd, ExperimentSpec, ExperimentStatus, Rules, seed_of},
 };
-use shared::{DeviceId, ExperimentId, ModelName, ReleaseId, Timestamp};
+use shared::{DeviceId, ExperimentId, ModelName, ReleaseId, RolloutId, Timestamp};
 
 use super::{
     RolloutError,
@@ -98,6 +98,27 @@ pub fn read_experiment(row: &ExperimentRow) -> Result<Experiment, StoreError> {
         .map_err(|error| StoreError::Corrupt { what: "experiment", detail: error.to_string() })
 }
 
+/// Reads the experiments that are not over, and those rollouts of their arms that are older than what is kept in memory: they may
+/// still have to go back.
+pub(super) async fn load(
+    store: &Store,
+    entries: &mut BTreeMap<RolloutId, Entry>,
+) -> Result<BTreeMap<ExperimentId, Experiment>, StoreError> {
+    let mut experiments = BTreeMap::new();
+    for row in store.unfinished_experiments().await? {
+        let experiment = read_experiment(&row)?;
+        for id in Arm::BOTH.into_iter().filter_map(|arm| experiment.rollout(arm)) {
+            if !entries.contains_key(id)
+                && let Some(row) = store.rollout(id).await?
+            {
+                entries.insert(id.clone(), Entry::read(row)?);
+            }
+        }
+        experiments.insert(row.id, experiment);
+    }
+    Ok(experiments)
+}
+
 /// The text of the column `state`.
 fn document(experiment: &Experiment) -> String {
     serde_json::to_string(experiment).expect("a machine is texts, numbers and collections")
@@ -135,7 +156,7 @@ impl Fleet {
         }
     }
 
-    /// What planning a rollout must know of experiments: the devices that stay with what they run.
+    /// What planning a rollout must know of experiments that are not over: the devices of their arms.
     pub(super) fn held_by_experiments(&self) -> impl Iterator<Item = RolloutSummary> {
         self.experiments.values().filter_map(Experiment::summary)
     }
@@ -150,17 +171,17 @@ impl Fleet {
         of_model.flat_map(devices).collect()
     }
 
-    /// Has a rollout that begins leave out the devices that stay with what they run for an experiment of a higher rank.
+    /// Has a rollout that begins leave out the devices of experiments of a higher rank.
     pub(super) fn give_way_to_experiments(&self, own: &mut Entry, now: Timestamp) {
         let (priority, created_at, id) = own.machine.rank();
         let (rank, id) = ((priority, created_at), id.clone());
         let model = own.row.release.model.clone();
         let stronger = |experiment: &&Experiment| {
-            let is_own = experiment::Arm::BOTH.iter().any(|arm| experiment.rollout(*arm) == Some(&id));
+            let is_own = Arm::BOTH.iter().any(|arm| experiment.rollout(*arm) == Some(&id));
             !is_own && *experiment.spec().model() == model && experiment.rank() > rank
         };
         for experiment in self.experiments.values().filter(stronger) {
-            for device in experiment.still() {
+            for device in experiment.devices() {
                 if own.machine.includes(device) {
                     // It takes part, or nobody would have to leave it out.
                     let _ = own.machine.handle(Input::Withdrawn { device: device.clone() }, now);

@@ -5,21 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use fleet_core::{
-    Experiment, Input, Plan, Refusal, ReleaseNeeds, Rollout, RolloutSpec, RolloutSummary, experiment::Arm,
-    plan,
-};
+use fleet_core::{Experiment, Input, Plan, Refusal, ReleaseNeeds, RolloutSpec, RolloutSummary, plan};
 use shared::{DeviceId, ExperimentId, RolloutId, Timestamp, report::Report};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{
-    Greeting, Order, RolloutError, Wanted, effects, entry::Entry, experiments::read_experiment, facts,
-    freezes, guard, verdicts::Looks,
+    Greeting, Order, RolloutError, Wanted, begin::new_id, effects, entry::Entry, experiments, facts, freezes,
+    guard, verdicts::Looks,
 };
 use crate::{
     app::App,
-    store::{NewRollout, ReleaseRow, Store, StoreError, Tx},
+    store::{ReleaseRow, Store, StoreError, Tx},
 };
 
 /// The rollouts of one server.
@@ -106,19 +102,7 @@ impl Fleet {
         }
         let looks = Looks::every(app.look_every, app.clock.now());
         let seen_experiment = app.store.newest_experiment_change().await?;
-        let mut experiments = BTreeMap::new();
-        for row in app.store.unfinished_experiments().await? {
-            let experiment = read_experiment(&row)?;
-            // They may be older than what is kept in memory, and may still have to go back.
-            for id in Arm::BOTH.into_iter().filter_map(|arm| experiment.rollout(arm)) {
-                if !entries.contains_key(id)
-                    && let Some(row) = app.store.rollout(id).await?
-                {
-                    entries.insert(id.clone(), Entry::read(row)?);
-                }
-            }
-            experiments.insert(row.id, experiment);
-        }
+        let experiments = experiments::load(&app.store, &mut entries).await?;
         Ok(Self { app, entries, experiments, looks, seen_change, seen_experiment, told_change })
     }
 
@@ -214,35 +198,6 @@ impl Fleet {
         let (spec, plan) = self.plan_wanted(wanted, now).await?;
         let id = self.begin(&mut turn, spec, plan, "").await?;
         Ok((id, self.finish(turn).await?))
-    }
-
-    /// Starts a planned rollout in a turn; `why` is added to its entry in the audit log.
-    pub(super) async fn begin(
-        &self,
-        turn: &mut Turn,
-        spec: RolloutSpec,
-        plan: Plan,
-        why: &str,
-    ) -> Result<RolloutId, RolloutError> {
-        let now = turn.now;
-        let id = spec.id.clone();
-        let detail = format!("{} to {}{why}", spec.release, spec.selector);
-        let (release, created_by) = (spec.release.clone(), spec.author.clone());
-        let machine = Rollout::start(spec, plan, now);
-        let new = NewRollout {
-            id: id.clone(),
-            release,
-            // The turn that inserts the row also saves the machine.
-            state: String::new(),
-            phase: machine.state().word().to_owned(),
-            created_by,
-        };
-        let entry = entry_of(&new, machine, now);
-        Store::insert_rollout(&mut turn.tx, &new, now).await?;
-        Store::audit(&mut turn.tx, now, &new.created_by, "rollout.start", id.as_str(), &detail).await?;
-        turn.drafts.insert(id.clone(), entry);
-        self.take_over(turn, &id);
-        Ok(id)
     }
 
     pub(super) async fn order(
@@ -351,29 +306,4 @@ impl Fleet {
         guard::approval(&mut plan, &fleet, &self.app.approval);
         Ok(plan)
     }
-}
-
-fn entry_of(new: &NewRollout, machine: Rollout, now: Timestamp) -> Entry {
-    let row = crate::store::RolloutRow {
-        id: new.id.clone(),
-        release: new.release.clone(),
-        state: String::new(),
-        phase: new.phase.clone(),
-        finished: false,
-        revision: 1,
-        change: 0,
-        created_by: new.created_by.clone(),
-        created_at: now,
-        changed_at: now,
-    };
-    Entry { row, machine, generations: BTreeMap::new(), restoring: BTreeMap::new() }
-}
-
-/// Sorts by time, and a person can say it on the telephone: `20260131-084500-1f3a`.
-pub(super) fn new_id(now: Timestamp) -> RolloutId {
-    let seconds = i64::try_from(now.as_millis() / 1_000).unwrap_or(i64::MAX);
-    let moment = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
-    let random = Uuid::new_v4().simple().to_string();
-    let text = format!("{}-{}", moment.strftime("%Y%m%d-%H%M%S"), &random[..4]);
-    RolloutId::new(text).expect("digits, letters and dashes are allowed in names")
 }

@@ -141,8 +141,10 @@ fn an_arm_that_runs_its_release_needs_no_rollout_and_its_devices_are_held_all_th
     let held = experiment.summary().unwrap();
     let strategy = Strategy { seed: 1, ..Strategy::default() };
     let older = crate::RolloutSpec { created_at: Timestamp(1), ..crate::fixtures::spec("all", strategy) };
-    let plan = crate::plan(&older, &needs(), &fleet(40), &[held], START).unwrap();
-    assert_eq!(plan.blocked.len(), 20);
+    let plan =
+        |devices: usize| crate::plan(&older, &needs(), &fleet(devices), std::slice::from_ref(&held), START);
+    let plan = plan(41).unwrap();
+    assert_eq!((plan.blocked.len(), plan.waves[0].devices.len()), (40, 1), "both arms are held");
     assert!(
         matches!(&plan.blocked[0].why, BlockedWhy::InNewerRollout { rollout } if rollout.as_str() == "experiment-speed")
     );

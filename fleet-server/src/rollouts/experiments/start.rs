@@ -11,8 +11,10 @@ use shared::{DeviceId, ReleaseId, RolloutId, Timestamp};
 use super::{MAX_UNDER_WAY, WantedExperiment, document};
 use crate::{
     rollouts::{
-        RolloutError, facts,
-        fleet::{Fleet, Turn, new_id},
+        RolloutError,
+        begin::new_id,
+        facts,
+        fleet::{Fleet, Turn},
         freezes, guard,
     },
     store::{ExperimentRow, RolloutRow, Store},
