@@ -15,6 +15,7 @@ mod dry_run;
 mod enroll;
 mod enroll_tokens;
 mod events;
+mod experiments;
 mod freezes;
 mod groups;
 mod health;
@@ -52,6 +53,9 @@ pub use devices::{
     EvidenceView, LabelsView, ReleaseFigures, ReleaseOnDevice, SetLabels, SetLimits, SetQuarantine, WhyView,
 };
 pub use enroll_tokens::{CreateEnrollToken, CreatedEnrollToken};
+pub use experiments::{
+    ExperimentSummaryView, ExperimentView, ReportView, StartExperiment, StopExperimentBody,
+};
 pub use freezes::{AddFreeze, FreezeView};
 pub use groups::{CreateGroup, GroupDevicesView, GroupView};
 pub use models::{Figures, ModelSummary, Published, ReleaseView};
@@ -95,6 +99,11 @@ pub fn table(upload_mib: u32) -> Table {
         .needs(Permission::Approve, routes!(rollouts::approve))
         .needs(Permission::Read, routes!(rollouts::explain))
         .needs(Permission::Operate, routes!(rollouts::stop_everything))
+        .needs(Permission::Read, routes!(experiments::list))
+        .needs(Permission::Operate, routes!(experiments::start))
+        .needs(Permission::Read, routes!(experiments::show))
+        .needs(Permission::Operate, routes!(experiments::stop))
+        .needs(Permission::Read, routes!(experiments::report))
         .needs(Permission::Read, routes!(devices::list))
         .needs(Permission::Read, routes!(devices::show))
         .needs(Permission::Operate, routes!(devices::changes::set_labels))

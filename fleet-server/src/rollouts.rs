@@ -13,8 +13,10 @@
 //! changed, so a report or an order counts once wherever it arrives. Time is told to the machines by one server only
 //! (see [`crate::servers`]).
 
+mod begin;
 mod effects;
 mod entry;
+mod experiments;
 mod facts;
 mod fleet;
 mod freezes;
@@ -27,9 +29,12 @@ mod stop;
 mod task;
 mod verdicts;
 
-use fleet_core::{Plan, PlanError, Refusal, RolloutStatus, Selector, Strategy};
+use fleet_core::{
+    Plan, PlanError, Refusal, RolloutStatus, Selector, Strategy,
+    experiment::{self, ExperimentStatus},
+};
 use shared::{
-    DeviceId, Generation, ModelName, ReleaseId, RolloutId,
+    DeviceId, ExperimentId, Generation, ModelName, ReleaseId, RolloutId,
     message::Hello,
     report::{ModelState, Report},
 };
@@ -38,6 +43,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::store::{RolloutRow, StoreError};
 
+pub use experiments::{StopExperiment, WantedExperiment, experiment_status, read_experiment};
 pub use orders::Order;
 pub use task::run;
 
@@ -75,6 +81,29 @@ pub enum RolloutError {
     /// The order does not fit the rollout's state.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// There is no such experiment.
+    #[error("there is no experiment {0}")]
+    NoExperiment(ExperimentId),
+    /// Its name is taken, also by one that is over.
+    #[error("there is an experiment {0} already, or was")]
+    ExperimentExists(ExperimentId),
+    /// Nothing can be ordered any more.
+    #[error("experiment {id} is over: {phase}")]
+    ExperimentOver {
+        /// Which.
+        id: ExperimentId,
+        /// Where it stands, in a word.
+        phase: String,
+    },
+    /// There are as many as there may be.
+    #[error("{0} experiments are under way, and no more are judged at a time")]
+    TooManyExperiments(usize),
+    /// It cannot be carried out.
+    #[error(transparent)]
+    ExperimentPlan(#[from] Box<experiment::PlanError>),
+    /// What is asked does not fit its state.
+    #[error(transparent)]
+    ExperimentRefused(experiment::Refusal),
     /// Another process changed the rollout in between.
     #[error("another process changed the rollout in between")]
     Outdated,
@@ -119,6 +148,8 @@ pub(super) enum Command {
     Refreeze { reply: Reply<()> },
     Withdraw { device: DeviceId, model: Option<ModelName>, reply: Reply<()> },
     StopEverything { reason: String, by: String, reply: Reply<Vec<RolloutId>> },
+    StartExperiment { wanted: Box<WantedExperiment>, trial: bool, reply: Reply<Box<ExperimentStatus>> },
+    StopExperiment { stop: StopExperiment, trial: bool, reply: Reply<Box<ExperimentStatus>> },
 }
 
 /// The commands of a task that is not yet running.
@@ -204,6 +235,30 @@ impl Executor {
     /// When it could not be stored; then none is halted.
     pub async fn stop_everything(&self, reason: String, by: String) -> Result<Vec<RolloutId>, RolloutError> {
         self.ask(|reply| Command::StopEverything { reason, by, reply }).await
+    }
+
+    /// Starts an experiment with the rollouts of its arms; a trial only says what it would be.
+    ///
+    /// # Errors
+    /// When it cannot be carried out, or there is one of this name.
+    pub async fn start_experiment(
+        &self,
+        wanted: WantedExperiment,
+        trial: bool,
+    ) -> Result<Box<ExperimentStatus>, RolloutError> {
+        self.ask(|reply| Command::StartExperiment { wanted: Box::new(wanted), trial, reply }).await
+    }
+
+    /// Ends an experiment; a trial only says what it would be then.
+    ///
+    /// # Errors
+    /// When there is none of this name, or it is over.
+    pub async fn stop_experiment(
+        &self,
+        stop: StopExperiment,
+        trial: bool,
+    ) -> Result<Box<ExperimentStatus>, RolloutError> {
+        self.ask(|reply| Command::StopExperiment { stop, trial, reply }).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, RolloutError> {

@@ -102,6 +102,10 @@ name_type!(
     RolloutId, "rollout id"
 );
 name_type!(
+    /// Two releases that are compared.
+    ExperimentId, "experiment name"
+);
+name_type!(
     /// A named selector over devices.
     GroupName, "group name"
 );

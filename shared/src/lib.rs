@@ -21,6 +21,7 @@ pub mod trust;
 pub mod words;
 
 pub use id::{
-    BootId, DeviceId, Digest, Generation, GroupName, MetricName, ModelName, ReleaseId, RolloutId, Version,
+    BootId, DeviceId, Digest, ExperimentId, Generation, GroupName, MetricName, ModelName, ReleaseId,
+    RolloutId, Version,
 };
 pub use time::Timestamp;

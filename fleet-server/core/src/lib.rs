@@ -7,6 +7,7 @@
 
 pub mod challenge;
 pub mod device;
+pub mod experiment;
 pub mod plan;
 pub mod rollout;
 pub mod selector;
@@ -17,6 +18,7 @@ pub mod verdict;
 mod fixtures;
 
 pub use device::DeviceFacts;
+pub use experiment::Experiment;
 pub use plan::{
     Blocked, BlockedWhy, Expected, ExpectedWave, Plan, PlanError, PlannedDevice, Reach, ReleaseNeeds,
     RolloutSpec, RolloutSummary, Stay, Superseding, WaveKind, WavePlan, plan, plan_late,

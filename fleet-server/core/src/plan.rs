@@ -9,7 +9,7 @@
 
 mod duration;
 mod obstacle;
-mod order;
+pub(crate) mod order;
 mod previous;
 mod waves;
 

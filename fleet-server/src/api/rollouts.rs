@@ -18,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Shared,
+    experiments::{no_experiment, not_planned},
     problem::{Answer, Problem},
     routes::Caller,
     selectors::resolve_selector,
@@ -345,6 +346,15 @@ impl From<RolloutError> for Problem {
                     .hint("ask somebody with a token of their own and the role approver")
             }
             RolloutError::Refused(refusal) => Self::conflict("wrong_state", refusal.to_string()),
+            RolloutError::NoExperiment(id) => no_experiment(id),
+            RolloutError::ExperimentExists(id) => Self::conflict("experiment_exists", error.to_string())
+                .hint(format!("see it: muster experiment show {id}; or choose another name")),
+            RolloutError::ExperimentOver { id, .. } => Self::conflict("wrong_state", error.to_string())
+                .hint(format!("see how it ended: muster experiment report {id}")),
+            RolloutError::TooManyExperiments(_) => Self::conflict("too_many_experiments", error.to_string())
+                .hint("end one: muster experiment stop NAME --reason WHY"),
+            RolloutError::ExperimentPlan(why) => not_planned(why),
+            RolloutError::ExperimentRefused(refusal) => Self::conflict("wrong_state", refusal.to_string()),
             RolloutError::Outdated => Self::conflict("outdated", error.to_string()).hint("try again"),
             RolloutError::Stopping => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", error.to_string())

@@ -2,6 +2,7 @@
 
 mod challengers;
 mod devices;
+mod experiment;
 mod operator;
 
 use std::{path::PathBuf, time::Duration};
@@ -11,6 +12,7 @@ use shared::{ReleaseId, device::parse_label};
 
 pub use challengers::{ChallengerCommand, ChallengerStart};
 pub use devices::{DeviceCommand, LimitsArgs, ListArgs};
+pub use experiment::{AtEndWord, ExperimentArgs, ExperimentCommand};
 pub use operator::{EventsArgs, FreezeArgs, FreezeCommand, GroupCommand, HistoryArgs, RolloutNoun, Trial};
 
 use crate::{auth::Role, demo::DemoOptions, sim::SimOptions};
@@ -68,7 +70,10 @@ pub enum Command {
     /// Run releases beside champions without answering anyone, and compare.
     #[command(subcommand)]
     Challenger(ChallengerCommand),
-    /// Halt every rollout under way, at once; devices stay as they are.
+    /// Compare two releases side by side.
+    #[command(subcommand)]
+    Experiment(ExperimentCommand),
+    /// Halt every rollout under way and end every experiment, at once; devices stay as they are.
     StopEverything {
         /// Why; kept with every rollout.
         #[arg(long)]

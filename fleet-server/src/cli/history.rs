@@ -1,6 +1,6 @@
 //! `rollout history` and `events`: what happened, as dated lines.
 
-use fleet_core::{Event, Progress};
+use fleet_core::{Event, Progress, experiment};
 use serde_json::Value;
 
 use super::{
@@ -51,9 +51,21 @@ pub(super) async fn events(client: &Client, args: EventsArgs, output: &Output) -
 
 /// An event in words. Those of a newer server are told by their names.
 fn words(document: &Value) -> String {
-    match serde_json::from_value(document.clone()) {
-        Ok(event) => known(event),
-        Err(_) => named(document),
+    if let Ok(event) = serde_json::from_value(document.clone()) {
+        return known(event);
+    }
+    serde_json::from_value(document.clone()).map_or_else(|_| named(document), of_experiment)
+}
+
+fn of_experiment(event: experiment::Event) -> String {
+    match event {
+        experiment::Event::Started { devices } => {
+            format!("experiment started: {} devices in arm A, {} in arm B", devices.a, devices.b)
+        }
+        experiment::Event::Comparing => "both arms have begun and are compared".into(),
+        experiment::Event::Ended { end } => format!("experiment over: {end}"),
+        experiment::Event::AdoptionStarted { rollout } => format!("the winner is rolled out by {rollout}"),
+        experiment::Event::NotAdopted { why } => format!("the winner is not rolled out: {why}"),
     }
 }
 
@@ -130,6 +142,10 @@ mod tests {
             (
                 serde_json::to_value(progressed).unwrap(),
                 "cam-7 rolled back: started 3 times without passing probation",
+            ),
+            (
+                json!({"event": "experiment_started", "devices": {"a": 3, "b": 2}}),
+                "experiment started: 3 devices in arm A, 2 in arm B",
             ),
             (json!({"event": "moon_rose", "by": "ada", "wave": 2}), "moon rose by=ada wave=2"),
             (json!(7), "7"),

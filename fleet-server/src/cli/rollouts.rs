@@ -18,6 +18,8 @@ use crate::api::{
     StopBody, Stopped,
 };
 
+pub(super) use request::{read, wave};
+
 pub(super) async fn run(client: &Client, command: RolloutCommand, output: &Output) -> Result<(), Failure> {
     match command {
         RolloutCommand::Plan(args) => plan(client, &request::of_args(args)?, output).await,

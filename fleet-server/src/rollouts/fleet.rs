@@ -5,35 +5,40 @@ use std::{
     sync::Arc,
 };
 
-use fleet_core::{Input, Plan, Refusal, ReleaseNeeds, Rollout, RolloutSpec, RolloutSummary, plan};
-use shared::{DeviceId, RolloutId, Timestamp, report::Report};
+use fleet_core::{Experiment, Input, Plan, Refusal, ReleaseNeeds, RolloutSpec, RolloutSummary, plan};
+use shared::{DeviceId, ExperimentId, RolloutId, Timestamp, report::Report};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{
-    Greeting, Order, RolloutError, Wanted, effects, entry::Entry, facts, freezes, guard, verdicts::Looks,
+    Greeting, Order, RolloutError, Wanted, begin::new_id, effects, entry::Entry, experiments, facts, freezes,
+    guard, verdicts::Looks,
 };
 use crate::{
     app::App,
-    store::{NewRollout, ReleaseRow, Store, StoreError, Tx},
+    store::{ReleaseRow, Store, StoreError, Tx},
 };
 
 /// The rollouts of one server.
 pub(super) struct Fleet {
     pub(super) app: Arc<App>,
     pub(super) entries: BTreeMap<RolloutId, Entry>,
+    /// Experiments that are not over.
+    pub(super) experiments: BTreeMap<ExperimentId, Experiment>,
     pub(super) looks: Looks,
     /// The change of rollouts up to which `entries` are the newest.
     pub(super) seen_change: u64,
+    /// The change of experiments up to which `experiments` are the newest.
+    pub(super) seen_experiment: u64,
     /// The change of desired states up to which the devices of this server were told.
     pub(super) told_change: u64,
 }
 
-/// A transaction and the rollouts as they will be after it.
+/// A transaction and the rollouts and experiments as they will be after it.
 pub(super) struct Turn {
     pub(super) tx: Tx,
     pub(super) now: Timestamp,
     pub(super) drafts: BTreeMap<RolloutId, Entry>,
+    pub(super) experiments: BTreeMap<ExperimentId, Experiment>,
 }
 
 impl Turn {
@@ -105,7 +110,9 @@ impl Fleet {
             }
         }
         let looks = Looks::every(app.look_every, app.clock.now());
-        Ok(Self { app, entries, looks, seen_change, told_change })
+        let seen_experiment = app.store.newest_experiment_change().await?;
+        let experiments = experiments::load(&app.store, &mut entries).await?;
+        Ok(Self { app, entries, experiments, looks, seen_change, seen_experiment, told_change })
     }
 
     /// When a machine next wants to hear from this server that time has passed.
@@ -113,7 +120,9 @@ impl Fleet {
         if !self.app.lease.is_ours(Instant::now()) {
             return None;
         }
-        self.entries.values().filter_map(|entry| entry.machine.poll_timeout()).map(|(at, _)| at).min()
+        let rollouts =
+            self.entries.values().filter_map(|entry| entry.machine.poll_timeout()).map(|(at, _)| at);
+        rollouts.chain(self.experiments.values().filter_map(Experiment::poll_timeout)).min()
     }
 
     pub(super) async fn tick(&mut self, now: Timestamp) -> Result<BTreeSet<DeviceId>, RolloutError> {
@@ -125,6 +134,7 @@ impl Fleet {
         for entry in self.entries.values().filter(|entry| due(entry)) {
             turn.input(entry, Input::Tick);
         }
+        self.tick_experiments(&mut turn, now);
         self.finish(turn).await
     }
 
@@ -173,8 +183,18 @@ impl Fleet {
 
     pub(super) async fn plan(&mut self, wanted: &Wanted, now: Timestamp) -> Result<Plan, RolloutError> {
         self.look_at_others().await?;
+        Ok(self.plan_wanted(wanted, now).await?.1)
+    }
+
+    /// The rollout that is asked for, with what it would do.
+    pub(super) async fn plan_wanted(
+        &self,
+        wanted: &Wanted,
+        now: Timestamp,
+    ) -> Result<(RolloutSpec, Plan), RolloutError> {
         let (spec, release) = self.spec(wanted, now).await?;
-        self.planned(&spec, &release, now).await
+        let plan = self.planned(&spec, &release, now).await?;
+        Ok((spec, plan))
     }
 
     pub(super) async fn start(
@@ -184,24 +204,8 @@ impl Fleet {
     ) -> Result<(RolloutId, BTreeSet<DeviceId>), RolloutError> {
         // Planned while nobody else writes, so that what the plan says still holds when it is stored.
         let mut turn = self.turn(now).await?;
-        let (spec, release) = self.spec(wanted, now).await?;
-        let plan = self.planned(&spec, &release, now).await?;
-        let id = spec.id.clone();
-        let machine = Rollout::start(spec, plan, now);
-        let new = NewRollout {
-            id: id.clone(),
-            release: wanted.release.clone(),
-            // The turn that inserts the row also saves the machine.
-            state: String::new(),
-            phase: machine.state().word().to_owned(),
-            created_by: wanted.by.clone(),
-        };
-        let entry = entry_of(&new, machine, now);
-        Store::insert_rollout(&mut turn.tx, &new, now).await?;
-        let detail = format!("{} to {}", wanted.release, wanted.selector);
-        Store::audit(&mut turn.tx, now, &wanted.by, "rollout.start", id.as_str(), &detail).await?;
-        turn.drafts.insert(id.clone(), entry);
-        self.take_over(&mut turn, &id);
+        let (spec, plan) = self.plan_wanted(wanted, now).await?;
+        let id = self.begin(&mut turn, spec, plan, "").await?;
         Ok((id, self.finish(turn).await?))
     }
 
@@ -223,6 +227,7 @@ impl Fleet {
         let begins = !draft.machine.has_begun();
         if begins {
             self.give_way(&mut draft, now);
+            self.give_way_to_experiments(&mut draft, now);
         }
         draft.machine.handle(input, now)?;
         Store::audit(&mut turn.tx, now, &by, action, id.as_str(), "").await?;
@@ -237,14 +242,18 @@ impl Fleet {
     pub(super) async fn turn(&mut self, now: Timestamp) -> Result<Turn, StoreError> {
         let mut tx = self.app.store.begin().await?;
         self.catch_up(&mut tx).await?;
-        Ok(Turn { tx, now, drafts: BTreeMap::new() })
+        Ok(Turn { tx, now, drafts: BTreeMap::new(), experiments: BTreeMap::new() })
     }
 
     /// Stores every draft and commits; only then the drafts take the place of what was there. Whatever fails, memory
     /// and database agree afterwards.
     pub(super) async fn finish(&mut self, mut turn: Turn) -> Result<BTreeSet<DeviceId>, RolloutError> {
-        let decided = self.decisions(&mut turn);
-        let Turn { mut tx, now, mut drafts } = turn;
+        let mut decided = self.decisions(&mut turn);
+        // What experiments want of rollouts may concern further rollouts, and the other way round.
+        while self.move_experiments(&mut turn).await? {
+            decided.extend(self.decisions(&mut turn));
+        }
+        let Turn { mut tx, now, mut drafts, experiments } = turn;
         let changed = effects::perform_all(&self.app.store, &mut tx, &mut drafts, decided, now).await?;
         for draft in drafts.values_mut() {
             match effects::save(&mut tx, draft, now).await {
@@ -257,7 +266,9 @@ impl Fleet {
                 Err(error) => return Err(error),
             }
         }
+        let newest_experiment = Self::save_experiments(&mut tx, &experiments, now).await?;
         tx.commit().await.map_err(StoreError::from)?;
+        self.keep_experiments(experiments, newest_experiment);
         self.seen_change = drafts.values().map(|entry| entry.row.change).fold(self.seen_change, u64::max);
         self.entries.append(&mut drafts);
         self.app.metrics.effects.inc_by(changed.len() as u64);
@@ -275,9 +286,10 @@ impl Fleet {
         Ok(())
     }
 
-    /// What planning must know of every rollout.
+    /// What planning must know of every rollout, and of experiments.
     pub(super) fn summaries(&self) -> Vec<RolloutSummary> {
-        self.entries.values().map(|entry| entry.machine.summary()).collect()
+        let rollouts = self.entries.values().map(|entry| entry.machine.summary());
+        rollouts.chain(self.held_by_experiments()).collect()
     }
 
     async fn spec(&self, wanted: &Wanted, now: Timestamp) -> Result<(RolloutSpec, ReleaseRow), RolloutError> {
@@ -308,29 +320,4 @@ impl Fleet {
         plan.expect(&spec.strategy, &needs);
         Ok(plan)
     }
-}
-
-fn entry_of(new: &NewRollout, machine: Rollout, now: Timestamp) -> Entry {
-    let row = crate::store::RolloutRow {
-        id: new.id.clone(),
-        release: new.release.clone(),
-        state: String::new(),
-        phase: new.phase.clone(),
-        finished: false,
-        revision: 1,
-        change: 0,
-        created_by: new.created_by.clone(),
-        created_at: now,
-        changed_at: now,
-    };
-    Entry { row, machine, generations: BTreeMap::new(), restoring: BTreeMap::new() }
-}
-
-/// Sorts by time, and a person can say it on the telephone: `20260131-084500-1f3a`.
-fn new_id(now: Timestamp) -> RolloutId {
-    let seconds = i64::try_from(now.as_millis() / 1_000).unwrap_or(i64::MAX);
-    let moment = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
-    let random = Uuid::new_v4().simple().to_string();
-    let text = format!("{}-{}", moment.strftime("%Y%m%d-%H%M%S"), &random[..4]);
-    RolloutId::new(text).expect("digits, letters and dashes are allowed in names")
 }

@@ -54,7 +54,8 @@ impl Fleet {
         }
         let Some(release) = self.app.store.release(&entry.row.release).await? else { return Ok(()) };
         let needs = ReleaseNeeds::of(&release.manifest()?);
-        let others: Vec<_> = self.machines(turn).map(fleet_core::Rollout::summary).collect();
+        let rollouts = self.machines(turn).map(fleet_core::Rollout::summary);
+        let others: Vec<_> = rollouts.chain(self.held_by_experiments()).collect();
         let Some(Ok(planned)) = plan_late(machine.spec(), &needs, facts, &others) else { return Ok(()) };
         let freezes = self.freezes().await?;
         turn.input(entry, Input::Freezes { freezes });

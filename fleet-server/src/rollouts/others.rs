@@ -21,13 +21,17 @@ impl Fleet {
             self.seen_change = row.change;
             self.entries.insert(row.id.clone(), Entry::read(row)?);
         }
-        Ok(())
+        self.catch_up_experiments(tx).await
     }
 
     /// The same outside of a turn; true when there was something new.
     pub(super) async fn look_at_others(&mut self) -> Result<bool, StoreError> {
         let store = self.app.store.clone();
-        if !store.is_shared() || store.newest_rollout_change().await? == self.seen_change {
+        if !store.is_shared() {
+            return Ok(false);
+        }
+        let newest = (store.newest_rollout_change().await?, store.newest_experiment_change().await?);
+        if newest == (self.seen_change, self.seen_experiment) {
             return Ok(false);
         }
         let mut tx = store.begin().await?;

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use fleet_core::Input;
+use fleet_core::{Input, experiment};
 use shared::{DeviceId, RolloutId, Timestamp};
 
 use super::{RolloutError, fleet::Fleet};
 use crate::store::Store;
 
 impl Fleet {
-    /// Halts every rollout that is under way, all in one transaction. What is being brought back goes on.
+    /// Halts every rollout that is under way, all in one transaction, and ends every experiment, or one could start another
+    /// rollout. What is being brought back goes on.
     pub(super) async fn stop_everything(
         &mut self,
         reason: &str,
@@ -26,7 +27,11 @@ impl Fleet {
                 stopped.push(id.clone());
             }
         }
-        let detail = format!("{} rollouts; {reason}", stopped.len());
+        let stop = experiment::Input::Stop { by: by.to_owned(), reason: reason.to_owned(), restore: false };
+        for experiment in self.experiments.values() {
+            turn.experiment_input(experiment, stop.clone());
+        }
+        let detail = format!("{} rollouts, {} experiments; {reason}", stopped.len(), self.experiments.len());
         Store::audit(&mut turn.tx, now, by, "stop_everything", "", &detail).await?;
         let changed = self.finish(turn).await?;
         Ok((stopped, changed))

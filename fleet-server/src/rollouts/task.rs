@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, future::pending, sync::Arc, time::Duration};
 
+use fleet_core::experiment::ExperimentStatus;
 use shared::{DeviceId, Timestamp, report::Report};
 use tokio::{
     sync::mpsc::Receiver,
@@ -232,8 +233,27 @@ async fn take_order(fleet: &mut Fleet, command: Command) {
             }
             answer(reply, done.map(|(stopped, _)| stopped));
         }
+        Command::StartExperiment { wanted, trial, reply } => {
+            let done = again!(fleet.start_experiment(&wanted, trial, now));
+            answer_experiment(fleet, reply, done).await;
+        }
+        Command::StopExperiment { stop, trial, reply } => {
+            let done = again!(fleet.stop_experiment(&stop, trial, now));
+            answer_experiment(fleet, reply, done).await;
+        }
         Command::Report { .. } | Command::Hello { .. } => {}
     }
+}
+
+async fn answer_experiment(
+    fleet: &Fleet,
+    reply: Reply<Box<ExperimentStatus>>,
+    done: Result<(ExperimentStatus, BTreeSet<DeviceId>), RolloutError>,
+) {
+    if let Ok((_, changed)) = &done {
+        tell(fleet, changed.clone()).await;
+    }
+    answer(reply, done.map(|(status, _)| Box::new(status)));
 }
 
 /// Whoever asked may have gone away; the act stands anyway.

@@ -29,7 +29,7 @@ const KEPT_MS: u64 = 90 * 86_400_000;
 const JUDGED_FOR: Duration = Duration::from_secs(14 * 86_400);
 
 /// What happened in an interval, by device and version.
-type Happened = BTreeMap<DeviceId, BTreeMap<Version, fleet_core::verdict::Figures>>;
+pub(super) type Happened = BTreeMap<DeviceId, BTreeMap<Version, fleet_core::verdict::Figures>>;
 
 /// The looks that were taken.
 #[derive(Debug)]
@@ -128,7 +128,10 @@ impl Fleet {
                 turn.input(entry, Input::Judged { wave, verdict });
             }
         }
-        Store::trim_looks(&mut turn.tx, Timestamp(now.as_millis().saturating_sub(KEPT_MS))).await?;
+        self.look_at_experiments(&mut turn, number, &happened, now).await?;
+        let oldest = Timestamp(now.as_millis().saturating_sub(KEPT_MS));
+        Store::trim_looks(&mut turn.tx, oldest).await?;
+        Store::trim_experiment_looks(&mut turn.tx, oldest).await?;
         let changed = self.finish(turn).await?;
         self.looks.last = Some(number);
         Ok(changed)

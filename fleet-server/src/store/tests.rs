@@ -12,6 +12,7 @@ macro_rules! on_each_database {
 
 mod begin;
 mod challengers;
+mod experiments;
 mod foreign_texts;
 mod freezes;
 mod groups;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::device::DeviceFacts;
 
 /// The devices, spread. The same devices and seed give the same order, however the input is ordered.
-pub(super) fn spread(mut devices: Vec<&DeviceFacts>, seed: u64) -> Vec<&DeviceFacts> {
+pub(crate) fn spread(mut devices: Vec<&DeviceFacts>, seed: u64) -> Vec<&DeviceFacts> {
     devices.sort_by(|a, b| a.id.cmp(&b.id));
     let mut strata = BTreeMap::<_, Vec<_>>::new();
     for device in devices {
@@ -30,7 +30,7 @@ pub(super) fn spread(mut devices: Vec<&DeviceFacts>, seed: u64) -> Vec<&DeviceFa
     placed.into_iter().map(|(_, device)| device).collect()
 }
 
-fn shuffle<T>(items: &mut [T], random: &mut SplitMix64) {
+pub(crate) fn shuffle<T>(items: &mut [T], random: &mut SplitMix64) {
     for last in (1..items.len()).rev() {
         let other = random.next() % (last as u64 + 1);
         // The remainder is at most `last`, so it fits.
@@ -39,10 +39,10 @@ fn shuffle<T>(items: &mut [T], random: &mut SplitMix64) {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, good enough to shuffle, and the same on every platform.
-struct SplitMix64(u64);
+pub(crate) struct SplitMix64(pub(crate) u64);
 
 impl SplitMix64 {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

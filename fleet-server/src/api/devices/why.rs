@@ -6,7 +6,7 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use fleet_core::Selector;
+use fleet_core::{Selector, experiment::ExperimentStatus};
 use serde::{Deserialize, Serialize};
 use shared::{DeviceId, Timestamp, words};
 use utoipa::ToSchema;
@@ -55,6 +55,9 @@ pub async fn why(State(app): State<Shared>, Path(id): Path<String>) -> Answer<Js
     let mut reasons = own_reasons(&device);
     let freezes = app.store.freezes().await?;
     reasons.extend(freezes.iter().filter_map(|freeze| frozen(freeze, &device, &id, now)));
+    for row in app.store.unfinished_experiments().await? {
+        reasons.extend(in_experiment(&rollouts::experiment_status(&row)?, &id));
+    }
     for row in app.store.rollouts().await?.iter().take(MAX_ROLLOUTS) {
         reasons.extend(reason_in(&rollouts::status(row)?, &id));
     }
@@ -125,6 +128,16 @@ fn reported(row: &ReportRow) -> String {
     let apart = report.at.since(*received_at).max(received_at.since(report.at));
     let came = if apart > MAX_SKEW { format!(" (came {})", moment(*received_at)) } else { String::new() };
     format!("{}{came} the device reported {}", moment(report.at), words::told(&report.release, &report.event))
+}
+
+fn in_experiment(status: &ExperimentStatus, id: &DeviceId) -> Option<String> {
+    let (experiment, state) = (&status.id, status.state.word());
+    if let Some(left) = status.left_out.iter().find(|left| left.device == *id) {
+        return Some(format!("experiment {experiment} ({state}) left it out: it {}", left.why));
+    }
+    let mut arms = status.arms.as_ref().into_iter();
+    let (arm, of) = arms.find(|(_, arm)| arm.devices.iter().any(|assigned| assigned.device == *id))?;
+    Some(format!("it is in arm {arm} of experiment {experiment} ({state}), with {}", of.release))
 }
 
 fn reason_in(status: &fleet_core::RolloutStatus, id: &DeviceId) -> Option<String> {

@@ -52,7 +52,7 @@ pub(super) fn of_args(args: RolloutArgs) -> Result<StartRollout, Failure> {
 }
 
 /// A document, as TOML where the name of the file says so, and as JSON otherwise.
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+pub(in crate::cli) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let wrong = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
     if path.extension().is_some_and(|extension| extension == "toml") {
@@ -62,7 +62,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     }
 }
 
-fn wave(text: &str) -> Result<WaveSpec, Failure> {
+pub(in crate::cli) fn wave(text: &str) -> Result<WaveSpec, Failure> {
     let wrong = || {
         Failure::usage(format!("'{text}' is not the size of a wave"))
             .hint("write numbers, percentages and `all`, for example --waves 1,10%,all")

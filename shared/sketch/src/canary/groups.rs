@@ -4,6 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Measure, Scale, baseline::Baselines, measure::Values};
 
+/// The rate of one control in one look is mostly zero or far too much, and the median of many such says that all failures
+/// are gone. So the controls of neighbouring groups are taken together, in this many parts: enough for a median, and with
+/// five controls or more in each where there are fifty.
+const MOST_PARTS: usize = 10;
+
 /// Canaries and controls of a like baseline; no device is in two groups.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Group {
@@ -28,7 +33,8 @@ pub(super) struct Shown {
 /// breaks moves neither margin, scale nor guard by more than any other.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Middle {
-    /// A factor of their baselines, or for [`Scale::Absolute`] an addend: the median of the groups.
+    /// A factor of their baselines, or for [`Scale::Absolute`] an addend: the median of the groups, for rates of at most
+    /// [`MOST_PARTS`] parts of them.
     pub(super) change: f64,
     /// In the unit of the scale.
     pub(super) reach: f64,
@@ -108,22 +114,32 @@ impl Group {
         values: &Values,
         middle: Option<Middle>,
     ) -> Option<f64> {
-        let (mut changes, mut weights) = (0.0, 0.0);
-        for &device in &self.controls {
-            let Some(baseline) = baselines.controls[device] else { continue };
-            let Some(value) = values.controls.get(device).copied().flatten() else { continue };
-            let value =
-                middle.map_or(value, |middle| middle.held(measure, baselines.pooled, baseline, value));
-            let (change, weight) = match measure.scale {
-                Scale::Rate { .. } => (value, baseline),
-                Scale::Level => (value / baseline, 1.0),
-                Scale::Absolute => (value - baseline, 1.0),
-            };
-            changes += change;
-            weights += weight;
-        }
-        (weights > 0.0).then(|| changes / weights)
+        change(self.controls.iter(), measure, baselines, values, middle)
     }
+}
+
+/// What some controls have become together.
+fn change<'a>(
+    controls: impl Iterator<Item = &'a usize>,
+    measure: &Measure,
+    baselines: &Baselines,
+    values: &Values,
+    middle: Option<Middle>,
+) -> Option<f64> {
+    let (mut changes, mut weights) = (0.0, 0.0);
+    for &device in controls {
+        let Some(baseline) = baselines.controls[device] else { continue };
+        let Some(value) = values.controls.get(device).copied().flatten() else { continue };
+        let value = middle.map_or(value, |middle| middle.held(measure, baselines.pooled, baseline, value));
+        let (change, weight) = match measure.scale {
+            Scale::Rate { .. } => (value, baseline),
+            Scale::Level => (value / baseline, 1.0),
+            Scale::Absolute => (value - baseline, 1.0),
+        };
+        changes += change;
+        weights += weight;
+    }
+    (weights > 0.0).then(|| changes / weights)
 }
 
 impl Middle {
@@ -135,7 +151,12 @@ impl Middle {
         values: &Values,
         reach: f64,
     ) -> Option<Self> {
-        let changes = groups.iter().filter_map(|group| group.change(measure, baselines, values, None));
+        let together = match measure.scale {
+            Scale::Rate { .. } => groups.len().div_ceil(MOST_PARTS).max(1),
+            Scale::Level | Scale::Absolute => 1,
+        };
+        let parts = groups.chunks(together).map(|part| part.iter().flat_map(|group| &group.controls));
+        let changes = parts.filter_map(|part| change(part, measure, baselines, values, None));
         median(changes.collect()).map(|change| Self { change, reach })
     }
 

@@ -71,6 +71,29 @@ fn a_fleet_that_never_failed_forgives_one_failure_and_not_many() {
     assert!(after(&mut clean(), 250, 0.0, 0.0, 0.0).e_worse <= 1.0);
 }
 
+/// Fifty pairs of devices that fail between 0.2 and 2 % of their 50 inferences, the same in every run.
+fn seldom(look: u64) -> Window {
+    let mixed = |number: u64| {
+        let mixed = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB) >> 33
+    };
+    let of = |device: u64| {
+        let per_10_000 = 20 + 180 * (device % 50) / 49;
+        let fails = |inference| mixed((look << 20) + (device << 8) + inference) % 10_000 < per_10_000;
+        Some(Sample { sum: (0..50).filter(|&inference| fails(inference)).count() as f64, count: 50 })
+    };
+    Window { canaries: (0..50).map(of).collect(), controls: (50..100).map(of).collect() }
+}
+
+#[test]
+fn pairs_that_seldom_fail_are_not_taken_for_devices_that_wander() {
+    let history: Vec<_> = (0..200).map(seldom).collect();
+    let mut comparison = Comparison::start(ERRORS, &history, (50, 50), (3, 5)).unwrap();
+    let reading = (200..400).map(|look| comparison.observe(&seldom(look))).last().unwrap();
+    assert!(reading.margin_not_worse > 0.1 && reading.e_not_worse > 20.0, "{reading:?}");
+    assert!(reading.e_worse < 1.0, "{reading:?}");
+}
+
 #[test]
 fn too_few_devices_with_history_compare_nothing() {
     let empty = |devices| Comparison::start(LATENCY, &[], devices, (3, 5)).unwrap_err();
