@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
 /// The same for a challenger, which nobody calls: it takes processor time that nothing else wants.
 #[must_use]
 pub fn challenger_main() -> ExitCode {
-    if let Err(error) = rustix::process::nice(LOWEST_PRIORITY) {
+    if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
         tracing::warn!(%error, "the challenger shares the processor as an equal");
     }
     run(Role::Challenger)
