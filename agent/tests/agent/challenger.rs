@@ -31,21 +31,21 @@ async fn challenger(model: GraphProto) -> (RunnerProcess, mpsc::Receiver<Event>)
 }
 
 /// Hands one end of a socket pair to the champion, and gives the other.
-async fn feed(rig: &Rig) -> OwnedFd {
+async fn feed(rig: &mut Rig) -> OwnedFd {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let challenge = Command::Challenge { challenger: release(2), terms: ALL };
     rig.runner.send(challenge, vec![ours.into()]).await.unwrap();
     // Whoever has obeyed this has obeyed what came before.
     rig.runner.send(Command::Ping, vec![]).await.unwrap();
+    while next(&mut rig.events).await != Event::Alive {}
     theirs.into()
 }
 
 async fn joined(model: GraphProto) -> (Rig, RunnerProcess, mpsc::Receiver<Event>) {
     let mut rig = champion().await;
     let (process, events) = challenger(model).await;
-    let theirs = feed(&rig).await;
+    let theirs = feed(&mut rig).await;
     process.send(Command::TrySamples { release: release(2) }, vec![theirs]).await.unwrap();
-    while next(&mut rig.events).await != Event::Alive {}
     (rig, process, events)
 }
 
@@ -103,8 +103,8 @@ async fn a_challenger_that_decides_otherwise_is_found_out_with_both_classes() {
 #[tokio::test]
 async fn a_challenger_that_hangs_keeps_no_caller_waiting() {
     let mut rig = champion().await;
-    // Whoever holds this end never reads: the write of the first large sample stays under way for ever.
-    let _hung = feed(&rig).await;
+    // Whoever holds this end never reads and never answers: the first sample stays under way for ever.
+    let _hung = feed(&mut rig).await;
     ask(&rig, 200).await;
     let sum = told(&mut rig.events, |sum| sum.sampled >= 200).await;
     assert_eq!(sum.sampled, 200);

@@ -1,5 +1,5 @@
 //! The server as its neighbours see it: its API over TLS, its broker, its command line.
-#![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a panic here is the failure report of a test")]
 
 mod api;
 mod broker;

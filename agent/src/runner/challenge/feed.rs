@@ -146,13 +146,14 @@ mod tests {
     use super::*;
     use crate::runner::challenge::sample::write_time;
     use futures_util::FutureExt;
+    use shared::manifest::DataType;
     use std::time::Instant;
     use tokio::io::{AsyncReadExt, duplex};
 
     const ALL: Terms = Terms { sample_ppm: 1_000_000, cpu_percent: 10, until: None };
 
-    fn sample(values: usize) -> Sample {
-        let inputs = vec![("x".into(), Tensor::from_f32(vec![values as u64], &vec![0.5; values]).unwrap())];
+    fn sample(bytes: usize) -> Sample {
+        let inputs = vec![("x".into(), Tensor::zeros(DataType::Uint8, vec![bytes as u64]).unwrap())];
         Sample { champion: "m@1".parse().unwrap(), inputs, outputs: vec![] }
     }
 
@@ -176,8 +177,8 @@ mod tests {
     #[tokio::test]
     async fn what_waits_is_bounded_in_bytes_and_what_is_too_large_is_not_tried() {
         let (feed, _feeder, books, _) = feed_of(ALL);
-        feed.offer(sample(MAX_SAMPLE_BYTES / 4 + 1));
-        (0..3).for_each(|_| feed.offer(sample(MAX_SAMPLE_BYTES / 4)));
+        feed.offer(sample(MAX_SAMPLE_BYTES + 1));
+        (0..3).for_each(|_| feed.offer(sample(MAX_SAMPLE_BYTES)));
         let told = books.take();
         assert_eq!((told[0].sampled, told[0].dropped), (4, 2));
     }
