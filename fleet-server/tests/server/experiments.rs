@@ -83,7 +83,6 @@ impl Fleet {
         let (status, view) = self.world.post("/api/v1/experiments", asked(more)).await;
         assert_eq!(status, StatusCode::CREATED, "{view}");
         self.arm_b = names(&view, "b");
-        println!("seed {}", view["status"]["seed"]);
         view
     }
 

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::{Measure, Scale, baseline::Baselines, measure::Values};
 
 /// The rate of one control in one look is mostly zero or far too much, and the median of many such says that all failures
-/// are gone. So the controls of neighbouring groups are taken together, in this many parts: enough for a median, and with
-/// five controls or more in each where there are fifty.
-const MOST_PARTS: usize = 10;
+/// are gone; then devices that fail more often than others seem to wander. So the controls of neighbouring groups are taken
+/// together, into about so many parts: enough for a median, and with five controls or more in each where there are fifty. Fewer
+/// than twice as many groups stay as they are, for each has several controls in a usual rollout.
+const PARTS: usize = 10;
 
 /// Canaries and controls of a like baseline; no device is in two groups.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,8 +34,8 @@ pub(super) struct Shown {
 /// breaks moves neither margin, scale nor guard by more than any other.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Middle {
-    /// A factor of their baselines, or for [`Scale::Absolute`] an addend: the median of the groups, for rates of at most
-    /// [`MOST_PARTS`] parts of them.
+    /// A factor of their baselines, or for [`Scale::Absolute`] an addend: the median of the groups, for rates of about
+    /// [`PARTS`] parts of them.
     pub(super) change: f64,
     /// In the unit of the scale.
     pub(super) reach: f64,
@@ -152,7 +153,7 @@ impl Middle {
         reach: f64,
     ) -> Option<Self> {
         let together = match measure.scale {
-            Scale::Rate { .. } => groups.len().div_ceil(MOST_PARTS).max(1),
+            Scale::Rate { .. } => (groups.len() / PARTS).max(1),
             Scale::Level | Scale::Absolute => 1,
         };
         let parts = groups.chunks(together).map(|part| part.iter().flat_map(|group| &group.controls));
