@@ -154,6 +154,7 @@ fn nobody_but_the_owner_may_ask() {
     let fleet = Fleet::start(1);
     let device = &fleet.devices[0];
     let socket = device.data_dir().join("control.sock");
+    until_true("the agent listens to its operator", PATIENCE, || socket.exists());
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&socket), mode(&device.data_dir())), (0o600, 0o700));
     if !rustix::process::geteuid().is_root() {
