@@ -19,6 +19,10 @@ pub const MAX_CHALLENGERS: usize = 4;
 /// Pairs of champion and challenger in one telemetry report: each challenger may meet two champions in a window.
 pub const MAX_MATCHES: usize = 2 * MAX_CHALLENGERS;
 
+/// Most inputs of one window: more than a window of ten minutes could hold at a million a second, so sums of windows stay in
+/// the range of every database for thousands of years.
+pub const MOST_SAMPLES: u64 = 1 << 30;
+
 /// Classes that are told apart where champion and challenger disagree: those below this number. It keeps the pairs of one
 /// report below two hundred and fifty, and which pairs are told depends on nothing but the classes, so sums are exact.
 pub const TOLD_CLASSES: u8 = 16;
@@ -252,13 +256,21 @@ impl ChallengerFigures {
         self.latency_ms.merge(&other.latency_ms);
     }
 
-    /// True when counting can have made it. Ask this of bytes from outside.
+    /// True when counting can have made it in one window. Ask this of bytes from outside.
     #[must_use]
     pub fn is_plausible(&self) -> bool {
         let told = |pair: &Disagreement| {
             pair.champion < TOLD_CLASSES && pair.challenger < TOLD_CLASSES && pair.champion != pair.challenger
         };
+        let told_sum = self.disagreements.iter().map(|pair| pair.count).fold(0, u64::saturating_add);
+        let tried = [self.dropped, self.failed, self.compared].into_iter().fold(0, u64::saturating_add);
         self.champion.model == self.challenger.model
+            && self.champion != self.challenger
+            && self.sampled <= MOST_SAMPLES
+            && tried <= MOST_SAMPLES
+            && self.slow <= self.compared
+            && self.agreed.saturating_add(self.disagreed) <= self.compared
+            && told_sum <= self.disagreed
             && self.disagreements.iter().all(told)
             && self.disagreements.is_sorted_by(|a, b| key(a) < key(b))
             && self.score_delta.is_plausible()
@@ -339,7 +351,17 @@ mod tests {
         beyond.disagreements[0].champion = TOLD_CLASSES;
         let mut mixed = of(&[]);
         mixed.champion = "faces@1".parse().unwrap();
-        assert!([twice, beyond, mixed].iter().all(|forged| !forged.is_plausible()));
+        let mut itself = of(&[]);
+        itself.champion = itself.challenger.clone();
+        // The largest numbers would end the range of a database at the next sum.
+        let mut endless = of(&[]);
+        (endless.compared, endless.agreed) = (u64::MAX, u64::MAX);
+        let mut more_than_compared = of(&[(3, 3)]);
+        more_than_compared.agreed = 2;
+        let mut more_than_disagreed = of(&[(3, 8)]);
+        more_than_disagreed.disagreements[0].count = 2;
+        let forged = [twice, beyond, mixed, itself, endless, more_than_compared, more_than_disagreed];
+        assert!(forged.iter().all(|forged| !forged.is_plausible()), "{forged:?}");
     }
 
     #[test]

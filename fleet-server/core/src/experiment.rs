@@ -177,7 +177,8 @@ impl Experiment {
     /// complete does not lose its rank. `None` when it is over.
     #[must_use]
     pub fn summary(&self) -> Option<RolloutSummary> {
-        let id = RolloutId::new(format!("experiment-{}", self.spec.id)).ok()?;
+        let id = format!("{}{}", spec::NAME_PREFIX, self.spec.id);
+        let id = RolloutId::new(id).expect("the name was checked");
         (!self.is_over()).then(|| RolloutSummary {
             id,
             release: self.spec.releases.a.clone(),
@@ -250,6 +251,7 @@ impl Experiment {
             Input::Judged { standing } => self.judged(*standing)?,
             Input::Tick => {}
             Input::Stop { by, reason, restore } => self.stop(End::Stopped { by, reason, restore }, now)?,
+            Input::Emergency { by, reason } => self.stop(End::Emergency { by, reason }, now)?,
             Input::Adopted { rollout } => self.adopted(Adoption::Started { rollout })?,
             Input::NotAdopted { why } => self.adopted(Adoption::Refused { why })?,
         }
@@ -355,8 +357,11 @@ impl Experiment {
         }
     }
 
-    /// An arm that was found worse always does.
+    /// An arm that was found worse always does, and in an emergency none.
     fn goes_back(&self, arm: Arm, end: &End) -> bool {
+        if matches!(end, End::Emergency { .. }) {
+            return false;
+        }
         let ordered = matches!(end, End::Stopped { restore: true, .. });
         ordered || self.spec.at_end == AtEnd::Restore || end.condemns(arm)
     }

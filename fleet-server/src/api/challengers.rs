@@ -13,7 +13,7 @@ use fleet_core::{
 use serde::{Deserialize, Serialize};
 use shared::{
     DeviceId, ReleaseId, Timestamp,
-    challenger::{Challenger, DEFAULT_CPU_PERCENT, DEFAULT_SAMPLE_PPM, Disagreement, Terms},
+    challenger::{Challenger, DEFAULT_CPU_PERCENT, DEFAULT_SAMPLE_PPM, Disagreement, MAX_CHALLENGERS, Terms},
 };
 use utoipa::ToSchema;
 
@@ -172,7 +172,7 @@ pub async fn start(
     let now = app.clock.now();
     let (terms, selector) = (terms(&body, now)?, resolve_selector(&app, &body.selector).await?);
     let needs = ReleaseNeeds::of(&row.manifest()?);
-    let others = others(&app.store.challenged_devices().await?, &row.release);
+    let others = others(&app.store.challenged_devices().await?, &row.release, now);
     let fleet = app.store.every_device_facts().await?;
     let challenged =
         challenge(&row.release, &needs, &selector, &fleet, &others).map_err(RolloutError::Plan)?;
@@ -190,10 +190,14 @@ pub async fn start(
     let mut tx = app.store.begin().await?;
     for device in &challenged.devices {
         let change = |all: &mut Vec<Challenger>, revision| {
-            all.retain(|other| other.release.model != row.release.model);
+            all.retain(|other| other.release.model != row.release.model && runs_at(other, now));
+            let has_room = all.len() < MAX_CHALLENGERS;
             all.push(named(revision));
+            has_room
         };
-        Store::change_challengers(&mut tx, device, now, change).await?;
+        if !Store::change_challengers(&mut tx, device, now, change).await? {
+            return Err(changed_meanwhile(device));
+        }
     }
     let detail = format!(
         "{} devices by '{selector}', {} ppm of the inputs, {} % of a core",
@@ -242,7 +246,10 @@ pub async fn stop(
     let devices: Vec<DeviceId> = running.into_iter().map(|device| device.device).collect();
     let mut tx = app.store.begin().await?;
     for device in &devices {
-        let change = |all: &mut Vec<Challenger>, _| all.retain(|other| other.release != row.release);
+        let change = |all: &mut Vec<Challenger>, _| {
+            all.retain(|other| other.release != row.release);
+            true
+        };
         Store::change_challengers(&mut tx, device, now, change).await?;
     }
     let detail = format!("{} devices", devices.len());
@@ -317,11 +324,20 @@ fn terms(body: &StartChallenger, now: Timestamp) -> Answer<Terms> {
 }
 
 /// How many challengers of other models each device shall run.
-fn others(devices: &[ChallengedDevice], release: &ReleaseId) -> BTreeMap<DeviceId, usize> {
-    let count = |device: &ChallengedDevice| {
-        device.named.challengers.iter().filter(|named| named.release.model != release.model).count()
-    };
+fn others(devices: &[ChallengedDevice], release: &ReleaseId, now: Timestamp) -> BTreeMap<DeviceId, usize> {
+    let is_other = |named: &&Challenger| named.release.model != release.model && runs_at(named, now);
+    let count = |device: &ChallengedDevice| device.named.challengers.iter().filter(is_other).count();
     devices.iter().map(|device| (device.device.clone(), count(device))).collect()
+}
+
+/// False when its time is over: it takes no place any more.
+fn runs_at(challenger: &Challenger, now: Timestamp) -> bool {
+    challenger.terms.until.is_none_or(|until| until > now)
+}
+
+fn changed_meanwhile(device: &DeviceId) -> Problem {
+    let detail = format!("{device} left, or got as many challengers as it can run, while this was asked for");
+    Problem::conflict("changed_meanwhile", detail).hint("ask again")
 }
 
 fn nobody(release: &ReleaseId, challenged: &Challenged) -> Problem {

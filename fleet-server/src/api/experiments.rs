@@ -134,7 +134,9 @@ impl ExperimentView {
     params(DryRun),
     request_body = StartExperiment,
     responses(
+        (status = 200, body = ExperimentView, description = "What it would be; nothing was started"),
         (status = 201, body = ExperimentView),
+        (status = 400, body = Problem),
         (status = 404, body = Problem),
         (status = 409, body = Problem),
         (status = 422, body = Problem),

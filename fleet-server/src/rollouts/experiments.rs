@@ -161,6 +161,12 @@ impl Fleet {
         self.experiments.values().filter_map(Experiment::summary)
     }
 
+    /// The same as it will be after the turn.
+    fn held_in<'a>(&'a self, turn: &'a Turn) -> impl Iterator<Item = RolloutSummary> + 'a {
+        let known = self.experiments.iter().filter(|(id, _)| !turn.experiments.contains_key(*id));
+        known.map(|(_, known)| known).chain(turn.experiments.values()).filter_map(Experiment::summary)
+    }
+
     /// Devices of experiments with a model.
     fn in_experiments(&self, model: &ModelName) -> BTreeMap<DeviceId, ExperimentId> {
         let of_model = self.experiments.values().filter(|experiment| experiment.spec().model() == model);

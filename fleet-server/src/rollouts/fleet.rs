@@ -183,17 +183,18 @@ impl Fleet {
 
     pub(super) async fn plan(&mut self, wanted: &Wanted, now: Timestamp) -> Result<Plan, RolloutError> {
         self.look_at_others().await?;
-        Ok(self.plan_wanted(wanted, now).await?.1)
+        Ok(self.plan_wanted(wanted, &self.summaries(), now).await?.1)
     }
 
     /// The rollout that is asked for, with what it would do.
     pub(super) async fn plan_wanted(
         &self,
         wanted: &Wanted,
+        others: &[RolloutSummary],
         now: Timestamp,
     ) -> Result<(RolloutSpec, Plan), RolloutError> {
         let (spec, release) = self.spec(wanted, now).await?;
-        let plan = self.planned(&spec, &release, now).await?;
+        let plan = self.planned(&spec, &release, others, now).await?;
         Ok((spec, plan))
     }
 
@@ -204,7 +205,7 @@ impl Fleet {
     ) -> Result<(RolloutId, BTreeSet<DeviceId>), RolloutError> {
         // Planned while nobody else writes, so that what the plan says still holds when it is stored.
         let mut turn = self.turn(now).await?;
-        let (spec, plan) = self.plan_wanted(wanted, now).await?;
+        let (spec, plan) = self.plan_wanted(wanted, &self.summaries(), now).await?;
         let id = self.begin(&mut turn, spec, plan, "").await?;
         Ok((id, self.finish(turn).await?))
     }
@@ -310,11 +311,12 @@ impl Fleet {
         &self,
         spec: &RolloutSpec,
         release: &ReleaseRow,
+        others: &[RolloutSummary],
         now: Timestamp,
     ) -> Result<Plan, RolloutError> {
         let needs = ReleaseNeeds::of(&release.manifest()?);
         let fleet = facts::facts(&self.app.store).await?;
-        let mut plan = plan(spec, &needs, &fleet, &self.summaries(), now)?;
+        let mut plan = plan(spec, &needs, &fleet, others, now)?;
         plan.freezes = freezes::freezes(&self.app.store, &fleet).await?;
         guard::approval(&mut plan, &fleet, &self.app.approval);
         plan.expect(&spec.strategy, &needs);

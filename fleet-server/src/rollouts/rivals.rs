@@ -66,9 +66,11 @@ impl Fleet {
         Ok(())
     }
 
-    /// The machines as they will be after the turn.
+    /// The machines as they will be after the turn, also those that begin in it.
     pub(super) fn machines<'a>(&'a self, turn: &'a Turn) -> impl Iterator<Item = &'a Rollout> {
-        self.entries.iter().map(|(id, entry)| &turn.drafts.get(id).unwrap_or(entry).machine)
+        let known = self.entries.iter().map(|(id, entry)| turn.drafts.get(id).unwrap_or(entry));
+        let new = turn.drafts.iter().filter(|(id, _)| !self.entries.contains_key(*id));
+        known.chain(new.map(|(_, entry)| entry)).map(|entry| &entry.machine)
     }
 }
 

@@ -27,7 +27,7 @@ impl Fleet {
                 stopped.push(id.clone());
             }
         }
-        let stop = experiment::Input::Stop { by: by.to_owned(), reason: reason.to_owned(), restore: false };
+        let stop = experiment::Input::Emergency { by: by.to_owned(), reason: reason.to_owned() };
         for experiment in self.experiments.values() {
             turn.experiment_input(experiment, stop.clone());
         }

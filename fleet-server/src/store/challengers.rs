@@ -66,7 +66,8 @@ impl NamedChallengers {
 
 impl Store {
     /// Names the challengers of a device, and gives the document a revision above every earlier one, also those of a
-    /// database that was lost. `change` gets those that are named and the new revision.
+    /// database that was lost. `change` gets those that are named and the new revision; where it says false, or there is no
+    /// such device, nothing is changed.
     ///
     /// # Errors
     /// When the database refuses.
@@ -74,16 +75,18 @@ impl Store {
         tx: &mut Tx,
         id: &DeviceId,
         now: Timestamp,
-        change: impl FnOnce(&mut Vec<Challenger>, u64),
-    ) -> Result<(), StoreError> {
+        change: impl FnOnce(&mut Vec<Challenger>, u64) -> bool,
+    ) -> Result<bool, StoreError> {
         let row = sqlx::query("SELECT challengers, challengers_revision FROM devices WHERE id = $1")
             .bind(id.as_str())
             .fetch_optional(&mut **tx)
             .await?;
-        let Some(row) = row else { return Ok(()) };
+        let Some(row) = row else { return Ok(false) };
         let mut named = NamedChallengers::from_row(&row)?;
         let revision = now.as_millis().max(named.revision.saturating_add(1));
-        change(&mut named.challengers, revision);
+        if !change(&mut named.challengers, revision) {
+            return Ok(false);
+        }
         named.challengers.sort_by(|a, b| a.release.cmp(&b.release));
         sqlx::query("UPDATE devices SET challengers = $1, challengers_revision = $2 WHERE id = $3")
             .bind(to_json(&named.challengers))
@@ -91,7 +94,7 @@ impl Store {
             .bind(id.as_str())
             .execute(&mut **tx)
             .await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Every device that is let in and shall run a challenger of some model.

@@ -323,8 +323,11 @@ async fn the_emergency_stop_ends_experiments_and_a_stopped_rollout_ends_its_own(
         reason.starts_with("arm B stopped: rollout") && reason.ends_with("stopped by admin: smoke"),
         "{view}"
     );
-    fleet.experiment(json!({"name": "again"})).await;
+    let view = fleet.experiment(json!({"name": "again", "at_end": "restore"})).await;
+    let rollout = rollout_of_b(&view);
     fleet.world.muster("stop-everything --reason fire --yes").await;
     let view = fleet.world.get("/api/v1/experiments/again").await;
-    assert_eq!(view["status"]["reason"], "stopped by admin: fire", "{view}");
+    assert_eq!(view["status"]["reason"], "stopped with everything else by admin: fire", "{view}");
+    let view = fleet.world.get(&format!("/api/v1/rollouts/{rollout}")).await;
+    assert_eq!(view["status"]["state"]["kind"], "halted", "nobody goes back in an emergency: {view}");
 }

@@ -33,6 +33,13 @@ pub enum Input {
         /// Whether the devices that it moved go back, whatever was said at the start.
         restore: bool,
     },
+    /// A person stops everything: it ends, and its devices stay as they are, whatever was said at the start.
+    Emergency {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// The rollout of the winner was started.
     Adopted {
         /// Which.

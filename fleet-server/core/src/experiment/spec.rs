@@ -18,6 +18,12 @@ pub const MAX_DURATION_SECS: u64 = 14 * 86_400;
 /// Shortest one: fewer looks than that decide nothing.
 const MIN_DURATION_SECS: u64 = 60;
 
+/// Longest name: what speaks for its devices is named after it, and names end at 64 characters.
+pub(super) const MAX_NAME: usize = 64 - NAME_PREFIX.len();
+
+/// Before the name, where an experiment speaks for devices as rollouts do.
+pub(super) const NAME_PREFIX: &str = "experiment-";
+
 /// One of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -107,6 +113,9 @@ impl Default for Rules {
 /// Why an experiment cannot be carried out.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum InvalidExperiment {
+    /// The names of what belongs to it would be too long.
+    #[error("the name has {0} characters; write 1 to {MAX_NAME}")]
+    Name(usize),
     /// The releases are the same, or of two models.
     #[error("{a} and {b} cannot be compared: write two versions of one model")]
     Releases {
@@ -159,6 +168,10 @@ impl ExperimentSpec {
     /// # Errors
     /// Names the first thing that cannot be carried out.
     pub fn check(&self) -> Result<(), InvalidExperiment> {
+        let name = self.id.as_str().len();
+        if name > MAX_NAME {
+            return Err(InvalidExperiment::Name(name));
+        }
         let Arms { a, b } = self.releases.clone();
         if a.model != b.model || a.version == b.version {
             return Err(InvalidExperiment::Releases { a, b });

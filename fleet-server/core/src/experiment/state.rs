@@ -48,6 +48,13 @@ pub enum End {
         /// Whether the devices that it moved go back.
         restore: bool,
     },
+    /// A person stopped everything.
+    Emergency {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// The rollout of an arm stopped: devices failed, a person stopped it, or others took its devices.
     ArmStopped {
         /// Which arm.
@@ -104,7 +111,7 @@ impl State {
             Self::Ended { end, .. } => match end {
                 End::Decided { .. } => "decided",
                 End::Deadline => "undecided",
-                End::Stopped { .. } | End::ArmStopped { .. } => "stopped",
+                End::Stopped { .. } | End::Emergency { .. } | End::ArmStopped { .. } => "stopped",
             },
         }
     }
@@ -116,7 +123,11 @@ impl End {
     pub fn winner(&self) -> Option<Arm> {
         match self {
             Self::Decided { decision: Decision::Better { arm, .. } } => Some(*arm),
-            Self::Decided { .. } | Self::Deadline | Self::Stopped { .. } | Self::ArmStopped { .. } => None,
+            Self::Decided { .. }
+            | Self::Deadline
+            | Self::Stopped { .. }
+            | Self::Emergency { .. }
+            | Self::ArmStopped { .. } => None,
         }
     }
 
@@ -125,7 +136,7 @@ impl End {
     pub fn condemns(&self, arm: Arm) -> bool {
         match self {
             Self::Decided { decision } => decision.condemns(arm),
-            Self::Deadline | Self::Stopped { .. } | Self::ArmStopped { .. } => false,
+            Self::Deadline | Self::Stopped { .. } | Self::Emergency { .. } | Self::ArmStopped { .. } => false,
         }
     }
 }
@@ -174,6 +185,7 @@ impl fmt::Display for End {
                 let back = if *restore { ", and devices go back" } else { "" };
                 write!(f, "stopped by {by}: {reason}{back}")
             }
+            Self::Emergency { by, reason } => write!(f, "stopped with everything else by {by}: {reason}"),
             Self::ArmStopped { arm, why } => write!(f, "arm {arm} stopped: {why}"),
         }
     }

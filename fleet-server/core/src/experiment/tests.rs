@@ -335,3 +335,20 @@ fn an_experiment_that_was_stored_goes_on_as_if_nothing_had_happened() {
     assert_eq!(seed_of(experiment.id()), seed_of(&ExperimentId::new("speed").unwrap()));
     assert!(seed_of(experiment.id()) < 1 << 53);
 }
+
+#[test]
+fn a_name_that_leaves_no_room_for_what_is_named_after_it_is_refused() {
+    let named =
+        |length: usize| ExperimentSpec { id: ExperimentId::new("n".repeat(length)).unwrap(), ..spec() };
+    assert_eq!(named(53).check(), Ok(()));
+    let refused = named(54).check().unwrap_err().to_string();
+    assert_eq!(refused, "the name has 54 characters; write 1 to 53");
+}
+
+#[test]
+fn in_an_emergency_nobody_goes_back_whatever_was_said_at_the_start() {
+    let spec = ExperimentSpec { at_end: AtEnd::Restore, ..spec() };
+    let mut experiment = comparing(spec);
+    experiment.handle(Input::Emergency { by: "eve".into(), reason: "fire".into() }, START).unwrap();
+    assert_eq!((effects(&mut experiment), experiment.is_over()), (vec![], true));
+}

@@ -13,7 +13,7 @@ pub(super) const MAX_DEVICES: u32 = 25_000;
 const MAX_RELEASES: usize = 64;
 
 /// Words for where a rollout stands.
-const STATES: [&str; 8] = [
+const STATES: [&str; 9] = [
     "awaiting_approval",
     "running",
     "watching",
@@ -22,6 +22,7 @@ const STATES: [&str; 8] = [
     "rolling_back",
     "rolled_back",
     "completed",
+    "superseded",
 ];
 
 /// Says the first contradiction, where it is, and what to do.

@@ -1,7 +1,7 @@
 //! Tells experiments how the rollouts of their arms stand, and does with those what experiments decide.
 
 use fleet_core::{
-    Experiment, Input,
+    Experiment, Input, Rollout,
     experiment::{self, Arm, Carrying, Effect, Event},
 };
 use shared::{ExperimentId, RolloutId};
@@ -104,7 +104,9 @@ impl Fleet {
             strategy: spec.strategy.clone(),
             by: spec.author.clone(),
         };
-        match self.plan_wanted(&wanted, turn.now).await {
+        // As they will be after this turn: an arm that goes back is nothing to come from.
+        let others: Vec<_> = self.machines(turn).map(Rollout::summary).chain(self.held_in(turn)).collect();
+        match self.plan_wanted(&wanted, &others, turn.now).await {
             Ok((rollout, plan)) => {
                 let why = format!(", the winner of experiment {}", spec.id);
                 let rollout: RolloutId = self.begin(turn, rollout, plan, &why).await?;

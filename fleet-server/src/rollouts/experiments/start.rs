@@ -13,11 +13,12 @@ use crate::{
     rollouts::{
         RolloutError,
         begin::new_id,
+        entry::Entry,
         facts,
         fleet::{Fleet, Turn},
         freezes, guard,
     },
-    store::{ExperimentRow, RolloutRow, Store},
+    store::{ExperimentRow, Store},
 };
 
 impl Fleet {
@@ -98,11 +99,16 @@ impl Fleet {
         Ok(ReleaseNeeds::of(&row.manifest()?))
     }
 
-    /// Has rollouts that would still ask devices which stay with what they run leave those out.
+    /// Has weaker rollouts that would still ask devices which stay with what they run leave those out. One that has not begun
+    /// gives way when it begins, if the experiment is the stronger one then.
     fn leave_still(&self, turn: &mut Turn, machine: &Experiment) {
-        let model = machine.spec().model();
-        let asks = |row: &RolloutRow| !row.finished && row.release.model == *model;
-        for entry in self.entries.values().filter(|entry| asks(&entry.row)) {
+        let (model, rank) = (machine.spec().model(), machine.rank());
+        let asks = |entry: &Entry| {
+            let (priority, created_at, _) = entry.machine.rank();
+            let is_weaker = (priority, created_at) < rank && entry.machine.has_begun();
+            is_weaker && !entry.row.finished && entry.row.release.model == *model
+        };
+        for entry in self.entries.values().filter(|entry| asks(entry)) {
             for device in machine.still().filter(|device| entry.machine.includes(device)) {
                 turn.input(entry, Input::Withdrawn { device: device.clone() });
             }

@@ -21,7 +21,10 @@ fn named(release: &str, order: u64) -> Challenger {
 
 async fn name(store: &Store, release: &str) {
     let mut tx = store.begin().await.unwrap();
-    let change = |all: &mut Vec<Challenger>, revision| all.push(named(release, revision));
+    let change = |all: &mut Vec<Challenger>, revision| {
+        all.push(named(release, revision));
+        true
+    };
     Store::change_challengers(&mut tx, &device_id(), NOW, change).await.unwrap();
     tx.commit().await.unwrap();
 }
