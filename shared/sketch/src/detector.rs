@@ -54,8 +54,8 @@ pub use device::{DeviceWatch, Watched};
 pub use evidence::{Alarm, Detector};
 pub use first_day::{OddBaseline, Oddity, odd_baselines};
 pub use fleet::{
-    Contrast, Finding, Fleet, FleetBatch, FleetError, FleetRule, FleetSize, Group, MAX_DEVICES, MAX_GROUPS,
-    MIN_GROUP_DEVICES, Scope,
+    Checked, Contrast, Finding, Fleet, FleetBatch, FleetError, FleetRule, FleetSize, Group, LeftOut,
+    MAX_DEVICES, MAX_GROUPS, MIN_GROUP_DEVICES, Scope,
 };
 pub use payoff::Payoff;
 pub use rule::{BadRule, MIN_STANDARD_ERRORS, Rule, Threshold, Zone};

@@ -156,7 +156,7 @@ impl Population {
             counts,
         });
         let batches: Vec<_> = batches.collect();
-        self.fleet.check(&self.scores, rule, &batches, self.hour * 3_600).unwrap()
+        self.fleet.check(&self.scores, rule, &batches, self.hour * 3_600).unwrap().findings
     }
 
     pub fn break_device(&mut self, device: usize, fault: Fault) {
