@@ -19,8 +19,9 @@
 //!
 //! # What it assumes
 //! 1. Samples are independent given the past. Frames of a video are not: count every k-th, [`Thinning`] says which.
-//! 2. The baseline's own error is within the [`Zone`]. Three standard errors are the least; with many baselines
-//!    some are further off, and [`Zone::for_baselines`] allows for that.
+//! 2. The baseline's own error is within the [`Zone`]. Three standard errors are the least; of many baselines some are
+//!    further off, so [`Zone::for_baselines`] makes zones so wide that the chance of any outside is about 5 %. One that
+//!    is outside nevertheless may raise more false alarms than stated.
 //! 3. What comes back every day is in the baseline. A baseline of the morning makes the evening a drift.
 //!
 //! # Scopes
@@ -53,8 +54,8 @@ pub use device::{DeviceWatch, Watched};
 pub use evidence::{Alarm, Detector};
 pub use first_day::{OddBaseline, Oddity, odd_baselines};
 pub use fleet::{
-    Contrast, Finding, Fleet, FleetBatch, FleetError, FleetRule, FleetSize, Group, MAX_DEVICES, MAX_GROUPS,
-    MIN_GROUP_DEVICES, Scope,
+    Checked, Contrast, Finding, Fleet, FleetBatch, FleetError, FleetRule, FleetSize, Group, LeftOut,
+    MAX_DEVICES, MAX_GROUPS, MIN_GROUP_DEVICES, Scope,
 };
 pub use payoff::Payoff;
 pub use rule::{BadRule, MIN_STANDARD_ERRORS, Rule, Threshold, Zone};

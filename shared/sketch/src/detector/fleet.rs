@@ -4,11 +4,12 @@
 //! payoffs of their devices, then the findings. A device that is part of a finding counts nothing for a while, neither for itself
 //! nor for a group, so an incident is told once and does not hide the next one elsewhere.
 
+mod admit;
 mod attribute;
 mod many;
 mod rule;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -19,16 +20,17 @@ use super::{
     payoff::Payoff,
     scores::{BadCounts, Scores},
 };
+pub use admit::LeftOut;
 use attribute::Raised;
 pub use attribute::{Contrast, Finding, Scope};
 use many::Many;
 pub use rule::{FleetRule, FleetSize};
 
 /// Devices of a fleet that are watched. What is known of one is 3 kB for an ordered feature and at most 16 kB for a categorical
-/// one, and a check holds as much again of each.
+/// one, and a check holds as much again of each. Others are left out ([`LeftOut`]).
 pub const MAX_DEVICES: usize = 20_000;
 
-/// Groups that are watched.
+/// Groups that are watched. Others are left out, those of fewest devices first.
 pub const MAX_GROUPS: usize = 1_000;
 
 /// Fewer devices that report are no group: with the strongest held, four would remain.
@@ -80,9 +82,16 @@ pub enum FleetError {
     /// Merge the windows of a device before a check.
     #[error("device {0} is in one check twice: merge its windows first")]
     Twice(String),
-    /// Too many.
-    #[error("more than {MAX_DEVICES} devices or {MAX_GROUPS} groups in one fleet: split it")]
-    TooMany,
+}
+
+/// What a check showed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checked {
+    /// Drifts, single devices first.
+    pub findings: Vec<Finding>,
+    /// What was not looked at.
+    pub left_out: LeftOut,
 }
 
 /// What is known of one feature in a fleet.
@@ -100,6 +109,7 @@ pub struct Fleet {
 #[serde(deny_unknown_fields)]
 struct Device {
     watch: DeviceWatch,
+    /// Those of its groups that are watched.
     groups: Vec<Group>,
 }
 
@@ -132,16 +142,16 @@ impl Fleet {
     /// Takes the counts of one check, one batch of each device that counted anything.
     ///
     /// # Errors
-    /// When a batch, or what is known, is of another reference, a device comes twice, or there are too many. Nothing is counted
-    /// then, except where stored evidence is of another reference.
+    /// When a batch, or what is known, is of another reference, or a device comes twice. Nothing is counted then, except
+    /// where stored evidence is of another reference.
     pub fn check(
         &mut self,
         scores: &Scores,
         rule: &FleetRule,
         batches: &[FleetBatch<'_>],
         at_secs: u64,
-    ) -> Result<Vec<Finding>, FleetError> {
-        let batches = self.admit(scores, batches)?;
+    ) -> Result<Checked, FleetError> {
+        let (batches, left_out) = self.admit(scores, batches)?;
         let mut shown = Vec::with_capacity(batches.len());
         for batch in batches.values().copied() {
             shown.extend(self.watch_device(scores, rule, batch, at_secs)?);
@@ -149,7 +159,7 @@ impl Fleet {
         let raised = self.watch_groups(scores, rule, &shown, at_secs)?;
         let findings = self.attribute(scores, raised, &shown);
         self.suppress_found(rule, &findings, at_secs);
-        Ok(findings)
+        Ok(Checked { findings, left_out })
     }
 
     /// The device learns a new baseline. For a person or a policy to say.
@@ -159,7 +169,7 @@ impl Fleet {
         }
     }
 
-    /// Forgets a device that is gone.
+    /// Forgets a device that is gone. Its groups go with the next check, where no other is in them.
     pub fn forget(&mut self, device: &str) {
         self.devices.remove(device);
     }
@@ -175,38 +185,6 @@ impl Fleet {
         self.world.detector.evidence()
     }
 
-    /// Checks that can be counted, in the order of their devices.
-    fn admit<'a>(
-        &mut self,
-        scores: &Scores,
-        batches: &'a [FleetBatch<'a>],
-    ) -> Result<BTreeMap<&'a str, &'a FleetBatch<'a>>, FleetError> {
-        let mut by_name = BTreeMap::new();
-        let mut groups: BTreeSet<_> = self.groups.iter().map(|known| &known.group).collect();
-        let mut new_devices = 0;
-        for batch in batches {
-            let refused = |cause| FleetError::Device { device: batch.device.to_owned(), cause };
-            scores.check_bins(batch.counts).map_err(refused)?;
-            if by_name.insert(batch.device, batch).is_some() {
-                return Err(FleetError::Twice(batch.device.to_owned()));
-            }
-            groups.extend(batch.groups);
-            new_devices += usize::from(!self.devices.contains_key(batch.device));
-        }
-        if self.devices.len() + new_devices > MAX_DEVICES || groups.len() > MAX_GROUPS {
-            return Err(FleetError::TooMany);
-        }
-        if groups.len() > self.groups.len() {
-            let groups: Vec<_> = groups.into_iter().cloned().collect();
-            for group in groups {
-                if let Err(place) = self.groups.binary_search_by(|known| known.group.cmp(&group)) {
-                    self.groups.insert(place, Grouped { group, many: Many::new(scores) });
-                }
-            }
-        }
-        Ok(by_name)
-    }
-
     fn watch_device<'a>(
         &mut self,
         scores: &Scores,
@@ -219,9 +197,10 @@ impl Fleet {
             let device = Device { watch: DeviceWatch::new(scores), groups: vec![] };
             self.devices.insert(batch.device.to_owned(), device);
         }
+        let groups: Vec<_> = batch.groups.iter().filter(|group| self.is_watched(group)).collect();
         let Some(device) = self.devices.get_mut(batch.device) else { return Ok(None) };
-        if device.groups != batch.groups {
-            device.groups = batch.groups.to_vec();
+        if !device.groups.iter().eq(groups.iter().copied()) {
+            device.groups = groups.into_iter().cloned().collect();
         }
         let watched = device.watch.observe(scores, &own, batch.counts, at_secs);
         match watched.map_err(|cause| FleetError::Device { device: batch.device.to_owned(), cause })? {

@@ -18,9 +18,6 @@ const MAX_TOLERANCE: f64 = 1.0;
 /// The chance that any of many baselines is further off than its zone, in [`Zone::for_baselines`].
 const ANY_BASELINE_OFF: f64 = 0.05;
 
-/// Tests that one baseline is used for, at most, of an ordered feature: scores in both directions.
-const DIRECTIONS: f64 = 24.0;
-
 /// Largest threshold: far below the cap of evidence.
 const MAX_THRESHOLD: f64 = 1e15;
 
@@ -35,6 +32,16 @@ pub enum BadRule {
     /// Not a number of deviations.
     #[error("a tolerance of {0}: use 0 to 1 standard deviations of a score")]
     Tolerance(f64),
+    /// The zone would be too narrow.
+    #[error(
+        "{directions} directions of {features} features: count those of every feature's scores together, 4 or more for each"
+    )]
+    Directions {
+        /// As given.
+        directions: u64,
+        /// As given.
+        features: u64,
+    },
     /// Not a rate.
     #[error(
         "one false alarm in {years} years at {checks_per_year} checks a year over {pairs} pairs: \
@@ -79,13 +86,15 @@ impl Zone {
         Ok(Self { standard_errors, tolerance })
     }
 
-    /// The zone for so many (device, feature) baselines: as many standard errors that the chance of any being further off
-    /// is about 5 %, for normal errors, by the bound `exp(-c²/2)/2` on each of 24 directions.
+    /// The zone for so many `baselines`, each of which is looked at in so many `directions`: those of its feature
+    /// ([`Scores::directions`](super::Scores::directions)), or of all features together for the baselines of whole
+    /// devices. As many standard errors, from 3 to 20, that the chance of any mean being further off is about 5 %, for normal
+    /// errors, by the bound `exp(-c²/2)/2` on each direction of each baseline.
     ///
     /// # Errors
     /// When the tolerance is out of its range.
-    pub fn for_baselines(baselines: u64, tolerance: f64) -> Result<Self, BadRule> {
-        let tests = baselines.max(1) as f64 * DIRECTIONS;
+    pub fn for_baselines(baselines: u64, directions: u64, tolerance: f64) -> Result<Self, BadRule> {
+        let tests = baselines.max(1) as f64 * directions.max(1) as f64;
         let errors = (2.0 * elementary::ln(tests / (2.0 * ANY_BASELINE_OFF))).sqrt();
         Self::new(errors.clamp(MIN_STANDARD_ERRORS, MAX_STANDARD_ERRORS), tolerance)
     }

@@ -171,8 +171,25 @@ fn a_rule_that_promises_nothing_is_refused() {
     assert_eq!(Threshold::one_false_alarm_in(10.0, 8_766.0, 100).unwrap().value(), 8_766_000.0);
     assert!(serde_json::from_str::<Zone>(r#"{"standard_errors": 1.5}"#).is_err());
     assert!(serde_json::from_str::<Threshold>("0.5").is_err());
-    assert!((3.3..3.4).contains(&Zone::for_baselines(1, 0.0).unwrap().standard_errors()));
-    assert!((4.4..4.6).contains(&Zone::for_baselines(100, 0.0).unwrap().standard_errors()));
+    assert!((3.3..3.4).contains(&Zone::for_baselines(1, 24, 0.0).unwrap().standard_errors()));
+    assert!((4.4..4.6).contains(&Zone::for_baselines(100, 24, 0.0).unwrap().standard_errors()));
+    let size = FleetSize { features: 2, directions: 7, devices: 10, groups: 0 };
+    let refused = FleetRule::one_false_alarm_in(10.0, 8_766.0, size, 0);
+    assert_eq!(refused, Err(BadRule::Directions { directions: 7, features: 2 }));
+}
+
+#[test]
+fn zones_leave_out_one_baseline_in_twenty_fleets_however_many_directions_the_features_have() {
+    let categories = Scores::categorical(&[100; 200], Vocabulary::Sampled).unwrap();
+    let outside = |zone: Zone, means: u64| means as f64 * 0.5 * (-zone.standard_errors().powi(2) / 2.0).exp();
+    for features in [&[&scores()][..], &[&categories], &[&scores(), &categories, &categories]] {
+        let directions = features.iter().map(|scores| scores.directions().len() as u64).sum::<u64>();
+        let rule = FleetRule::one_false_alarm_in(10.0, 8_766.0, FleetSize::of(features, 100, 7), 0).unwrap();
+        for chance in [outside(rule.device_zone, 100 * directions), outside(rule.group_zone, 8 * directions)]
+        {
+            assert!((chance - 0.05).abs() < 1e-9, "{chance} for {directions} directions");
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use muster_sketch::detector::{DeviceWatch, Rule, Thinning, Threshold, Watched, Z
 
 use crate::{
     long,
-    population::{DEVICES, Fault, HOURS_A_YEAR, PAIRS, Population, Single},
+    population::{DEVICES, DIRECTIONS, Fault, HOURS_A_YEAR, PAIRS, Population, Single},
     summary::Delays,
 };
 
@@ -15,7 +15,7 @@ const COUNTED_AN_HOUR: usize = 50;
 fn alarms(seed: u64, every: usize, hours: usize) -> usize {
     let device = Single::draw(seed);
     let rule = Rule {
-        zone: Zone::for_baselines(DEVICES as u64, 0.0).unwrap(),
+        zone: Zone::for_baselines(DEVICES as u64, DIRECTIONS, 0.0).unwrap(),
         threshold: Threshold::one_false_alarm_in(10.0, HOURS_A_YEAR, PAIRS).unwrap(),
         suppress_secs: 0,
     };

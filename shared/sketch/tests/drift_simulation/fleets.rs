@@ -6,7 +6,9 @@ use muster_sketch::detector::{
 
 use crate::{
     long,
-    population::{DEVICES, Fault, HOURS_A_YEAR, PAIRS, Population, Single, checked, stratum, ten_years},
+    population::{
+        DEVICES, DIRECTIONS, Fault, HOURS_A_YEAR, PAIRS, Population, Single, checked, stratum, ten_years,
+    },
     summary::Delays,
 };
 
@@ -213,7 +215,7 @@ fn a_broken_sensor_and_a_changed_world_are_told_apart() {
 #[test]
 fn a_frozen_camera_is_found_by_its_own_next_samples() {
     let rule = Rule {
-        zone: Zone::for_baselines(DEVICES as u64, 0.0).unwrap(),
+        zone: Zone::for_baselines(DEVICES as u64, DIRECTIONS, 0.0).unwrap(),
         threshold: Threshold::one_false_alarm_in(10.0, 5.0 * HOURS_A_YEAR, PAIRS).unwrap(),
         suppress_secs: 0,
     };

@@ -19,6 +19,8 @@ const SITES: usize = 4;
 const GROUPS: u64 = 7;
 /// Devices, groups and the fleet.
 pub const PAIRS: u64 = 108;
+/// What is looked at of the one feature.
+pub const DIRECTIONS: u64 = 24;
 pub const HOURS_A_YEAR: f64 = 8_766.0;
 /// Hours until nearly every device has its thousand samples; the slowest ones take a week.
 const WARM_UP: u64 = 72;
@@ -65,7 +67,7 @@ pub fn ten_years() -> FleetRule {
 
 /// The same with other checks.
 pub fn checked(checks_per_year: f64) -> FleetRule {
-    let size = FleetSize { features: 1, devices: DEVICES as u64, groups: GROUPS };
+    let size = FleetSize { features: 1, directions: DIRECTIONS, devices: DEVICES as u64, groups: GROUPS };
     FleetRule::one_false_alarm_in(10.0, checks_per_year, size, SUPPRESS_SECS).unwrap()
 }
 
@@ -80,6 +82,7 @@ impl Population {
         let row = |n: usize, random: &mut Random| others[n % 100].0 + others[n % 100].1 * random.normal();
         let reference = Reference::of((0..10_000).map(|n| row(n, &mut random)).collect());
         let scores = Scores::numeric(&reference.counts).unwrap();
+        assert_eq!(scores.directions().len() as u64, DIRECTIONS);
         let devices = (0..DEVICES).map(|n| Device::draw(n, &mut random, &reference)).collect();
         let fleet = Fleet::new(&scores, "brightness");
         Self {
@@ -153,7 +156,7 @@ impl Population {
             counts,
         });
         let batches: Vec<_> = batches.collect();
-        self.fleet.check(&self.scores, rule, &batches, self.hour * 3_600).unwrap()
+        self.fleet.check(&self.scores, rule, &batches, self.hour * 3_600).unwrap().findings
     }
 
     pub fn break_device(&mut self, device: usize, fault: Fault) {

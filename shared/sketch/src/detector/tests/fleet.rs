@@ -17,19 +17,24 @@ fn halls(names: &[String]) -> Vec<Vec<Group>> {
     (0..names.len()).map(|n| vec![hall(n), model(n)]).collect()
 }
 
+/// One check in a fleet whose devices moved by so many bins.
+fn checked(fleet: &mut Fleet, at_secs: u64, moved: impl Fn(usize) -> usize) -> Checked {
+    let names = names();
+    let groups = halls(&names);
+    let counts: Vec<_> = (0..names.len()).map(|n| higher(1_000, 4 + moved(n))).collect();
+    let batches: Vec<_> = (0..names.len())
+        .map(|n| FleetBatch { device: &names[n], groups: &groups[n], counts: &counts[n] })
+        .collect();
+    fleet.check(&scores(), &fleet_rule(1e7), &batches, at_secs).unwrap()
+}
+
 /// A fleet that has learnt, and its findings when the devices chosen move by so many bins.
 fn found(moved: impl Fn(usize) -> usize) -> (Fleet, Vec<Finding>) {
-    let (scores, names) = (scores(), names());
-    let groups = halls(&names);
-    let mut fleet = Fleet::new(&scores, "brightness");
+    let mut fleet = Fleet::new(&scores(), "brightness");
     let mut findings = vec![];
     for at_secs in 1..=30 {
-        let counts: Vec<_> =
-            (0..names.len()).map(|n| higher(1_000, 4 + if at_secs > 20 { moved(n) } else { 0 })).collect();
-        let batches: Vec<_> = (0..names.len())
-            .map(|n| FleetBatch { device: &names[n], groups: &groups[n], counts: &counts[n] })
-            .collect();
-        findings.extend(fleet.check(&scores, &fleet_rule(1e7), &batches, at_secs).unwrap());
+        let by = |n| if at_secs > 20 { moved(n) } else { 0 };
+        findings.extend(checked(&mut fleet, at_secs, by).findings);
         let text = serde_json::to_string(&fleet).unwrap();
         assert_eq!(serde_json::from_str::<Fleet>(&text).unwrap(), fleet, "stored fleets come back");
     }
@@ -101,11 +106,69 @@ fn a_check_that_is_refused_counts_nothing() {
     let other = FleetBatch { device: "b", counts: &short, ..batch };
     let refused = fleet.check(&scores, &fleet_rule(1e6), &[batch, other], 1);
     assert!(matches!(refused, Err(FleetError::Device { device, .. }) if device == "b"));
-    let groups: Vec<_> =
-        (0..=MAX_GROUPS).map(|n| Group::Stratum { key: n.to_string(), value: String::new() }).collect();
-    let many = FleetBatch { groups: &groups, ..batch };
-    assert_eq!(fleet.check(&scores, &fleet_rule(1e6), &[many], 1), Err(FleetError::TooMany));
     assert_eq!(fleet, empty);
+}
+
+/// As many groups as are watched, of one device.
+fn serials() -> Vec<Group> {
+    let serial = |n: usize| Group::Stratum { key: "a-serial".to_owned(), value: n.to_string() };
+    (0..MAX_GROUPS).map(serial).collect()
+}
+
+/// What is found when hall 2 moves in a fleet that has seen so many groups already, and what each check left out.
+fn hall_moves(fleet: &mut Fleet) -> (Vec<Scope>, Vec<LeftOut>) {
+    let hall = |at_secs: u64| move |n: usize| if at_secs > 20 && n / 10 == 2 { 5 } else { 0 };
+    let checks = (2..=30).map(|at_secs| checked(fleet, at_secs, hall(at_secs)));
+    let (findings, left_out): (Vec<_>, Vec<_>) = checks.map(|check| (check.findings, check.left_out)).unzip();
+    (scopes(&findings.concat()), left_out)
+}
+
+#[test]
+fn groups_that_nobody_is_in_any_more_make_room_for_new_ones() {
+    let (scores, counts, serials) = (scores(), higher(100, 0), serials());
+    let mut fleet = Fleet::new(&scores, "brightness");
+    let batch = FleetBatch { device: "a", groups: &serials, counts: &counts };
+    let first = fleet.check(&scores, &fleet_rule(1e7), &[batch], 1).unwrap();
+    assert_eq!(first.left_out, LeftOut::default());
+    fleet.forget("a");
+    let (scopes, left_out) = hall_moves(&mut fleet);
+    assert_eq!(scopes, [Scope::Stratum { key: "hall".to_owned(), value: "2".to_owned() }]);
+    assert!(left_out.iter().all(|left_out| *left_out == LeftOut::default()));
+    let kept = serde_json::to_string(&fleet).unwrap();
+    assert!(!kept.contains("a-serial"), "what is kept of groups has an end");
+}
+
+#[test]
+fn groups_beyond_the_bound_are_named_and_halls_are_watched_before_serial_numbers() {
+    let (scores, counts, serials) = (scores(), higher(100, 0), serials());
+    let mut fleet = Fleet::new(&scores, "brightness");
+    let batch = FleetBatch { device: "a", groups: &serials, counts: &counts };
+    fleet.check(&scores, &fleet_rule(1e7), &[batch], 1).unwrap();
+    let (scopes, left_out) = hall_moves(&mut fleet);
+    assert_eq!(scopes, [Scope::Stratum { key: "hall".to_owned(), value: "2".to_owned() }]);
+    for LeftOut { devices, groups } in left_out {
+        assert!(devices.is_empty() && groups.len() == 6, "four halls and two models are watched: {groups:?}");
+        assert!(groups.iter().all(|group| serials.contains(group)), "{groups:?}");
+    }
+}
+
+#[test]
+fn a_device_too_many_is_named_and_the_others_are_counted() {
+    let scores = Scores::numeric(&[10, 2_000, 10]).unwrap();
+    let names: Vec<_> = (0..=MAX_DEVICES).map(|n| format!("camera-{n:05}")).collect();
+    let batch = |name| FleetBatch { device: name, groups: &[], counts: &[0, 10, 0] };
+    let batches: Vec<_> = names.iter().map(|name| batch(name.as_str())).collect();
+    let mut fleet = Fleet::new(&scores, "brightness");
+    let full = fleet.check(&scores, &fleet_rule(1e6), &batches, 1).unwrap();
+    let last = names[MAX_DEVICES].as_str();
+    assert_eq!(full.left_out, LeftOut { devices: vec![last.to_owned()], groups: vec![] });
+    let counted = |watch: &DeviceWatch| matches!(watch, DeviceWatch::Learning { counts } if counts[1] == 10);
+    assert_eq!(fleet.devices().filter(|(_, watch)| counted(watch)).count(), MAX_DEVICES);
+    fleet.forget("camera-00000");
+    fleet.forget("camera-00001");
+    let refilled = fleet.check(&scores, &fleet_rule(1e6), &batches[1..], 2).unwrap();
+    assert_eq!(refilled.left_out, LeftOut::default());
+    assert!(fleet.devices().any(|(name, _)| name == last));
 }
 
 #[test]
