@@ -227,11 +227,13 @@ impl Rollout {
         }
     }
 
-    /// True when it speaks for the device: it asked it last, or will ask it.
+    /// True when it speaks for the device: it asked it last, will ask it, or may be told to ask it again.
     fn claims(&self, device: &DeviceId) -> bool {
         let Some(record) = self.devices.get(device) else { return false };
-        let will_ask = self.active_wave().is_some() && record.hold == Hold::Ours && !record.withdrawn;
-        record.can_restore() || (*record.own_progress() == Progress::Waiting && will_ask)
+        let may_ask = record.hold == Hold::Ours && !record.withdrawn;
+        let will_ask = *record.own_progress() == Progress::Waiting && self.active_wave().is_some();
+        let may_ask_again = record.restoration != Restoration::None && !self.has_stopped();
+        record.can_restore() || (may_ask && (will_ask || may_ask_again))
     }
 
     /// Devices from which it took the release away, and that no other rollout has taken over since.
@@ -268,7 +270,7 @@ impl Rollout {
             Input::Join { planned } => self.join(planned, now)?,
             Input::Tick => {}
             Input::Judged { wave, verdict } => self.judged(wave, verdict)?,
-            Input::Freezes { freezes } => self.freezes = freezes,
+            Input::Freezes { freezes } => self.learn_freezes(freezes),
             Input::Pause { by } => self.pause(by)?,
             Input::Resume { by } => self.resume(by, now)?,
             Input::Approve { wave, by } => self.approve(wave, by, now)?,
@@ -285,6 +287,12 @@ impl Rollout {
         }
         self.settle(now);
         Ok(())
+    }
+
+    /// What freezes there are by now, for a rollout that a person wants something of: it may have asked nobody for long, and
+    /// must not begin to before it has heard what they want.
+    pub fn learn_freezes(&mut self, freezes: Vec<Freeze>) {
+        self.freezes = freezes;
     }
 
     /// The next thing to do, oldest first.

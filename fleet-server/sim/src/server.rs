@@ -295,7 +295,7 @@ impl Server {
         let entry = self.entries.get(id).ok_or_else(|| Unheard::NoRollout(id.clone()))?;
         let mut machine = entry.machine.clone();
         if self.flaw != Some(Flaw::ForgetsFreezes) {
-            machine.handle(Input::Freezes { freezes: self.freezes.clone() }, now)?;
+            machine.learn_freezes(self.freezes.clone());
         }
         let begins = !machine.has_begun();
         if begins {

@@ -224,7 +224,7 @@ impl Fleet {
         let mut draft = entry.clone();
         // Freezes may have changed while nobody asked anybody.
         let freezes = self.freezes().await?;
-        draft.machine.handle(Input::Freezes { freezes }, now)?;
+        draft.machine.learn_freezes(freezes);
         let begins = !draft.machine.has_begun();
         if begins {
             self.give_way(&mut draft, now);

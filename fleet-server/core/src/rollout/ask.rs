@@ -16,7 +16,7 @@ use crate::{
 const MAX_COHORT: usize = 200;
 
 /// A pace is kept in steps of this much: so many devices share a turn of the shell and a commit.
-const STEP: Duration = Duration::from_millis(250);
+pub(super) const STEP: Duration = Duration::from_millis(250);
 
 /// A turn that comes late may catch up with so much of the pace.
 const CREDIT: Duration = Duration::from_secs(1);

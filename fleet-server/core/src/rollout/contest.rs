@@ -24,7 +24,7 @@ impl Rollout {
         for other in others.filter(|other| other.id() != self.id() && other.spec.release.model == *model) {
             let summary = other.summary();
             let wanted = |device: &&DeviceId| self.claims(device);
-            for device in summary.devices.iter().chain(&summary.restored).filter(wanted) {
+            for device in summary.devices.union(&summary.restored).filter(wanted) {
                 let stays = other.rank() > self.rank() && summary.devices.contains(device);
                 let side = if stays { &mut contest.lost } else { &mut contest.taken };
                 side.entry(other.id().clone()).or_default().push(device.clone());
@@ -36,11 +36,14 @@ impl Rollout {
 
 #[cfg(test)]
 mod tests {
-    use shared::Timestamp;
+    use shared::{
+        Timestamp,
+        report::{DeploymentEvent, FailReason},
+    };
 
     use super::*;
     use crate::{
-        fixtures::{fleet, id, planned, spec},
+        fixtures::{fleet, id, planned, release, spec},
         rollout::Input,
         strategy::Strategy,
     };
@@ -70,5 +73,18 @@ mod tests {
         let mut begun = waiting;
         begun.handle(Input::Approve { wave: 0, by: "eve".into() }, Timestamp(2_000)).unwrap();
         assert_eq!(begun.contest([&other].into_iter()).taken[other.id()].len(), 2);
+    }
+
+    #[test]
+    fn a_device_on_which_a_rollout_in_force_failed_is_not_free_for_a_weaker_one() {
+        let (mut strong, weak) = (rollout("r2", 3, false), rollout("r1", 0, true));
+        let event = DeploymentEvent::Failed(FailReason::DiskFull { needed_bytes: 10, free_bytes: 5 });
+        let (device, release) = (id("d0"), release("digits@2"));
+        strong.spec.strategy.max_failed.absolute = 1;
+        let report = Input::Report { device, at: Timestamp(1), release, event };
+        strong.handle(report, Timestamp(2_000)).unwrap();
+        assert_eq!(weak.contest([&strong].into_iter()).lost[strong.id()].len(), 2);
+        strong.handle(Input::Halt { by: "ada".into(), reason: "smoke".into() }, Timestamp(3_000)).unwrap();
+        assert_eq!(weak.contest([&strong].into_iter()).taken[strong.id()], [id("d0")], "it has stopped");
     }
 }

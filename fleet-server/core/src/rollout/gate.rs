@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use shared::Timestamp;
 
-use super::{Counts, HoldReason, Record, Rollout};
+use super::{Counts, HoldReason, Progress, Record, Rollout, ask::STEP};
 use crate::{plan::WaveKind, verdict::MetricVerdict};
 
 /// What the gate says of a wave.
@@ -37,6 +37,16 @@ impl Rollout {
         if is_last && self.devices.values().any(is_left) {
             return Gate::Updating;
         }
+        // Nor does a rollout end in the moment in which it asks somebody, even one that was never seen.
+        let just_asked = |record: &Record| record.progress == Progress::Asked { at: now };
+        let asks_now = is_last && self.devices.values().any(just_asked);
+        match self.gate_of_outcomes(wave, is_under_way, now) {
+            Gate::Passed if asks_now => Gate::Quorum(now + STEP),
+            gate => gate,
+        }
+    }
+
+    fn gate_of_outcomes(&mut self, wave: usize, is_under_way: bool, now: Timestamp) -> Gate {
         if self.waves[wave].promoted_by.is_some() {
             return Gate::Passed;
         }

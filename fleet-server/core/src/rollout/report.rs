@@ -63,6 +63,7 @@ impl Rollout {
         let retries = self.spec.strategy.retries;
         let may_try = |record: &Record| {
             record.restoration == Restoration::None
+                && !record.withdrawn
                 && record.retries < retries.max
                 && !matches!(record.progress, Progress::Retrying { .. })
         };

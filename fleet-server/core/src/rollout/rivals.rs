@@ -81,7 +81,7 @@ impl Rollout {
     }
 
     /// True when it is no longer in force.
-    fn has_stopped(&self) -> bool {
+    pub(super) fn has_stopped(&self) -> bool {
         self.takes_all_back() || matches!(self.state, State::Halted { .. })
     }
 

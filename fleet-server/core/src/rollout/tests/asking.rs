@@ -227,3 +227,39 @@ fn a_window_is_one_of_the_local_time_that_a_device_tells_when_it_connects() {
     rollout.handle(hello, Timestamp(2_000)).unwrap();
     assert_eq!(rollout.poll_timeout(), Some((Timestamp(60 * MINUTE), Wakeup::Ask)), "an hour ahead of UTC");
 }
+
+#[test]
+fn a_person_who_stops_a_rollout_at_the_moment_a_window_opens_is_heard_first() {
+    let windows = serde_json::from_str(r#"["Daily 02:00-04:00"]"#).unwrap();
+    let mut rollout = started(Strategy { windows: Some(windows), ..Strategy::default() }, &fleet(1));
+    let (due, _) = rollout.poll_timeout().unwrap();
+    rollout.learn_freezes(vec![]);
+    rollout.handle(Input::Pause { by: "ada".into() }, due).unwrap();
+    assert_eq!(assigned(&drain(&mut rollout)), []);
+}
+
+#[test]
+fn a_device_that_a_person_wants_left_alone_is_not_asked_again_by_itself() {
+    let mut rollout = started(Strategy::default(), &fleet(1));
+    drain(&mut rollout);
+    rollout.handle(Input::Withdrawn { device: id("d0") }, Timestamp(2_000)).unwrap();
+    let network = DeploymentEvent::Failed(FailReason::Network { detail: "timeout".into() });
+    rollout.handle(says(&id("d0"), network, 1), Timestamp(3_000)).unwrap();
+    assert_eq!(rollout.counts().failed, 1);
+}
+
+#[test]
+fn a_rollout_does_not_end_in_the_moment_in_which_it_asks_somebody() {
+    let mut fleet = fleet(2);
+    fleet[1].connected = false;
+    let mut plan = crate::fixtures::planned(Strategy::default(), &fleet);
+    plan.freezes = vec![freeze(Some([id("d1")].into()))];
+    let spec = crate::fixtures::spec("all", Strategy::default());
+    let mut rollout = Rollout::start(spec, plan, Timestamp(1_000));
+    drain(&mut rollout);
+    rollout.handle(says(&id("d0"), COMMITTED, 1), Timestamp(2_000)).unwrap();
+    assert_eq!(ticks_until(&mut rollout, 9_000), [(9_000, id("d1"))]);
+    assert!(matches!(rollout.state(), State::Running { .. }));
+    ticks_until(&mut rollout, 9_250);
+    assert!(matches!(rollout.state(), State::Completed { .. }));
+}
