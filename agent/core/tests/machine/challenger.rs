@@ -244,6 +244,22 @@ fn a_document_about_another_model_does_not_begin_a_challenge_anew() {
 }
 
 #[test]
+fn what_a_challenger_holds_is_asked_back_before_a_candidate_is_loaded_whose_window_opens() {
+    let mut device = challenged();
+    // It is Tuesday evening.
+    device.orders.maintenance = Some(vec!["Wed 04:00-05:00".parse().unwrap()].try_into().unwrap());
+    device.deploy("digits@3");
+    assert_eq!((device.step().as_str(), device.challenger().0.as_str()), ("waiting", "running"));
+    device.log.clear();
+    device.pass(6 * HOUR);
+    assert_eq!(device.step(), "probation");
+    let position = |wanted: fn(&Effect) -> bool| device.log.iter().position(wanted).unwrap();
+    let stopped = position(|effect| matches!(effect, Effect::StopChallenger { .. }));
+    let loaded = position(|effect| matches!(effect, Effect::Load { .. }));
+    assert!(stopped < loaded, "{:?}", device.log);
+}
+
+#[test]
 fn an_older_document_never_changes_a_device() {
     let mut device = challenged();
     let old = device.named_challengers.clone().unwrap();
