@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{self, Device, Nature};
-use agent_core::{ChallengePhase, ChallengerEnd, Effect, Input, Refusal};
+use agent_core::{ChallengePhase, ChallengerEnd, Effect, Input, Refusal, Wakeup};
 use shared::{
     Timestamp,
     challenger::Terms,
@@ -257,6 +257,44 @@ fn what_a_challenger_holds_is_asked_back_before_a_candidate_is_loaded_whose_wind
     let stopped = position(|effect| matches!(effect, Effect::StopChallenger { .. }));
     let loaded = position(|effect| matches!(effect, Effect::Load { .. }));
     assert!(stopped < loaded, "{:?}", device.log);
+}
+
+#[test]
+fn a_document_ends_what_it_no_longer_names_also_where_something_else_of_it_cannot_be_had_yet() {
+    let mut device = challenged();
+    device.challenge_unavailable(&[("digits@3", TERMS)]);
+    assert!(device.challenging.is_empty() && device.agent.challenger_states().is_empty());
+    let checks = |device: &Device| device.count(|effect| matches!(effect, Effect::VerifyChallengers { .. }));
+    let before = checks(&device);
+    device.unavailable = false;
+    device.pass(HOUR);
+    assert_eq!(
+        (checks(&device), device.challenger().0),
+        (before + 1, "running".into()),
+        "it asks again itself"
+    );
+    assert_champion_untouched(&device);
+}
+
+#[test]
+fn the_answer_of_an_older_check_does_not_end_a_newer_one() {
+    let mut device = challenged();
+    let (mut document, _) = device.named_challengers.clone().unwrap();
+    document.challengers.clear();
+    device.agent.handle(Input::ChallengersArrived { revision: 2 }, device.now).unwrap();
+    device.agent.handle(Input::ChallengersArrived { revision: 3 }, device.now).unwrap();
+    while device.agent.poll_effect().is_some() {}
+    document.revision = 2;
+    let input = Input::ChallengersVerified {
+        document: support::verified(document.clone()),
+        manifests: vec![],
+        refused: vec![],
+    };
+    device.agent.handle(input, device.now).unwrap();
+    // The check of the third is still under way: it fails for a moment and is repeated.
+    let input = Input::ChallengersRefused { revision: 3, detail: "no network".into(), retry: true };
+    device.agent.handle(input, device.now).unwrap();
+    assert!(matches!(device.agent.poll_timeout(), Some((_, Wakeup::VerifyChallengers(3)))));
 }
 
 #[test]
