@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::{self, Device, Nature};
 use agent_core::{ChallengePhase, ChallengerEnd, Effect, Input, Refusal, Wakeup};
 use shared::{
-    Timestamp,
+    ReleaseId, Timestamp,
     challenger::Terms,
     message::Quarantine,
     report::{DeploymentEvent, FailReason},
@@ -295,6 +295,17 @@ fn the_answer_of_an_older_check_does_not_end_a_newer_one() {
     let input = Input::ChallengersRefused { revision: 3, detail: "no network".into(), retry: true };
     device.agent.handle(input, device.now).unwrap();
     assert!(matches!(device.agent.poll_timeout(), Some((_, Wakeup::VerifyChallengers(3)))));
+}
+
+#[test]
+fn what_a_process_says_of_its_end_is_told_in_short() {
+    let mut device = challenged();
+    let release: ReleaseId = "digits@2".parse().unwrap();
+    device.challenging.remove(&release);
+    let end = ChallengerEnd::Crashed { detail: "x".repeat(1_000_000) };
+    device.give(Input::ChallengerEnded { release, end });
+    let (step, detail) = device.challenger();
+    assert!(step == "waiting" && detail.chars().count() <= 200, "{step}: {} characters", detail.len());
 }
 
 #[test]

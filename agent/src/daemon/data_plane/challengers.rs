@@ -234,13 +234,22 @@ impl Pump {
                         self.join(ours, theirs).await;
                     }
                 }
-                Event::Compared(figures) => drop(self.matches.send(*figures).await),
+                Event::Compared(figures) => self.compared(*figures).await,
                 event => {
                     if let Some(end) = self.end_of(event) {
                         return Some(end);
                     }
                 }
             }
+        }
+    }
+
+    /// The process says what it likes: only what may be true of its own release goes on.
+    async fn compared(&self, figures: ChallengerFigures) {
+        if may_say(&self.release, &figures) {
+            let _ = self.matches.send(figures).await;
+        } else {
+            tracing::warn!(release = %self.release, "figures that this challenger cannot have are dropped");
         }
     }
 
@@ -299,6 +308,11 @@ impl Pump {
     }
 }
 
+/// The books of the process are about itself beside one champion.
+fn may_say(challenger: &ReleaseId, figures: &ChallengerFigures) -> bool {
+    figures.challenger == *challenger && figures.is_plausible()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{
@@ -309,6 +323,16 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+
+    #[test]
+    fn a_challenger_speaks_of_itself_alone_and_only_of_what_can_be_counted() {
+        let release = |text: &str| text.parse::<ReleaseId>().unwrap();
+        let own = ChallengerFigures::new(release("m@1"), release("m@2"));
+        assert!(may_say(&release("m@2"), &own));
+        assert!(!may_say(&release("m@3"), &own), "of another release");
+        let mixed = ChallengerFigures::new(release("other@1"), release("m@2"));
+        assert!(!may_say(&release("m@2"), &mixed), "beside another model");
+    }
 
     /// A challenger whose process ends only when it is killed, and whether it is gone.
     fn stubborn() -> (Running, Arc<AtomicBool>) {
