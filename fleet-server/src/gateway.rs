@@ -111,7 +111,7 @@ impl Gateway {
     }
 
     async fn telemetry(&self, device: &DeviceId, payload: &[u8]) -> Result<(), BoxError> {
-        let report: Telemetry = match serde_json::from_slice(payload) {
+        let mut report: Telemetry = match serde_json::from_slice(payload) {
             Ok(report) => report,
             Err(error) => {
                 self.refused(device, "telemetry", &error.to_string());
@@ -123,6 +123,9 @@ impl Gateway {
             boot: report.boot.clone(),
             sequence: report.sequence,
         };
+        if let Some(why) = telemetry::drop_implausible_challengers(&mut report) {
+            self.refused(device, "challengers", why);
+        }
         if let Err(why) = telemetry::check(&report) {
             // It will make no more sense when it comes again, and must not stand before those that do.
             self.refused(device, "telemetry", why);

@@ -307,6 +307,7 @@ impl Agent {
         self.advance_probations();
         self.advance_windows();
         self.advance_runner();
+        self.hold_challengers();
         self.reconcile_runner();
         self.advance_challengers();
         self.collect_garbage();

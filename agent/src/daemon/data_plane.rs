@@ -207,6 +207,7 @@ impl DataPlane {
 
     /// Loads a version beside those that are there.
     pub(super) async fn load(&mut self, release: ReleaseId, manifest: &Manifest) {
+        self.challengers.make_way().await;
         let file = match self.open_patiently(&manifest.model.digest).await {
             Ok(file) => file,
             Err(error) => {
@@ -273,17 +274,19 @@ impl DataPlane {
         }
     }
 
-    /// Tries a release in a process of its own, after those that were asked for before.
+    /// Tries a release in a process of its own, after those that were asked for before and after the end of
+    /// challengers that were stopped: what they still hold does not fail it.
     pub(super) fn trial(&mut self, release: ReleaseId, manifest: &Manifest) {
         self.trials.retain(|_, trial| !trial.is_finished());
         let request = TrialRequest::from_manifest(manifest);
         let files = self.trial_files(manifest);
         let (exe, inputs, turn) = (self.exe.clone(), self.inputs.clone(), Arc::clone(&self.one_trial));
         let hardening = self.hardening.clone();
-        let name = release.clone();
+        let (name, ended) = (release.clone(), self.challengers.ended());
         let budgets = manifest.budgets;
         let task = tokio::spawn(async move {
             let Ok(_turn) = turn.acquire().await else { return };
+            ended.await;
             let tried = match (memory::admit(&budgets, health::memory_available_mib()), files) {
                 (Err(reason), _) => Err(reason),
                 (Ok(()), Ok((model, golden))) => run_trial(&exe, request, model, golden, &hardening).await,

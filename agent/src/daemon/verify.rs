@@ -221,16 +221,17 @@ impl VerifyTask {
     async fn accept_challengers(&mut self, verified: VerifiedChallengers) -> Input {
         let VerifiedChallengers { document, manifests, refused } = verified;
         let revision = document.revision;
-        let again = |detail| Input::ChallengersRefused { revision, detail, retry: true };
         let named = manifests.iter().map(|(named, manifest)| (named.manifest_digest, manifest));
         if let Err(error) = self.keep(named).await {
-            return again(format!("cannot keep the manifest: {error}"));
+            let detail = format!("cannot keep the manifest: {error}");
+            return Input::ChallengersRefused { revision, detail, retry: true };
         }
         let mut given_up = Vec::new();
         for (named, refusal) in refused {
             match refusal.event() {
                 DeploymentEvent::Rejected(reason) => given_up.push((named, reason.to_string())),
-                _ => return again(refusal.to_string()),
+                // The core sees that it is lacking and asks again; what the document ends, ends meanwhile.
+                _ => tracing::info!(release = %named.release, %refusal, "a challenger cannot be had yet"),
             }
         }
         let manifests = manifests.into_iter().map(|(named, manifest)| {

@@ -1,10 +1,11 @@
 //! How sure a model is of its answers, read off answers that are probabilities.
 //!
 //! Nobody has to say so: a model whose only output of floating point numbers has rows of probabilities is a classifier,
-//! and the confidence of a row is its largest one. The first answer of another kind shows that the version is none, and
-//! nothing is read from it any more; logits, boxes and masks have no confidence here.
+//! and the confidence of a row is its largest one. An answer of another shape shows that the version is none, and so do
+//! numbers that are no probabilities several times in a row; then nothing is read from it any more. Logits, boxes and masks
+//! have no confidence here.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use muster_engine::Tensor;
 use shared::{
@@ -19,13 +20,17 @@ const TOLERANCE: f64 = 0.01;
 /// 1,000 classes of ImageNet.
 const MAX_ELEMENTS: usize = 64_000;
 
+/// So many answers in a row whose numbers are no distribution show that they never are. One alone may be a row that
+/// rounding threw off.
+const MAX_MISSES: u32 = 8;
+
 /// Reads the confidence of one version's answers.
 #[derive(Debug)]
 pub(crate) struct Confidence {
     /// Where the probabilities are; `None` when they can be nowhere.
     output: Option<usize>,
-    /// An answer was something else.
-    is_none: AtomicBool,
+    /// Answers in a row that were something else; from [`MAX_MISSES`] on nothing is read any more.
+    misses: AtomicU32,
 }
 
 impl Confidence {
@@ -36,19 +41,28 @@ impl Confidence {
             (Some((index, _)), None) => Some(index),
             _ => None,
         };
-        Self { output, is_none: AtomicBool::new(false) }
+        Self { output, misses: AtomicU32::new(0) }
     }
 
-    /// The confidence of each row of an answer, as sums; nothing when the version is no classifier.
+    /// The confidence of each row of an answer, as sums; nothing when it has none, or more rows than are read.
     pub(crate) fn of(&self, outputs: &[Tensor]) -> Sums {
         let Some(tensor) = self.output.and_then(|index| outputs.get(index)) else { return Sums::default() };
-        // No rows say nothing about what rows are.
-        if self.is_none.load(Ordering::Relaxed) || tensor.is_empty() {
+        // No rows say nothing about what rows are, and neither does a batch that is not read.
+        if self.misses.load(Ordering::Relaxed) >= MAX_MISSES || tensor.is_empty() {
             return Sums::default();
         }
-        let sums = of_rows(tensor);
-        if sums.is_none() {
-            self.is_none.store(true, Ordering::Relaxed);
+        let Some(classes) = classes_of(tensor) else {
+            self.misses.store(MAX_MISSES, Ordering::Relaxed);
+            return Sums::default();
+        };
+        if tensor.len() > MAX_ELEMENTS {
+            return Sums::default();
+        }
+        let sums = of_rows(tensor, classes);
+        match sums {
+            // Threads that answer at once may lose a miss among them, but none makes one.
+            Some(_) => self.misses.store(0, Ordering::Relaxed),
+            None => drop(self.misses.fetch_add(1, Ordering::Relaxed)),
         }
         sums.unwrap_or_default()
     }
@@ -58,15 +72,16 @@ fn is_float(datatype: DataType) -> bool {
     matches!(datatype, DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64)
 }
 
-/// `None` when a row is no distribution over two classes or more.
-fn of_rows(tensor: &Tensor) -> Option<Sums> {
-    let classes = match tensor.shape() {
-        [classes] | [_, classes] => usize::try_from(*classes).ok()?,
-        _ => return None,
-    };
-    if classes < 2 || tensor.len() > MAX_ELEMENTS {
-        return None;
+/// `None` where the shape is not that of rows of two classes or more.
+fn classes_of(tensor: &Tensor) -> Option<usize> {
+    match tensor.shape() {
+        [classes] | [_, classes] => usize::try_from(*classes).ok().filter(|classes| *classes >= 2),
+        _ => None,
     }
+}
+
+/// `None` when a row is no distribution.
+fn of_rows(tensor: &Tensor, classes: usize) -> Option<Sums> {
     let mut sums = Sums::default();
     for row in tensor.to_f64().chunks_exact(classes) {
         sums.record(largest_probability(row)?);
@@ -115,19 +130,43 @@ mod tests {
     }
 
     #[test]
-    fn the_first_answer_that_is_no_distribution_shows_that_there_is_no_confidence() {
+    fn answers_that_are_never_distributions_show_that_there_is_no_confidence() {
+        // At an answer of another shape it shows at once.
         let answers = [
-            floats(vec![1, 3], &[2.0, -1.0, 0.0]),
-            floats(vec![1, 3], &[0.9, 0.9, 0.1]),
-            floats(vec![1, 1], &[1.0]),
-            floats(vec![1, 1, 2], &[0.5, 0.5]),
-            floats(vec![1, 2], &[f32::NAN, 1.0]),
+            (MAX_MISSES, floats(vec![1, 3], &[2.0, -1.0, 0.0])),
+            (MAX_MISSES, floats(vec![1, 3], &[0.9, 0.9, 0.1])),
+            (1, floats(vec![1, 1], &[1.0])),
+            (1, floats(vec![1, 1, 2], &[0.5, 0.5])),
+            (MAX_MISSES, floats(vec![1, 2], &[f32::NAN, 1.0])),
         ];
-        for answer in answers {
+        for (times, answer) in answers {
             let confidence = classifier();
-            assert!(confidence.of(std::slice::from_ref(&answer)).is_empty(), "{:?}", answer.shape());
+            for _ in 0..times {
+                assert!(confidence.of(std::slice::from_ref(&answer)).is_empty(), "{:?}", answer.shape());
+            }
             assert!(confidence.of(&[floats(vec![1, 2], &[0.5, 0.5])]).is_empty(), "{:?}", answer.shape());
         }
+    }
+
+    #[test]
+    fn a_row_that_rounding_threw_off_is_left_out_and_ends_nothing() {
+        let (off, right) = (floats(vec![1, 2], &[0.52, 0.5]), floats(vec![1, 2], &[0.5, 0.5]));
+        let confidence = classifier();
+        for _ in 0..3 * MAX_MISSES {
+            assert!(confidence.of(std::slice::from_ref(&off)).is_empty());
+            assert_eq!(confidence.of(std::slice::from_ref(&right)).count, 1);
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_too_large_to_be_read_ends_nothing() {
+        let rows = MAX_ELEMENTS / 2 + 1;
+        let large = floats(vec![rows as u64, 2], &vec![0.5; 2 * rows]);
+        let confidence = classifier();
+        for _ in 0..=MAX_MISSES {
+            assert!(confidence.of(std::slice::from_ref(&large)).is_empty());
+        }
+        assert_eq!(confidence.of(&[floats(vec![1, 2], &[0.5, 0.5])]).count, 1);
     }
 
     #[test]

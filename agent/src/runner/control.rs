@@ -201,9 +201,17 @@ impl Runner {
         let Some(model) = self.models.get(&challenger.model) else { return };
         let (books, flights) = (Arc::clone(&self.models.books), Arc::clone(&self.models.flights));
         let (feed, feeder) = feed(challenger, terms, books, flights);
-        tokio::spawn(feeder.run(stream));
+        let feed = Arc::new(feed);
+        let (place, this) = (Arc::downgrade(&model), Arc::downgrade(&feed));
         // The feed that was there ends with its queue.
-        model.feed.store(Some(Arc::new(feed)));
+        model.feed.store(Some(feed));
+        tokio::spawn(async move {
+            feeder.run(stream).await;
+            // Unless another has taken its place.
+            if let (Some(model), Some(ended)) = (place.upgrade(), this.upgrade()) {
+                model.feed.compare_and_swap(&Some(ended), None);
+            }
+        });
     }
 
     fn try_samples(&self, release: ReleaseId, files: Vec<OwnedFd>) {

@@ -42,6 +42,14 @@ impl RunnerCommands {
     }
 }
 
+#[cfg(test)]
+impl RunnerCommands {
+    /// To nobody.
+    pub(crate) fn detached() -> Self {
+        Self(mpsc::channel(1).0)
+    }
+}
+
 impl RunnerCommands {
     /// Sends a command without waiting for room; the runner may not hear of it.
     pub fn try_send(&self, command: Command) {

@@ -179,7 +179,10 @@ impl<S: MetadataSource + 'static> Verifier<S> {
             match self.judge(&as_assignment(challenger), &digest, now).await {
                 Ok(manifest) => manifests.push((challenger.clone(), manifest)),
                 Err(Stop::Release(refusal)) => refused.push((challenger.clone(), refusal)),
-                Err(Stop::All(error)) => return Err(error),
+                Err(Stop::All(error @ VerifyError::Store(_))) => return Err(error),
+                // What the document ends, it ends by its signature: one challenger that cannot be had is no reason
+                // to let another run on.
+                Err(Stop::All(error)) => refused.push((challenger.clone(), unavailable(challenger, &error))),
             }
         }
         Ok(VerifiedChallengers { document, manifests, refused })
@@ -407,6 +410,10 @@ fn check_models<'a>(mut named: impl Iterator<Item = &'a ModelName>) -> Result<()
 }
 
 /// What must hold of a release that shall run is the same whether anyone hears its answers.
+fn unavailable(challenger: &Challenger, error: &VerifyError) -> Refusal {
+    Refusal::Unavailable { path: target_path(&challenger.release), detail: error.to_string() }
+}
+
 fn as_assignment(challenger: &Challenger) -> Assignment {
     Assignment {
         release: challenger.release.clone(),

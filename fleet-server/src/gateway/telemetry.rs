@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use shared::{
     DeviceId, Timestamp,
-    challenger::{ChallengerFigures, ChallengerWindow, MAX_CHALLENGERS, MAX_MATCHES},
+    challenger::{ChallengerFigures, MAX_CHALLENGERS, MAX_MATCHES},
     telemetry::{MAX_VERSIONS, Telemetry, VersionFigures},
 };
 use thiserror::Error;
@@ -112,13 +112,6 @@ pub(super) fn check(report: &Telemetry) -> Result<(), &'static str> {
     if report.versions.len() > MAX_VERSIONS {
         return Err("more versions than a device can run");
     }
-    let ChallengerWindow { matches, states } = &report.challengers;
-    if matches.len() > MAX_MATCHES || states.len() > MAX_CHALLENGERS {
-        return Err("more challengers than a device can run");
-    }
-    if !matches.iter().all(ChallengerFigures::is_plausible) {
-        return Err("figures of challengers that no counting makes");
-    }
     if report.versions.iter().all(VersionFigures::is_plausible) {
         Ok(())
     } else {
@@ -126,12 +119,27 @@ pub(super) fn check(report: &Telemetry) -> Result<(), &'static str> {
     }
 }
 
+/// Drops what a device may not say of its challengers, and says what that was. A challenger answers nobody and its process
+/// may lie, so nothing that it says costs the figures of its champion.
+pub(super) fn drop_implausible_challengers(report: &mut Telemetry) -> Option<&'static str> {
+    let window = &mut report.challengers;
+    let told = (window.matches.len(), window.states.len());
+    window.matches.retain(ChallengerFigures::is_plausible);
+    window.matches.truncate(MAX_MATCHES);
+    window.states.truncate(MAX_CHALLENGERS);
+    let dropped = told != (window.matches.len(), window.states.len());
+    dropped.then_some("more challengers than a device can run, or figures of them that no counting makes")
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use serde_json::json;
-    use shared::telemetry::{Delivery, DeviceHealth};
+    use shared::{
+        challenger::ChallengerWindow,
+        telemetry::{Delivery, DeviceHealth},
+    };
 
     use super::*;
 
@@ -161,5 +169,22 @@ mod tests {
         let counter = json!({"kind": "counter", "sum": 1.0, "count": 1});
         let many: BTreeMap<_, _> = (0..17).map(|n| (format!("n{n}"), counter.clone())).collect();
         assert!(check(&report("custom", json!(many))).is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_of_a_challenger_is_dropped_and_its_champion_keeps_its_figures() {
+        let mut told = report("custom", json!({}));
+        let between = |champion: &str, challenger: &str| {
+            ChallengerFigures::new(champion.parse().unwrap(), challenger.parse().unwrap())
+        };
+        told.challengers.matches = vec![between("digits@1", "faces@2"), between("digits@1", "digits@2")];
+        let honest = told.challengers.matches[1].clone();
+        assert!(drop_implausible_challengers(&mut told).is_some());
+        assert_eq!(told.challengers.matches, std::slice::from_ref(&honest));
+        assert_eq!((check(&told), told.versions.len()), (Ok(()), 1));
+        assert_eq!(drop_implausible_challengers(&mut told), None, "nothing is wrong any more");
+        told.challengers.matches = vec![honest; MAX_MATCHES + 1];
+        assert!(drop_implausible_challengers(&mut told).is_some());
+        assert_eq!(told.challengers.matches.len(), MAX_MATCHES);
     }
 }

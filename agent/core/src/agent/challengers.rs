@@ -10,7 +10,7 @@ mod outcome;
 use std::{collections::BTreeMap, time::Duration};
 
 use shared::{
-    Digest, ModelName, Timestamp,
+    Digest, ModelName, ReleaseId, Timestamp,
     challenger::{Challenger, ChallengerState, ChallengersDocument, MAX_CHALLENGERS},
     manifest::Manifest,
 };
@@ -35,6 +35,22 @@ pub(super) enum Check {
     Waiting { revision: u64, attempt: u32, until: Timestamp },
 }
 
+impl Check {
+    fn attempt(self) -> u32 {
+        match self {
+            Self::Idle => 0,
+            Self::Running { attempt, .. } | Self::Waiting { attempt, .. } => attempt,
+        }
+    }
+
+    fn revision(self) -> Option<u64> {
+        match self {
+            Self::Idle => None,
+            Self::Running { revision, .. } | Self::Waiting { revision, .. } => Some(revision),
+        }
+    }
+}
+
 impl Agent {
     pub(super) fn challengers_arrived(&mut self, revision: u64) -> Result<(), Refusal> {
         self.refuse_stale_challengers(revision)?;
@@ -52,13 +68,11 @@ impl Agent {
         let event = Event::warn("the challengers were refused");
         self.note(event.with("revision", revision).with("detail", detail).with("retry", retry));
         let Check::Running { attempt, .. } = self.check else { return };
-        self.check = if retry {
-            let seed = self.settings.jitter_seed ^ revision.rotate_left(16) ^ u64::from(attempt);
-            let until = self.now + backoff::spread(backoff::doubled(RETRY.0, attempt, RETRY.1), seed);
-            Check::Waiting { revision, attempt: attempt.saturating_add(1).min(32), until }
+        if retry {
+            self.check_again(revision, attempt);
         } else {
-            Check::Idle
-        };
+            self.check = Check::Idle;
+        }
     }
 
     pub(super) fn challengers_verified(
@@ -67,7 +81,11 @@ impl Agent {
         manifests: Vec<(Challenger, Digest, Manifest)>,
         refused: Vec<(Challenger, String)>,
     ) -> Result<(), Refusal> {
-        self.check = Check::Idle;
+        let attempt = self.check.attempt();
+        // A check of a newer document goes on: its answer is still to come.
+        if self.check.revision().is_none_or(|asked| asked <= document.revision) {
+            self.check = Check::Idle;
+        }
         if document.device != self.device {
             return Err(Refusal::OtherDevice(document.device.to_string()));
         }
@@ -80,7 +98,7 @@ impl Agent {
         }
         let mut open: BTreeMap<&ModelName, &Challenger> =
             document.challengers.iter().rev().map(|named| (&named.release.model, named)).collect();
-        self.end_unnamed(|name| open.contains_key(name));
+        self.end_unnamed(|name, release| open.get(name).is_some_and(|named| named.release == *release));
         let challengers = &mut self.ledger.change().challengers;
         (challengers.revision, challengers.intake) = (document.revision, Intake::Whole);
         self.store = Store::Littered;
@@ -98,6 +116,9 @@ impl Agent {
         }
         if !open.is_empty() {
             self.ledger.change().challengers.intake = Intake::Lacking;
+            if self.check == Check::Idle {
+                self.check_again(document.revision, attempt);
+            }
         }
         Ok(())
     }
@@ -153,6 +174,13 @@ impl Agent {
                 _,
             ) => String::new(),
         }
+    }
+
+    /// Something was not to be had; `attempt` counts the checks before.
+    fn check_again(&mut self, revision: u64, attempt: u32) {
+        let seed = self.settings.jitter_seed ^ revision.rotate_left(16) ^ u64::from(attempt);
+        let until = self.now + backoff::spread(backoff::doubled(RETRY.0, attempt, RETRY.1), seed);
+        self.check = Check::Waiting { revision, attempt: attempt.saturating_add(1).min(32), until };
     }
 
     fn check_challengers(&mut self, revision: u64, attempt: u32) {
@@ -228,9 +256,11 @@ impl Agent {
         self.give_up_challenger(&name, why);
     }
 
-    fn end_unnamed(&mut self, named: impl Fn(&ModelName) -> bool) {
-        let known = self.ledger.challengers.by_model.keys().filter(|name| !named(name));
-        for name in known.cloned().collect::<Vec<_>>() {
+    /// The director's word is enough to end one: what is named in its place may not be to be had.
+    fn end_unnamed(&mut self, named: impl Fn(&ModelName, &ReleaseId) -> bool) {
+        let known = self.ledger.challengers.by_model.iter();
+        let unnamed = known.filter(|(name, challenge)| !named(name, &challenge.installed.release));
+        for name in unnamed.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             self.hold(&name);
             self.challengers.remove(&name);
             if let Some(ended) = self.ledger.change().challengers.by_model.remove(&name) {

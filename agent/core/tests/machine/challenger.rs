@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::support::{self, Device, Nature};
-use agent_core::{ChallengePhase, ChallengerEnd, Effect, Input, Refusal};
+use agent_core::{ChallengePhase, ChallengerEnd, Effect, Input, Refusal, Wakeup};
 use shared::{
-    Timestamp,
+    ReleaseId, Timestamp,
     challenger::Terms,
     message::Quarantine,
     report::{DeploymentEvent, FailReason},
@@ -241,6 +241,71 @@ fn a_document_about_another_model_does_not_begin_a_challenge_anew() {
         2,
         "whoever asks once more gets another try"
     );
+}
+
+#[test]
+fn what_a_challenger_holds_is_asked_back_before_a_candidate_is_loaded_whose_window_opens() {
+    let mut device = challenged();
+    // It is Tuesday evening.
+    device.orders.maintenance = Some(vec!["Wed 04:00-05:00".parse().unwrap()].try_into().unwrap());
+    device.deploy("digits@3");
+    assert_eq!((device.step().as_str(), device.challenger().0.as_str()), ("waiting", "running"));
+    device.log.clear();
+    device.pass(6 * HOUR);
+    assert_eq!(device.step(), "probation");
+    let position = |wanted: fn(&Effect) -> bool| device.log.iter().position(wanted).unwrap();
+    let stopped = position(|effect| matches!(effect, Effect::StopChallenger { .. }));
+    let loaded = position(|effect| matches!(effect, Effect::Load { .. }));
+    assert!(stopped < loaded, "{:?}", device.log);
+}
+
+#[test]
+fn a_document_ends_what_it_no_longer_names_also_where_something_else_of_it_cannot_be_had_yet() {
+    let mut device = challenged();
+    device.challenge_unavailable(&[("digits@3", TERMS)]);
+    assert!(device.challenging.is_empty() && device.agent.challenger_states().is_empty());
+    let checks = |device: &Device| device.count(|effect| matches!(effect, Effect::VerifyChallengers { .. }));
+    let before = checks(&device);
+    device.unavailable = false;
+    device.pass(HOUR);
+    assert_eq!(
+        (checks(&device), device.challenger().0),
+        (before + 1, "running".into()),
+        "it asks again itself"
+    );
+    assert_champion_untouched(&device);
+}
+
+#[test]
+fn the_answer_of_an_older_check_does_not_end_a_newer_one() {
+    let mut device = challenged();
+    let (mut document, _) = device.named_challengers.clone().unwrap();
+    document.challengers.clear();
+    device.agent.handle(Input::ChallengersArrived { revision: 2 }, device.now).unwrap();
+    device.agent.handle(Input::ChallengersArrived { revision: 3 }, device.now).unwrap();
+    while device.agent.poll_effect().is_some() {}
+    document.revision = 2;
+    let input = Input::ChallengersVerified {
+        document: support::verified(document.clone()),
+        manifests: vec![],
+        refused: vec![],
+    };
+    device.agent.handle(input, device.now).unwrap();
+    // The check of the third is still under way: it fails for a moment and is repeated.
+    let input = Input::ChallengersRefused { revision: 3, detail: "no network".into(), retry: true };
+    device.agent.handle(input, device.now).unwrap();
+    assert!(matches!(device.agent.poll_timeout(), Some((_, Wakeup::VerifyChallengers(3)))));
+}
+
+#[test]
+fn what_a_process_says_of_its_end_is_told_in_short() {
+    let mut device = challenged();
+    let release: ReleaseId = "digits@2".parse().unwrap();
+    device.challenging.remove(&release);
+    let end = ChallengerEnd::Crashed { detail: "x".repeat(1_000_000) };
+    device.give(Input::ChallengerEnded { release, end });
+    let (step, detail) = device.challenger();
+    assert!(step == "waiting" && detail.chars().count() <= 200, "{step}: {} characters", detail.len());
 }
 
 #[test]

@@ -14,6 +14,7 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     super::Inputs,
@@ -28,7 +29,7 @@ use crate::{
     sandbox::Reports,
 };
 
-/// A challenger that was asked to end gets this long to tell its last figures; what needs its memory waits for none of it.
+/// A challenger that was asked to end gets this long to tell its last figures, unless a model is to be loaded meanwhile.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A device with less memory than this ends its challengers before anything else suffers: twice what the admission of a
@@ -42,14 +43,18 @@ pub(super) struct Challengers {
     pub(super) matches: mpsc::Sender<ChallengerFigures>,
     pub(super) hardening: Reports,
     running: BTreeMap<ReleaseId, Running>,
-    /// The one that was asked to end last.
-    ending: Option<JoinHandle<()>>,
+    /// Those that were asked to end. Closed from the start, so that it can be waited for at any time.
+    ending: TaskTracker,
+    /// Cancelled when those that are ending now shall end at once.
+    hurry: CancellationToken,
 }
 
 struct Running {
     commands: RunnerCommands,
     wanted: Wanted,
     pump: JoinHandle<()>,
+    /// Ends the pump, and with it the process.
+    kill: CancellationToken,
 }
 
 impl Challengers {
@@ -59,7 +64,9 @@ impl Challengers {
         matches: mpsc::Sender<ChallengerFigures>,
         hardening: Reports,
     ) -> Self {
-        Self { exe, inputs, matches, hardening, running: BTreeMap::new(), ending: None }
+        let (ending, hurry) = (TaskTracker::new(), CancellationToken::new());
+        ending.close();
+        Self { exe, inputs, matches, hardening, running: BTreeMap::new(), ending, hurry }
     }
 
     /// Starts a process for a challenger, with its model and a share of what `champion` is asked.
@@ -95,7 +102,7 @@ impl Challengers {
         let (process, events) = RunnerProcess::spawn_challenger(&self.exe).map_err(crashed)?;
         tracing::info!(%release, challenger.pid = process.pid(), "the challenger is started");
         RunnerMemory::default().expect(process.pid(), release, &budgets);
-        let (commands, wanted) = (process.commands(), Wanted::new());
+        let (commands, wanted, kill) = (process.commands(), Wanted::new(), CancellationToken::new());
         let pump = Pump {
             release: release.clone(),
             budgets,
@@ -106,10 +113,11 @@ impl Challengers {
             matches: self.matches.clone(),
             hardening: self.hardening.clone(),
             wanted: wanted.clone(),
+            kill: kill.clone(),
         };
         let request = Box::new(LoadRequest::from_manifest(manifest));
         let pump = tokio::spawn(pump.run(events, request, file, (ours.into(), theirs.into())));
-        self.running.insert(release.clone(), Running { commands, wanted, pump });
+        self.running.insert(release.clone(), Running { commands, wanted, pump, kill });
         Ok(())
     }
 
@@ -117,17 +125,27 @@ impl Challengers {
     pub(super) fn stop(&mut self, release: &ReleaseId) {
         if let Some(running) = self.running.remove(release) {
             running.wanted.clear();
-            self.ending = Some(tokio::spawn(end(running)));
+            self.ending.spawn(end(running, self.hurry.clone()));
         }
     }
 
-    /// Ends all of them, and waits for the last.
+    /// Until those that were asked to end are gone, with the memory that they held.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let ending = self.ending.clone();
+        async move { ending.wait().await }
+    }
+
+    /// The same, and at once: somebody is waiting for what needs the memory.
+    pub(super) async fn make_way(&mut self) {
+        std::mem::take(&mut self.hurry).cancel();
+        self.ending.wait().await;
+    }
+
+    /// Ends all of them, and waits for it.
     pub(super) async fn end(&mut self) {
         let all: Vec<ReleaseId> = self.running.keys().cloned().collect();
         all.iter().for_each(|release| self.stop(release));
-        if let Some(ending) = self.ending.take() {
-            let _ = ending.await;
-        }
+        self.ending.wait().await;
     }
 
     /// Sent from a task of its own, since the shell that reads the inputs is the one that is here.
@@ -139,11 +157,17 @@ impl Challengers {
     }
 }
 
-async fn end(mut running: Running) {
-    let asked = running.commands.send(Command::Shutdown, Vec::new()).await;
-    if asked.is_err() || timeout(SHUTDOWN_PATIENCE, &mut running.pump).await.is_err() {
-        // The process is killed with the value that the pump holds.
-        running.pump.abort();
+async fn end(mut running: Running, hurry: CancellationToken) {
+    let in_order = async {
+        let _ = running.commands.send(Command::Shutdown, Vec::new()).await;
+        let _ = (&mut running.pump).await;
+    };
+    if let Some(Ok(())) = hurry.run_until_cancelled(timeout(SHUTDOWN_PATIENCE, in_order)).await {
+        return;
+    }
+    running.kill.cancel();
+    if timeout(SHUTDOWN_PATIENCE, running.pump).await.is_err() {
+        tracing::warn!("the process of a challenger was killed and is not gone yet");
     }
 }
 
@@ -158,23 +182,29 @@ struct Pump {
     matches: mpsc::Sender<ChallengerFigures>,
     hardening: Reports,
     wanted: Wanted,
+    kill: CancellationToken,
 }
 
 /// The two ends of the way that samples take: the champion's and the challenger's.
 type Way = (OwnedFd, OwnedFd);
 
 impl Pump {
-    async fn run(self, events: mpsc::Receiver<Event>, request: Box<LoadRequest>, file: File, way: Way) {
-        let end = self.carry(events, request, file, way).await;
-        if let (Some(end), true) = (end, self.wanted.clear()) {
-            let _ = self.inputs.send(Input::ChallengerEnded { release: self.release.clone(), end }).await;
+    /// Returns when the process is gone, and the core hears of an end no earlier.
+    async fn run(self, mut events: mpsc::Receiver<Event>, request: Box<LoadRequest>, file: File, way: Way) {
+        let carried = self.kill.run_until_cancelled(self.carry(&mut events, request, file, way)).await;
+        let Self { process, inputs, release, wanted, .. } = self;
+        // It is killed with this value; the events end after it.
+        drop(process);
+        while events.recv().await.is_some() {}
+        if let (Some(Some(end)), true) = (carried, wanted.clear()) {
+            let _ = inputs.send(Input::ChallengerEnded { release, end }).await;
         }
     }
 
     /// Runs until the challenger's end, and says what that was; `None` when nobody needs to know.
     async fn carry(
         &self,
-        mut events: mpsc::Receiver<Event>,
+        events: &mut mpsc::Receiver<Event>,
         request: Box<LoadRequest>,
         file: File,
         way: Way,
@@ -204,13 +234,22 @@ impl Pump {
                         self.join(ours, theirs).await;
                     }
                 }
-                Event::Compared(figures) => drop(self.matches.send(*figures).await),
+                Event::Compared(figures) => self.compared(*figures).await,
                 event => {
                     if let Some(end) = self.end_of(event) {
                         return Some(end);
                     }
                 }
             }
+        }
+    }
+
+    /// The process says what it likes: only what may be true of its own release goes on.
+    async fn compared(&self, figures: ChallengerFigures) {
+        if may_say(&self.release, &figures) {
+            let _ = self.matches.send(figures).await;
+        } else {
+            tracing::warn!(release = %self.release, "figures that this challenger cannot have are dropped");
         }
     }
 
@@ -266,5 +305,59 @@ impl Pump {
             | Event::SwitchFailed { .. }
             | Event::Unloaded { .. } => None,
         }
+    }
+}
+
+/// The books of the process are about itself beside one champion.
+fn may_say(challenger: &ReleaseId, figures: &ChallengerFigures) -> bool {
+    figures.challenger == *challenger && figures.is_plausible()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_challenger_speaks_of_itself_alone_and_only_of_what_can_be_counted() {
+        let release = |text: &str| text.parse::<ReleaseId>().unwrap();
+        let own = ChallengerFigures::new(release("m@1"), release("m@2"));
+        assert!(may_say(&release("m@2"), &own));
+        assert!(!may_say(&release("m@3"), &own), "of another release");
+        let mixed = ChallengerFigures::new(release("other@1"), release("m@2"));
+        assert!(!may_say(&release("m@2"), &mixed), "beside another model");
+    }
+
+    /// A challenger whose process ends only when it is killed, and whether it is gone.
+    fn stubborn() -> (Running, Arc<AtomicBool>) {
+        let (kill, gone) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+        let (killed, noted) = (kill.clone(), Arc::clone(&gone));
+        let pump = tokio::spawn(async move {
+            killed.cancelled().await;
+            noted.store(true, Ordering::Release);
+        });
+        let running = Running { commands: RunnerCommands::detached(), wanted: Wanted::new(), pump, kill };
+        (running, gone)
+    }
+
+    #[tokio::test]
+    async fn what_needs_the_memory_of_a_stopped_challenger_begins_after_its_end() {
+        let (inputs, matches) = (mpsc::channel(1).0, mpsc::channel(1).0);
+        let mut challengers = Challengers::new(PathBuf::new(), inputs, matches, Reports::default());
+        challengers.ended().now_or_never().expect("none is ending");
+        let release: ReleaseId = "m@2".parse().unwrap();
+        let (running, gone) = stubborn();
+        challengers.running.insert(release.clone(), running);
+        challengers.stop(&release);
+        assert!(challengers.ended().now_or_never().is_none(), "a trial waits");
+        challengers.make_way().await;
+        assert!(gone.load(Ordering::Acquire), "a model that is to be loaded has it killed");
+        challengers.ended().now_or_never().expect("none is ending any more");
     }
 }

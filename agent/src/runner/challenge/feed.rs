@@ -11,7 +11,7 @@ use std::{
 use muster_engine::Tensor;
 use shared::{ReleaseId, challenger::Terms};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     sync::mpsc,
 };
 
@@ -24,7 +24,7 @@ use super::{
 /// Samples that wait. They are a sample already: those that find no room are not worth more room.
 const QUEUE: usize = 16;
 
-/// Bytes of all that wait.
+/// Bytes of all that wait, and of the one that is under way.
 const MAX_QUEUED_BYTES: usize = 2 * MAX_SAMPLE_BYTES;
 
 /// A rest after a sample is no longer than this, whatever the challenger says that it took.
@@ -117,22 +117,44 @@ impl Sampling {
 impl Feeder {
     /// Hands samples out, one at a time, while nothing else is under way, until the challenger or the feed is gone.
     pub(crate) async fn run(mut self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-        while let Some(sample) = self.samples.recv().await {
-            self.queued_bytes.fetch_sub(sample.size_bytes(), Ordering::AcqRel);
-            self.flights.quiet().await;
+        loop {
+            let sample = tokio::select! {
+                sample = self.next() => sample,
+                () = gone(&mut stream) => return,
+            };
+            let Some(sample) = sample else { return };
             let exchange = async {
                 sample.write(&mut stream).await?;
                 read_time(&mut stream).await
             };
-            match exchange.await {
-                Ok(taken) => tokio::time::sleep(rest_after(taken, self.cpu_percent)).await,
+            let taken = match exchange.await {
+                Ok(taken) => taken,
                 Err(error) => {
                     tracing::debug!(%error, "the challenger takes no samples any more");
                     return;
                 }
+            };
+            // What is under way counts as well.
+            self.queued_bytes.fetch_sub(sample.size_bytes(), Ordering::AcqRel);
+            drop(sample);
+            tokio::select! {
+                () = tokio::time::sleep(rest_after(taken, self.cpu_percent)) => {}
+                () = gone(&mut stream) => return,
             }
         }
     }
+
+    /// The next sample, in a quiet moment; `None` when there are no more.
+    async fn next(&mut self) -> Option<Sample> {
+        let sample = self.samples.recv().await?;
+        self.flights.quiet().await;
+        Some(sample)
+    }
+}
+
+/// Until the challenger has closed its end, or says something that it was not asked for.
+async fn gone(stream: &mut (impl AsyncRead + Unpin)) {
+    let _ = stream.read(&mut [0]).await;
 }
 
 /// So long nothing is handed out after a sample that took `taken`, so that it stays at its share.
@@ -193,6 +215,22 @@ mod tests {
         feeder.run(ours).await;
         assert!(!feed.wants("any"));
         assert_eq!(books.take()[0].sampled, 1);
+    }
+
+    #[tokio::test]
+    async fn a_feed_ends_with_its_challenger_also_while_nothing_or_too_much_is_asked() {
+        let (feed, feeder, _, _) = feed_of(ALL);
+        let (ours, theirs) = duplex(16);
+        drop(theirs);
+        feeder.run(ours).await;
+        assert!(!feed.wants("any"), "nothing was asked");
+        let (feed, feeder, _, flights) = feed_of(ALL);
+        let (ours, theirs) = duplex(16);
+        let _request = flights.begin();
+        feed.offer(sample(2));
+        drop(theirs);
+        feeder.run(ours).await;
+        assert!(!feed.wants("any"), "a request is under way all the time");
     }
 
     #[tokio::test]

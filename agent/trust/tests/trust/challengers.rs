@@ -53,6 +53,20 @@ async fn a_challenger_that_the_image_repository_does_not_list_so_is_refused_and_
 }
 
 #[tokio::test]
+async fn one_that_cannot_be_fetched_does_not_hold_up_what_the_director_says_of_others() {
+    let mut server = Server::new();
+    let unreachable = named(&server.publish("faces@1", 9));
+    let mut at = Device::enrolled(&server);
+    at.link.fail_at("faces");
+    let document = signed(&server.keys, device(), std::slice::from_ref(&unreachable));
+    let verified = at.verifier.verify_challengers(document, NOW).await.unwrap();
+    assert_eq!((verified.document.revision, verified.manifests.len()), (3, 0));
+    let [(challenger, refusal)] = &verified.refused[..] else { panic!("{:?}", verified.refused) };
+    assert_eq!(*challenger, unreachable);
+    assert!(matches!(refusal, Refusal::Unavailable { .. }), "it is asked for again: {refusal:?}");
+}
+
+#[tokio::test]
 async fn nobody_but_the_director_of_this_device_names_challengers_and_not_for_ever() {
     let mut server = Server::new();
     let challenger = named(&server.publish("digits@2", 7));

@@ -18,14 +18,24 @@ const STABLE: Duration = Duration::from_secs(600);
 impl Agent {
     /// Holds every challenger that is in the way of something, and lets the others go on.
     pub(in crate::agent) fn advance_challengers(&mut self) {
+        self.hold_challengers();
+        let names: Vec<ModelName> = self.ledger.challengers.by_model.keys().cloned().collect();
+        for name in names {
+            if self.right_of_way(&name).is_none() {
+                self.forgive(&name);
+                self.go_on(&name);
+            }
+        }
+    }
+
+    /// Holds every challenger that is in the way of something; before anything is loaded, since what they hold is
+    /// free only after they have ended.
+    pub(in crate::agent) fn hold_challengers(&mut self) {
         let names: Vec<ModelName> = self.ledger.challengers.by_model.keys().cloned().collect();
         for name in names {
             self.end_if_due(&name);
             if self.right_of_way(&name).is_some() {
                 self.hold(&name);
-            } else {
-                self.forgive(&name);
-                self.go_on(&name);
             }
         }
     }

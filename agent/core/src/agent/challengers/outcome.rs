@@ -123,7 +123,7 @@ impl Agent {
         self.hold(name);
         self.rest_for(name, Duration::ZERO, String::new());
         self.store = Store::Littered;
-        let detail: String = why.chars().take(MAX_DETAIL).collect();
+        let detail = shortened(&why);
         if let Some(challenge) = self.ledger.challengers.by_model.get(name) {
             let event = Event::warn("the challenger is given up; its champion goes on");
             self.note(event.with("release", &challenge.installed.release).with("reason", &detail));
@@ -152,7 +152,7 @@ impl Agent {
     fn rest_for(&mut self, name: &ModelName, wait: Duration, why: String) {
         let until = self.now + wait;
         if let Some(live) = self.challengers.get_mut(name) {
-            live.activity = Activity::Resting { until, why };
+            live.activity = Activity::Resting { until, why: shortened(&why) };
         }
     }
 
@@ -163,6 +163,11 @@ impl Agent {
             _ => Err(unexpected(release, what)),
         }
     }
+}
+
+/// What a process said of its own end may be of any length, and the server is told.
+fn shortened(why: &str) -> String {
+    why.chars().take(MAX_DETAIL).collect()
 }
 
 fn unexpected(release: &ReleaseId, what: &'static str) -> Refusal {

@@ -67,6 +67,8 @@ pub struct Device {
     /// What the server knows.
     pub desired: Option<(DirectorDocument, Vec<Manifest>)>,
     pub named_challengers: Option<(ChallengersDocument, Vec<Manifest>)>,
+    /// No manifest of a challenger can be had.
+    pub unavailable: bool,
     /// Challengers whose process lives.
     pub challenging: BTreeSet<ReleaseId>,
     /// What its next desired state says of the device, and whether it pins the models.
@@ -107,6 +109,7 @@ impl Device {
             serving: BTreeMap::new(),
             desired: None,
             named_challengers: None,
+            unavailable: false,
             challenging: BTreeSet::new(),
             orders: Orders::default(),
             pinned: false,
@@ -180,6 +183,12 @@ impl Device {
         if self.connected {
             self.give(Input::ChallengersArrived { revision });
         }
+    }
+
+    /// The same, and what the image repository says of them cannot be had.
+    pub fn challenge_unavailable(&mut self, releases: &[(&str, Terms)]) {
+        self.unavailable = true;
+        self.challenge(releases);
     }
 
     /// The step of the challenger and its detail.
@@ -427,7 +436,10 @@ impl Device {
     }
 
     fn verify_challengers(&mut self) {
-        let (document, manifests) = self.named_challengers.clone().expect("a document exists");
+        let (document, mut manifests) = self.named_challengers.clone().expect("a document exists");
+        if self.unavailable {
+            manifests.clear();
+        }
         let pairs = document.challengers.iter().cloned().zip(manifests);
         let manifests = pairs.map(|(named, manifest)| {
             let digest = named.manifest_digest;

@@ -88,6 +88,8 @@ pub struct Link {
     pub files: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     pub asked: Arc<Mutex<Vec<String>>>,
     pub cut: Arc<Mutex<bool>>,
+    /// Files whose name has this in it do not come.
+    pub fails_at: Arc<Mutex<Option<String>>>,
 }
 
 impl Link {
@@ -108,6 +110,10 @@ impl Link {
         files.insert(name.into(), forged);
     }
 
+    pub fn fail_at(&self, part: &str) {
+        *self.fails_at.lock().unwrap() = Some(part.into());
+    }
+
     pub fn cut(&self, cut: bool) {
         *self.cut.lock().unwrap() = cut;
     }
@@ -116,7 +122,8 @@ impl Link {
 impl MetadataSource for Link {
     async fn fetch(&self, name: &str, _max_bytes: u64) -> Result<Option<Vec<u8>>, SourceError> {
         self.asked.lock().unwrap().push(name.into());
-        if *self.cut.lock().unwrap() {
+        let fails = self.fails_at.lock().unwrap().as_ref().is_some_and(|part| name.contains(part));
+        if fails || *self.cut.lock().unwrap() {
             return Err(SourceError::Network { name: name.into(), cause: "cable cut".into() });
         }
         Ok(self.files.lock().unwrap().get(name).cloned())
