@@ -1,6 +1,5 @@
 //! A TCP proxy between devices and the broker: it counts, pauses, cuts in the middle of a message, and makes weather.
 
-mod flapping;
 mod lane;
 mod weather;
 
@@ -14,7 +13,6 @@ use std::{
     thread,
 };
 
-pub use flapping::Flapping;
 pub use weather::{Fate, Way, Weather, losses};
 
 /// The proxy. Threads end with their connections, and the listener with the process.

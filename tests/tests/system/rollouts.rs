@@ -1,4 +1,4 @@
-//! Rollouts of several waves over real agents: a canary that fails at work while the network comes and goes, and people
+//! Rollouts of several waves over real agents: a canary that fails at work while connections die again and again, and people
 //! who agree, wait and go on, with a server that ends in between.
 
 use std::{fs, path::PathBuf, time::Duration};
@@ -10,7 +10,7 @@ use system_tests::{
     effort::seed,
     fleet::{Fleet, SITE},
     models::{Policy, Publication},
-    proxy::{Flapping, Proxy, Weather},
+    proxy::{Fate, Proxy},
     random::Random,
     traffic::{Totals, Traffic},
     views,
@@ -18,10 +18,15 @@ use system_tests::{
 };
 
 /// Many connections die on the way.
-const ON_A_BAD_NETWORK: &str = "240s";
+const ON_A_BAD_NETWORK: &str = "120s";
 
-/// Travels for longer than a connection lives.
-const MODEL_BYTES: usize = 1_024 * 1_024;
+/// Travels over several connections, of which each dies after a part of it.
+const MODEL_BYTES: usize = 3 * 1_024 * 1_024;
+const LEAST_PART: usize = 512 * 1_024;
+const MORE_OF_A_PART: usize = 512 * 1_024;
+
+/// More connections than the devices need to bring the model home.
+const SHORT_LIVES: usize = 24;
 
 /// Long enough for a device to be asked that must not be.
 const ASKED_WITHIN: Duration = Duration::from_secs(3);
@@ -45,8 +50,8 @@ fn met_version_2(totals: &Totals) -> bool {
 }
 
 #[test]
-fn a_canary_that_fails_at_work_goes_back_alone_while_the_network_comes_and_goes() {
-    let random = Random::new(seed());
+fn a_canary_that_fails_at_work_goes_back_alone_while_connections_die_again_and_again() {
+    let mut random = Random::new(seed());
     let proxy = Proxy::start();
     let fleet = Fleet::start_behind(&proxy, 3);
     fleet.bring(&Publication::digits(1));
@@ -56,16 +61,22 @@ fn a_canary_that_fails_at_work_goes_back_alone_while_the_network_comes_and_goes(
         |device: &system_tests::device::Device| Traffic::start(device.http(), "digits", test_images());
     let traffic: Vec<Traffic> = fleet.devices.iter().map(at_work).collect();
 
-    // So slow that the model does not come in one piece.
-    proxy.set_weather(Weather { bytes_per_sec: Some(MODEL_BYTES as u64 / 3), ..Weather::default() });
-    let (before, flapping) = (proxy.connections(), Flapping::start(&proxy, random));
+    let part = |random: &mut Random| (LEAST_PART + random.below(MORE_OF_A_PART)) as u64;
+    proxy.deal((0..SHORT_LIVES).map(|_| Fate::DiesAfter(part(&mut random))));
+    let before = proxy.connections();
+    proxy.cut();
     let rollout = start(&fleet, &bad, &["--waves", "1,all"]);
+    until_true("the canary answers with version 2", PATIENCE * 4, || {
+        traffic.iter().any(|traffic| met_version_2(&traffic.so_far()))
+    });
+    // Also while it goes back and tells why.
+    proxy.cut();
     let watch = ["rollout", "status", &rollout, "--watch", "--timeout", ON_A_BAD_NETWORK];
     let _ = fleet.cli().run(watch).exits(Exit::RolloutFailed).says(&["finite"]);
-    drop(flapping);
     let connections = proxy.connections() - before;
     eprintln!("{connections} connections");
-    assert!(connections > 4, "the network was too good: {connections} connections of 3 devices");
+    assert!(connections > 5, "the network was too good: {connections} connections of 3 devices");
+    proxy.forgive();
 
     let digit = &images_with_ink_in_margin()[0];
     for device in &fleet.devices {
