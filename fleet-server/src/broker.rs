@@ -53,6 +53,12 @@ pub trait Broker: Send + Sync {
     /// Who is connected now.
     fn connected(&self) -> BTreeSet<DeviceId>;
 
+    /// Whether this device is connected now.
+    fn is_connected(&self, device: &DeviceId) -> bool;
+
+    /// How many devices are connected now.
+    fn connected_count(&self) -> usize;
+
     /// Says goodbye to all, takes no more connections, and waits (with a bound) until all are closed.
     fn stop(&self) -> BoxFuture<'_, ()>;
 }

@@ -156,12 +156,15 @@ impl Gateway {
     /// the next one, so what is written is what the broker knows, and one note follows the other.
     async fn note_connection(&self, device: &DeviceId) -> bool {
         let _turn = self.noting.lock().await;
-        let devices = self.app.broker.get().map(|broker| broker.connected()).unwrap_or_default();
-        let (connected, now) = (devices.contains(device), self.app.clock.now());
+        let (connected, count) = match self.app.broker.get() {
+            Some(broker) => (broker.is_connected(device), broker.connected_count()),
+            None => (false, 0),
+        };
+        let now = self.app.clock.now();
         if let Err(error) = self.app.store.set_connected(device, connected, now).await {
             tracing::error!(device.id = %device, error = &error as &dyn std::error::Error, "a connection was not noted");
         }
-        self.app.metrics.connected.set(i64::try_from(devices.len()).unwrap_or(i64::MAX));
+        self.app.metrics.connected.set(i64::try_from(count).unwrap_or(i64::MAX));
         connected
     }
 

@@ -129,6 +129,14 @@ impl Broker for EmbeddedBroker {
         self.shared.registry.devices()
     }
 
+    fn is_connected(&self, device: &DeviceId) -> bool {
+        self.shared.registry.is_connected(device)
+    }
+
+    fn connected_count(&self) -> usize {
+        self.shared.registry.count()
+    }
+
     fn stop(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.shared.stop())
     }

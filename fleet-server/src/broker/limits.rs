@@ -6,7 +6,6 @@ use std::time::Duration;
 use mqtt5::broker::events::BrokerEventHandler;
 use mqtt5::broker::storage::client_queue::QueueLimits;
 use mqtt5::broker::{BrokerConfig, ResourceLimits};
-use shared::topic::Down;
 
 /// What an operator may want to change.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +54,11 @@ const PACKET_OVERHEAD_BYTES: usize = 256;
 /// The server never offers QoS 2: acknowledgement by the application is stronger.
 const MAXIMUM_QOS: u8 = 1;
 
+/// A device may subscribe to its own few topics by their exact names and to nothing else (`acl`), which is the bound. The library's own
+/// would count, for every topic of every device that connects, the subscriptions of all devices: with thousands, most
+/// of the server's time.
+const UNCOUNTED: usize = 0;
+
 impl BrokerLimits {
     /// The largest payload for a device.
     pub(super) fn max_payload_bytes(&self) -> usize {
@@ -74,7 +78,7 @@ impl BrokerLimits {
             wildcard_subscription_available: false,
             subscription_identifier_available: false,
             shared_subscription_available: false,
-            max_subscriptions_per_client: Down::ALL.len(),
+            max_subscriptions_per_client: UNCOUNTED,
             client_channel_capacity: LANE_MESSAGES,
             max_outbound_inflight: IN_FLIGHT,
             server_keep_alive: Some(self.keep_alive),

@@ -69,6 +69,17 @@ impl Registry {
         true
     }
 
+    /// Whether a device is connected.
+    pub(super) fn is_connected(&self, device: &DeviceId) -> bool {
+        self.lock().devices.get(device).is_some_and(|all| all.values().any(|entry| entry.connected))
+    }
+
+    /// How many devices are connected.
+    pub(super) fn count(&self) -> usize {
+        let state = self.lock();
+        state.devices.values().filter(|all| all.values().any(|entry| entry.connected)).count()
+    }
+
     /// Every connected device.
     pub(super) fn devices(&self) -> BTreeSet<DeviceId> {
         let state = self.lock();
@@ -108,9 +119,11 @@ mod tests {
         registry.connected(&device(), new);
         assert!(!registry.is_latest(&device(), old));
         assert!(!registry.leave(&device(), old));
-        assert_eq!(registry.devices().len(), 1);
+        assert_eq!((registry.devices().len(), registry.count()), (1, 1));
+        assert!(registry.is_connected(&device()));
         assert!(registry.leave(&device(), new));
-        assert!(registry.devices().is_empty());
+        assert!(registry.devices().is_empty() && !registry.is_connected(&device()));
+        assert_eq!(registry.count(), 0);
     }
 
     #[test]
