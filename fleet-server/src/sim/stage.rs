@@ -15,7 +15,10 @@ use tokio::{
 };
 
 use super::{life::Order as DeviceOrder, people::People, server::Server, summary::Finished, teller::Teller};
-use crate::{api::Order, cli::Failure};
+use crate::{
+    api::{Order, RolloutView},
+    cli::Failure,
+};
 
 use fault::order_of;
 
@@ -42,8 +45,8 @@ pub(super) struct Watched {
     name: RolloutId,
     id: String,
     started: Instant,
-    /// When it was seen to be over.
-    over: Option<Instant>,
+    /// When it was seen to be over, and how it stood then: a newer rollout may take its devices over.
+    over: Option<(Instant, RolloutView)>,
     /// The last event that was told.
     seen: u64,
 }
@@ -178,9 +181,13 @@ impl Stage<'_> {
         for at in 0..self.rollouts.len() {
             self.tell_events(at).await?;
             let watched = &mut self.rollouts[at];
-            let finished = summaries.iter().any(|it| it.id == watched.id && it.finished);
-            // A person may order something of a rollout that was over.
-            watched.over = finished.then(|| watched.over.unwrap_or_else(Instant::now));
+            if !summaries.iter().any(|it| it.id == watched.id && it.finished) {
+                // A person may order something of a rollout that was over.
+                watched.over = None;
+            } else if watched.over.is_none() {
+                let view = self.people.rollout(&watched.id).await.map_err(told)?;
+                watched.over = view.finished.then(|| (Instant::now(), view));
+            }
         }
         Ok(())
     }
@@ -206,11 +213,12 @@ impl Stage<'_> {
 
     async fn finish(&mut self) -> anyhow::Result<Vec<Finished>> {
         let mut finished = vec![];
-        for watched in &self.rollouts {
-            let view = self.people.rollout(&watched.id).await.map_err(told)?;
-            let over = watched.over.unwrap_or_else(Instant::now);
-            let seconds = over.duration_since(watched.started).as_secs_f64();
-            finished.push(Finished { name: watched.name.clone(), view, seconds });
+        for Watched { name, id, started, over, .. } in std::mem::take(&mut self.rollouts) {
+            let (at, view) = match over {
+                Some(over) => over,
+                None => (Instant::now(), self.people.rollout(&id).await.map_err(told)?),
+            };
+            finished.push(Finished { name, view, seconds: at.duration_since(started).as_secs_f64() });
         }
         Ok(finished)
     }

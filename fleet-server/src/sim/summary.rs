@@ -119,7 +119,7 @@ pub struct Links {
     pub disbelieved: u64,
 }
 
-/// A rollout of the story at the end of the run.
+/// A rollout of the story when it was over, or at the end of the run.
 pub(super) struct Finished {
     pub(super) name: RolloutId,
     pub(super) view: RolloutView,
