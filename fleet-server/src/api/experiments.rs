@@ -36,7 +36,7 @@ const DEFAULT_DURATION_SECS: u64 = 7 * 86_400;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartExperiment {
-    /// Its name: 1 to 64 characters out of A-Z a-z 0-9 _ -; taken for good.
+    /// Its name: 1 to 53 characters out of A-Z a-z 0-9 _ -; taken for good.
     pub name: String,
     /// `name@version` of arm A, usually what runs.
     pub a: String,
