@@ -186,6 +186,7 @@ async fn seal(app: &Arc<App>, gated: Gated) -> Result<Sealed, PublishError> {
             Some(bytes) => Some(store(app, bytes).await?),
             None => None,
         },
+        drift: None,
         budgets: upload.policy.budgets,
         probation: upload.policy.probation,
         lineage: upload.lineage,

@@ -14,6 +14,7 @@ pub mod maintenance;
 pub mod manifest;
 pub mod message;
 pub mod report;
+pub mod sketch;
 pub mod telemetry;
 pub mod time;
 pub mod topic;

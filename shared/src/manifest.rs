@@ -3,6 +3,7 @@
 //! A manifest is a JSON file whose digest stands in the signed targets metadata, so its own bytes need no
 //! signature. It is immutable: publishing again makes a new version.
 
+mod drift;
 mod policy;
 mod tensor;
 
@@ -11,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use drift::{
+    CapturePolicy, DriftGuardrail, DriftSpec, FeatureSource, ImageLayout, ImageOrder, ImageStatistic, Reading, Side,
+};
 pub use policy::{Budgets, ErrorTest, ProbationPolicy, Tolerance};
 pub use tensor::{DataType, Dim, TensorSpec};
 
@@ -54,6 +58,9 @@ pub struct Manifest {
     /// Samples of the training-time distribution, if the publisher gave any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Artifact>,
+    /// What is watched for drift; made from those samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftSpec>,
 
     /// What the model may cost.
     pub budgets: Budgets,
@@ -181,6 +188,9 @@ impl Manifest {
         }
         self.golden.tolerance.check().map_err(InvalidManifest::Policy)?;
         self.budgets.check().map_err(InvalidManifest::Policy)?;
+        if let Some(drift) = &self.drift {
+            drift.check(&self.inputs, &self.outputs).map_err(InvalidManifest::Policy)?;
+        }
         self.probation.check().map_err(InvalidManifest::Policy)
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `up/st` | [`StateMessage`] |
 //! | `up/tm` | [`Telemetry`](crate::telemetry::Telemetry) |
+//! | `up/sk` | [`SketchMessage`](crate::sketch::SketchMessage) (binary) |
 //! | `up/rq` | [`Request`] |
 //! | `dn/ds` | [`DesiredMessage`] |
 //! | `dn/ak` | [`Acknowledgement`] |
@@ -224,6 +225,8 @@ pub enum Stream {
     Report,
     /// Telemetry.
     Telemetry,
+    /// Windows of drift sketches.
+    Sketch,
 }
 
 /// A part of a metadata file.

@@ -19,6 +19,10 @@ use crate::{
 /// Model versions in one telemetry report; more than a device can run.
 pub const MAX_VERSIONS: usize = 64;
 
+/// The largest population stability index, less its floor, of one feature: with half a value in each bin no sample of
+/// a reference's size gives more than a few dozen.
+pub const MAX_DRIFT: f64 = 1_000.0;
+
 /// One window of a device's figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Telemetry {
@@ -99,6 +103,11 @@ pub struct VersionFigures {
     /// its answers are no probabilities, or the agent is older than this field.
     #[serde(default, skip_serializing_if = "Sums::is_empty")]
     pub confidence: Sums,
+    /// How far windows of its features lay from their reference: of each feature and closed window the population
+    /// stability index less its noise floor, which is about 0 without drift and may be below. Nothing when the release has no
+    /// reference, or the agent is older than this field.
+    #[serde(default, skip_serializing_if = "Sums::is_empty")]
+    pub drift: Sums,
     /// What applications reported while this version answered.
     #[serde(default, skip_serializing_if = "CustomMetrics::is_empty")]
     pub custom: CustomMetrics,
@@ -177,6 +186,7 @@ impl VersionFigures {
         self.latency_ms.is_plausible()
             && self.queue_ms.is_plausible()
             && self.confidence.is_within(0.0, 1.0)
+            && self.drift.is_within(-MAX_DRIFT, MAX_DRIFT)
             && self.custom.is_plausible()
     }
 
@@ -188,6 +198,7 @@ impl VersionFigures {
             counts: Counts::default(),
             labels: LabelCounts::default(),
             confidence: Sums::default(),
+            drift: Sums::default(),
             custom: CustomMetrics::default(),
             latency_ms: FloatHistogram::new(),
             queue_ms: FloatHistogram::new(),
@@ -200,6 +211,7 @@ impl VersionFigures {
         self.labels.correct = self.labels.correct.saturating_add(other.labels.correct);
         self.labels.wrong = self.labels.wrong.saturating_add(other.labels.wrong);
         self.confidence.merge(&other.confidence);
+        self.drift.merge(&other.drift);
         self.custom.merge(&other.custom);
         self.latency_ms.merge(&other.latency_ms);
         self.queue_ms.merge(&other.queue_ms);

@@ -143,6 +143,7 @@ impl Rig {
             inputs: vec![tensor("image", &[1, 1, 8, 8])],
             outputs: vec![tensor("probabilities", &[1, 10])],
             budgets: self.budgets,
+            drift: None,
         };
         self.send(Command::Load(Box::new(request)), vec![file_of(model).into()]).await;
         self.step().await

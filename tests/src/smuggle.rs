@@ -115,6 +115,7 @@ pub fn manifest(release: &ReleaseId, model: Artifact, golden: Artifact) -> Manif
         model,
         golden: Golden { artifact: golden, cases: CASES, tolerance: Tolerance::default() },
         reference: None,
+        drift: None,
         budgets: BUDGETS,
         probation: ProbationPolicy { duration_secs: 1, min_inferences: 0, ..ProbationPolicy::default() },
         lineage: Lineage::default(),

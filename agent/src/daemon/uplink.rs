@@ -180,7 +180,7 @@ impl Router {
             Stream::Report => {
                 let _ = self.inputs.send(Input::ReportAcknowledged { boot, sequence }).await;
             }
-            Stream::Telemetry => self.courier.tell(Letter::Stored { boot, sequence }),
+            Stream::Telemetry | Stream::Sketch => self.courier.tell(Letter::Stored { boot, sequence }),
         }
         Ok(())
     }

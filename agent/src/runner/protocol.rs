@@ -7,7 +7,7 @@ use shared::{
     Digest, ReleaseId,
     challenger::{ChallengerFigures, Terms},
     device::Hardening,
-    manifest::{Budgets, Manifest, TensorSpec},
+    manifest::{Budgets, DriftSpec, Manifest, TensorSpec},
     telemetry::VersionFigures,
 };
 
@@ -65,6 +65,9 @@ pub struct LoadRequest {
     pub outputs: Vec<TensorSpec>,
     /// What the model may cost.
     pub budgets: Budgets,
+    /// What is watched for drift.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftSpec>,
 }
 
 impl LoadRequest {
@@ -77,6 +80,7 @@ impl LoadRequest {
             inputs: manifest.inputs.clone(),
             outputs: manifest.outputs.clone(),
             budgets: manifest.budgets,
+            drift: manifest.drift.clone(),
         }
     }
 }

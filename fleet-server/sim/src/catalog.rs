@@ -164,6 +164,7 @@ fn manifest(story: &ReleaseStory) -> Manifest {
             tolerance: Tolerance::default(),
         },
         reference: None,
+        drift: None,
         budgets: Budgets::default(),
         probation,
         lineage: Lineage::default(),

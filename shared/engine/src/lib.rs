@@ -12,6 +12,7 @@ pub const ENGINE: &str = "tract-onnx 0.23";
 
 mod checks;
 mod engine;
+pub mod features;
 mod golden;
 mod inspect;
 pub mod onnx;

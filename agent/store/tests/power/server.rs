@@ -161,6 +161,7 @@ fn manifest(release: ReleaseId, model: Artifact, golden: Artifact) -> Manifest {
         model,
         golden: Golden { artifact: golden, cases: 1, tolerance: Tolerance::default() },
         reference: None,
+        drift: None,
         budgets: Budgets::default(),
         probation: ProbationPolicy::default(),
         lineage: Lineage::default(),

@@ -83,6 +83,7 @@ pub fn load_request(version: u32, model: &GraphProto) -> LoadRequest {
         inputs: inspected.inputs,
         outputs: inspected.outputs,
         budgets: Budgets::default(),
+        drift: None,
     }
 }
 

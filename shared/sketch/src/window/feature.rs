@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{MAX_WINDOW_ROWS, MIN_WINDOW_ROWS, NumericCounts, RecordError, RowWindow};
 use crate::{
     categories::{CategoryCounts, CategoryWindow},
@@ -9,7 +11,8 @@ use crate::{
 };
 
 /// What was counted of one feature.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FeatureCounts {
     /// Of numbers.
     Numeric(NumericCounts),
@@ -113,13 +116,7 @@ impl FeatureWindow {
     /// # Errors
     /// When either has another number of values, or when the window is full. Nothing is counted then.
     pub fn record(&mut self, numbers: &[f32], categories: &[Option<&str>]) -> Result<(), RecordError> {
-        if categories.len() != self.categories.len() {
-            let (given, features) = (categories.len(), self.categories.len());
-            return Err(RecordError::WrongLength { given, features });
-        }
-        if self.rows >= MAX_WINDOW_ROWS {
-            return Err(RecordError::Full);
-        }
+        self.check_room(categories.len())?;
         self.numbers.record(numbers)?;
         let windows = self.categories.iter_mut().zip(self.reference.categories());
         for ((window, reference), name) in windows.zip(categories) {
@@ -127,6 +124,33 @@ impl FeatureWindow {
         }
         self.rows += 1;
         Ok(())
+    }
+
+    /// As [`record`](Self::record), with the place of each category in its reference instead of its name: `None` is a missing
+    /// value, and a place beyond the last category is unseen.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    pub fn record_places(&mut self, numbers: &[f32], places: &[Option<usize>]) -> Result<(), RecordError> {
+        self.check_room(places.len())?;
+        self.numbers.record(numbers)?;
+        let windows = self.categories.iter_mut().zip(self.reference.categories());
+        for ((window, reference), place) in windows.zip(places) {
+            match place {
+                Some(place) => window.record_class(*place)?,
+                None => window.record(reference, None)?,
+            }
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn check_room(&self, given: usize) -> Result<(), RecordError> {
+        let features = self.categories.len();
+        if given != features {
+            return Err(RecordError::WrongLength { given, features });
+        }
+        if self.rows >= MAX_WINDOW_ROWS { Err(RecordError::Full) } else { Ok(()) }
     }
 
     /// Rows so far.

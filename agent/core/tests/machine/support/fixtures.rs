@@ -79,6 +79,7 @@ pub fn manifest(release: &str) -> Manifest {
             tolerance: Tolerance::default(),
         },
         reference: None,
+        drift: None,
         budgets: Budgets::default(),
         probation: ProbationPolicy::default(),
         lineage: Lineage::default(),

@@ -1,0 +1,102 @@
+//! The elements of one row of a tensor as numbers.
+
+use std::collections::BTreeMap;
+
+use half::{bf16, f16};
+use shared::manifest::DataType;
+
+use crate::tensor::Tensor;
+
+/// One row: its bytes and what they are.
+pub(super) struct Values<'a> {
+    datatype: DataType,
+    bytes: &'a [u8],
+}
+
+impl<'a> Values<'a> {
+    /// Row number `row` of `rows`. `None` where this tensor has no such row.
+    pub(super) fn of_row(tensor: &'a Tensor, batched: bool, row: usize, rows: usize) -> Option<Self> {
+        let (datatype, bytes) = (tensor.datatype(), tensor.data().as_ref());
+        let entries = tensor.shape().first().and_then(|&first| usize::try_from(first).ok());
+        if batched && entries == Some(rows) {
+            let length = bytes.len().checked_div(rows)?;
+            return Some(Self { datatype, bytes: bytes.get(row * length..(row + 1) * length)? });
+        }
+        (rows == 1 && row == 0).then_some(Self { datatype, bytes })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() / self.datatype.size_bytes()
+    }
+
+    /// An element, rounded to the nearest FP32.
+    pub(super) fn at(&self, index: usize) -> Option<f32> {
+        match self.datatype {
+            DataType::Fp32 => self.get(index).map(f32::from_le_bytes),
+            #[allow(clippy::cast_possible_truncation)] // rounding is meant
+            _ => self.number(index).map(|number| number as f32),
+        }
+    }
+
+    /// All elements.
+    pub(super) fn all(&self) -> Vec<f32> {
+        self.part(0, self.len())
+    }
+
+    /// `length` elements from `start` on, or as many as there are.
+    pub(super) fn part(&self, start: usize, length: usize) -> Vec<f32> {
+        let size = self.datatype.size_bytes();
+        let end = (start + length).min(self.len());
+        if self.datatype == DataType::Fp32 {
+            let bytes = self.bytes.get(start * size..end * size).unwrap_or_default();
+            return bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        }
+        (start..end).map(|index| self.at(index).unwrap_or(f32::NAN)).collect()
+    }
+
+    /// The place of a whole number among `places`; beyond the last where it has none. Nothing where it is not there, or NaN.
+    pub(super) fn code(&self, index: usize, places: &BTreeMap<i64, usize>) -> Option<usize> {
+        let found = match self.datatype {
+            DataType::Int64 => Some(i64::from_le_bytes(self.get(index)?)),
+            DataType::Uint64 => i64::try_from(u64::from_le_bytes(self.get(index)?)).ok(),
+            _ => {
+                let number = self.number(index)?;
+                if number.is_nan() {
+                    return None;
+                }
+                whole(number)
+            }
+        };
+        Some(found.and_then(|code| places.get(&code).copied()).unwrap_or(places.len()))
+    }
+
+    fn number(&self, index: usize) -> Option<f64> {
+        Some(match self.datatype {
+            DataType::Bool | DataType::Uint8 => f64::from(self.bytes.get(index).copied()?),
+            DataType::Uint16 => f64::from(u16::from_le_bytes(self.get(index)?)),
+            DataType::Uint32 => f64::from(u32::from_le_bytes(self.get(index)?)),
+            #[allow(clippy::cast_precision_loss)] // the last digits of such numbers make no drift
+            DataType::Uint64 => u64::from_le_bytes(self.get(index)?) as f64,
+            DataType::Int8 => f64::from(i8::from_le_bytes(self.get(index)?)),
+            DataType::Int16 => f64::from(i16::from_le_bytes(self.get(index)?)),
+            DataType::Int32 => f64::from(i32::from_le_bytes(self.get(index)?)),
+            #[allow(clippy::cast_precision_loss)]
+            DataType::Int64 => i64::from_le_bytes(self.get(index)?) as f64,
+            DataType::Fp16 => f16::from_le_bytes(self.get(index)?).to_f64(),
+            DataType::Bf16 => bf16::from_le_bytes(self.get(index)?).to_f64(),
+            DataType::Fp32 => f64::from(f32::from_le_bytes(self.get(index)?)),
+            DataType::Fp64 => f64::from_le_bytes(self.get(index)?),
+        })
+    }
+
+    fn get<const N: usize>(&self, index: usize) -> Option<[u8; N]> {
+        self.bytes.as_chunks::<N>().0.get(index).copied()
+    }
+}
+
+/// A number without a fraction that fits 64 bits.
+fn whole(number: f64) -> Option<i64> {
+    const LIMIT: f64 = 9.0e18;
+    #[allow(clippy::cast_possible_truncation)] // checked here
+    (number.fract() == 0.0 && number.abs() < LIMIT).then_some(number as i64)
+}
