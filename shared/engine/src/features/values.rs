@@ -40,18 +40,49 @@ impl<'a> Values<'a> {
 
     /// All elements.
     pub(super) fn all(&self) -> Vec<f32> {
-        self.part(0, self.len())
+        let mut values = Vec::new();
+        self.part(0, self.len(), &mut values);
+        values
     }
 
-    /// `length` elements from `start` on, or as many as there are.
-    pub(super) fn part(&self, start: usize, length: usize) -> Vec<f32> {
-        let size = self.datatype.size_bytes();
-        let end = (start + length).min(self.len());
-        if self.datatype == DataType::Fp32 {
-            let bytes = self.bytes.get(start * size..end * size).unwrap_or_default();
-            return bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    /// Puts `length` elements from `start` on into `into`, or as many as there are.
+    pub(super) fn part(&self, start: usize, length: usize, into: &mut Vec<f32>) {
+        into.clear();
+        // One loop for each type, so that the compiler makes vector instructions of those that images come in.
+        match self.datatype {
+            DataType::Fp32 => into.extend(self.some::<4>(start, length).iter().map(|b| f32::from_le_bytes(*b))),
+            DataType::Bool | DataType::Uint8 => {
+                into.extend(self.some::<1>(start, length).iter().map(|[byte]| f32::from(*byte)));
+            }
+            DataType::Int8 => {
+                into.extend(self.some::<1>(start, length).iter().map(|b| f32::from(i8::from_le_bytes(*b))));
+            }
+            DataType::Uint16 => {
+                into.extend(self.some::<2>(start, length).iter().map(|b| f32::from(u16::from_le_bytes(*b))));
+            }
+            DataType::Fp16 => {
+                into.extend(self.some::<2>(start, length).iter().map(|b| f16::from_le_bytes(*b).to_f32()));
+            }
+            DataType::Bf16 => {
+                into.extend(self.some::<2>(start, length).iter().map(|b| bf16::from_le_bytes(*b).to_f32()));
+            }
+            DataType::Int16
+            | DataType::Int32
+            | DataType::Uint32
+            | DataType::Int64
+            | DataType::Uint64
+            | DataType::Fp64 => {
+                let end = start.saturating_add(length).min(self.len());
+                into.extend((start..end).map(|index| self.at(index).unwrap_or(f32::NAN)));
+            }
         }
-        (start..end).map(|index| self.at(index).unwrap_or(f32::NAN)).collect()
+    }
+
+    /// The bytes of `length` elements from `start` on, or of as many as there are.
+    fn some<const N: usize>(&self, start: usize, length: usize) -> &[[u8; N]] {
+        let all = self.bytes.as_chunks::<N>().0;
+        let end = start.saturating_add(length).min(all.len());
+        all.get(start..end).unwrap_or_default()
     }
 
     /// The place of a whole number among `places`; beyond the last where it has none. Nothing where it is not there, or NaN.
