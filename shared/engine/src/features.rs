@@ -25,6 +25,7 @@ use thiserror::Error;
 
 use crate::tensor::Tensor;
 use group::Group;
+pub use values::Code;
 use values::Values;
 
 /// Why a source does not fit a model.
@@ -94,7 +95,7 @@ impl Extractor {
         inputs: &[TensorSpec],
         outputs: &[TensorSpec],
     ) -> Result<Self, UnfitSource> {
-        let batched = inputs.iter().all(|spec| matches!(spec.shape.first(), Some(Dim::Symbol(_))));
+        let batched = is_batched(inputs);
         let counting = inputs.first().map(|spec| spec.name.clone()).unwrap_or_default();
         let mut extractor = Self { tensors: vec![], batched, counting, numbers: 0, places: 0 };
         for (place, source) in sources.iter().enumerate() {
@@ -134,8 +135,21 @@ impl Extractor {
         }
     }
 
+    /// The whole number at place `index` of a row, as categories are read: for whoever does not know yet which there are.
+    /// `rows` are those of the inference that the tensor is of.
+    #[must_use]
+    pub fn code(&self, tensor: &Tensor, row: usize, rows: usize, index: usize) -> Code {
+        Values::of_row(tensor, self.batched, row, rows).map_or(Code::Missing, |values| values.code(index))
+    }
+
+    /// Elements that a row of a tensor has.
+    #[must_use]
+    pub fn row_len(&self, tensor: &Tensor, row: usize, rows: usize) -> usize {
+        Values::of_row(tensor, self.batched, row, rows).map_or(0, |values| values.len())
+    }
+
     fn add(&mut self, source: &FeatureSource, tensor: Place, spec: &TensorSpec) -> Result<(), String> {
-        let elements = elements_of_row(spec, self.batched);
+        let elements = row_elements(spec, self.batched);
         group::check(&source.reading, spec, elements)?;
         let slot = if source.is_category() { &mut self.places } else { &mut self.numbers };
         let slot = std::mem::replace(slot, *slot + 1);
@@ -171,8 +185,19 @@ fn find<'a>(
     }
 }
 
-/// Elements of a row, if no axis of it is variable.
-fn elements_of_row(spec: &TensorSpec, batched: bool) -> Option<u64> {
+/// Whether each entry of the first axis is a row.
+fn is_batched(inputs: &[TensorSpec]) -> bool {
+    inputs.iter().all(|spec| matches!(spec.shape.first(), Some(Dim::Symbol(_))))
+}
+
+/// Elements of a row of a tensor of a model with these inputs. `None` where an axis of it is variable, or where they are
+/// more than can be counted.
+#[must_use]
+pub fn elements_of_row(spec: &TensorSpec, inputs: &[TensorSpec]) -> Option<u64> {
+    row_elements(spec, is_batched(inputs))
+}
+
+fn row_elements(spec: &TensorSpec, batched: bool) -> Option<u64> {
     let skip = usize::from(batched && matches!(spec.shape.first(), Some(Dim::Symbol(_))));
     spec.shape.iter().skip(skip).try_fold(1_u64, |product, dim| match dim {
         Dim::Fixed(length) => product.checked_mul(*length),

@@ -85,7 +85,7 @@ impl Group {
                     into.numbers[slot] = found.unwrap_or(MISSING);
                 }
             }
-            Self::Codes { index, slot, places } => into.places[*slot] = values.code(*index, places),
+            Self::Codes { index, slot, places } => into.places[*slot] = values.place(*index, places),
             Self::Image { layout, slots } => {
                 let Some(figures) = ImageFigures::of(values, *layout) else { return };
                 slots.iter().for_each(|&(statistic, slot)| into.numbers[slot] = figures.get(statistic));

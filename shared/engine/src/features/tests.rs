@@ -85,6 +85,28 @@ fn codes_find_their_category_and_others_are_unseen() {
 }
 
 #[test]
+fn codes_are_whole_numbers_of_64_bits() {
+    let inputs = [spec("x", DataType::Fp64, &[None, Some(1)])];
+    let extractor = Extractor::new(&[], &inputs, &[]).unwrap();
+    let code = |datatype: DataType, bytes: &[u8]| {
+        let tensor = Tensor::new(datatype, vec![1, 1], bytes.to_vec()).unwrap();
+        assert_eq!(extractor.row_len(&tensor, 0, 1), 1);
+        extractor.code(&tensor, 0, 1, 0)
+    };
+    let large = 9_007_199_254_740_993_i64;
+    assert_eq!(code(DataType::Int64, &large.to_le_bytes()), Code::Whole(large));
+    assert_eq!(code(DataType::Uint64, &u64::MAX.to_le_bytes()), Code::None);
+    assert_eq!(code(DataType::Bool, &[1]), Code::Whole(1));
+    for (number, expected) in
+        [(-3.0, Code::Whole(-3)), (0.5, Code::None), (f64::INFINITY, Code::None), (f64::NAN, Code::Missing)]
+    {
+        assert_eq!(code(DataType::Fp64, &f64::to_le_bytes(number)), expected, "{number}");
+    }
+    let tensor = Tensor::from_f32(vec![1, 1], &[0.0]).unwrap();
+    assert_eq!(extractor.code(&tensor, 0, 1, 1), Code::Missing);
+}
+
+#[test]
 fn scores_that_are_no_probabilities_get_their_softmax() {
     let logits = Distribution::of(&[0.0, 0.0, 3.0_f32.ln()]).unwrap();
     assert!((logits.confidence - 0.6).abs() < 1e-6 && logits.top_class == 2);

@@ -13,6 +13,17 @@ pub(super) struct Values<'a> {
     bytes: &'a [u8],
 }
 
+/// A value that names a category.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// There is no value, or it is NaN.
+    Missing,
+    /// A value that is no whole number of 64 bits.
+    None,
+    /// This category.
+    Whole(i64),
+}
+
 impl<'a> Values<'a> {
     /// Row number `row` of `rows`. `None` where this tensor has no such row.
     pub(super) fn of_row(tensor: &'a Tensor, batched: bool, row: usize, rows: usize) -> Option<Self> {
@@ -85,20 +96,27 @@ impl<'a> Values<'a> {
         all.get(start..end).unwrap_or_default()
     }
 
-    /// The place of a whole number among `places`; beyond the last where it has none. Nothing where it is not there, or NaN.
-    pub(super) fn code(&self, index: usize, places: &BTreeMap<i64, usize>) -> Option<usize> {
-        let found = match self.datatype {
-            DataType::Int64 => Some(i64::from_le_bytes(self.get(index)?)),
-            DataType::Uint64 => i64::try_from(u64::from_le_bytes(self.get(index)?)).ok(),
-            _ => {
-                let number = self.number(index)?;
-                if number.is_nan() {
-                    return None;
-                }
-                whole(number)
-            }
+    /// The place of a whole number among `places`; beyond the last where it has none. Nothing where a value is missing.
+    pub(super) fn place(&self, index: usize, places: &BTreeMap<i64, usize>) -> Option<usize> {
+        let found = match self.code(index) {
+            Code::Missing => return None,
+            Code::None => None,
+            Code::Whole(code) => places.get(&code).copied(),
         };
-        Some(found.and_then(|code| places.get(&code).copied()).unwrap_or(places.len()))
+        Some(found.unwrap_or(places.len()))
+    }
+
+    pub(super) fn code(&self, index: usize) -> Code {
+        let whole = match self.datatype {
+            DataType::Int64 => self.get(index).map(|bytes| Some(i64::from_le_bytes(bytes))),
+            DataType::Uint64 => self.get(index).map(|bytes| i64::try_from(u64::from_le_bytes(bytes)).ok()),
+            _ => self.number(index).filter(|number| !number.is_nan()).map(whole),
+        };
+        match whole {
+            None => Code::Missing,
+            Some(None) => Code::None,
+            Some(Some(code)) => Code::Whole(code),
+        }
     }
 
     fn number(&self, index: usize) -> Option<f64> {
