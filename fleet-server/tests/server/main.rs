@@ -8,6 +8,7 @@ mod devices;
 mod experiments;
 mod history;
 mod operator;
+mod references;
 mod renewal;
 mod rollouts;
 mod server_world;
