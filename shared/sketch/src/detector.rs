@@ -37,7 +37,7 @@
 
 mod baseline;
 mod device;
-mod elementary;
+pub(crate) mod elementary;
 mod evidence;
 mod first_day;
 mod fleet;
