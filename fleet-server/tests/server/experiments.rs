@@ -157,6 +157,7 @@ fn telemetry(sequence: u64, figures: VersionFigures) -> Telemetry {
         to: now(),
         health: DeviceHealth::default(),
         challengers: Default::default(),
+        drift_alarms: Vec::new(),
         delivery: Delivery::default(),
         versions: vec![figures],
     }

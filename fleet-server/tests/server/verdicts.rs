@@ -117,6 +117,7 @@ fn telemetry(sequence: u64, figures: VersionFigures) -> Telemetry {
         delivery: Delivery::default(),
         versions: vec![figures],
         challengers: Default::default(),
+        drift_alarms: Vec::new(),
     }
 }
 

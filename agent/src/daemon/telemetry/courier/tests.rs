@@ -84,6 +84,7 @@ fn window(sequence: u64) -> Telemetry {
         delivery: Delivery::default(),
         versions: Vec::new(),
         challengers: Default::default(),
+        drift_alarms: Vec::new(),
     }
 }
 
