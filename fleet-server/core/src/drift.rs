@@ -19,11 +19,12 @@ mod span;
 mod status;
 mod strata;
 mod sums;
+mod words;
 
 #[cfg(test)]
 mod tests;
 
-pub use alarm::{AlarmKey, AlarmState, Cause, Distances, DriftAlarm, Evidence, Found, RaisedBy};
+pub use alarm::{AlarmKey, AlarmState, Cause, Distances, Evidence, FleetAlarm, Found, RaisedBy};
 pub use feature::{Brought, FeatureState, Look, Outcome};
 pub use order::{Order, Whom};
 pub use reconcile::{MAX_FOUND, Reconciled, reconcile};
@@ -33,3 +34,4 @@ pub use span::{Keep, Place, Span};
 pub use status::{FeatureStatus, Leader};
 pub use strata::{ALL, FIRMWARE, HARDWARE, Stratum, groups, strata};
 pub use sums::Sums;
+pub use words::whose;

@@ -1,7 +1,7 @@
 //! Something that people are told, with everything that speaks for it.
 
 use muster_sketch::{
-    detector::{Finding, OddBaseline, Oddity, Scope},
+    detector::{self, Finding, OddBaseline, Oddity, Scope},
     distance::{self, CategoryDistances, NumericDistances},
     quality::{QualityFinding, QualityKind},
     reference::ReferenceValues,
@@ -160,9 +160,9 @@ pub struct AlarmKey {
 
 /// An alarm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DriftAlarm {
-    /// Its id.
-    pub id: String,
+pub struct FleetAlarm {
+    /// Its number; later alarms have higher ones.
+    pub id: u64,
     /// The release whose inputs or outputs were counted.
     pub release: ReleaseId,
     /// What was found, when it was found last.
@@ -204,6 +204,38 @@ pub enum AlarmState {
 }
 
 impl Found {
+    /// What a device says that watches itself.
+    #[must_use]
+    pub fn by_device(device: &str, feature: &str, alarm: detector::Alarm) -> Self {
+        let scope = Scope::Sensor { device: device.to_owned() };
+        let (devices, devices_alarmed, contrast) = (1, 1, None);
+        let feature = feature.to_owned();
+        let finding = Finding {
+            feature: feature.clone(),
+            scope: scope.clone(),
+            alarm,
+            devices,
+            devices_alarmed,
+            contrast,
+        };
+        let cause = Cause::Drift { finding };
+        Self { feature, scope, raised_by: RaisedBy::Device, cause, evidence: None }
+    }
+
+    /// Whether a device tells the same again, because it does not know whether it was heard.
+    #[must_use]
+    pub fn is_told_again(&self, known: &Self) -> bool {
+        match (&self.cause, &known.cause) {
+            (Cause::Drift { finding }, Cause::Drift { finding: before }) => {
+                self.raised_by == RaisedBy::Device
+                    && known.raised_by == RaisedBy::Device
+                    && self.key() == known.key()
+                    && finding.alarm.at_secs == before.alarm.at_secs
+            }
+            (Cause::Drift { .. } | Cause::Quality { .. } | Cause::OddBaseline { .. }, _) => false,
+        }
+    }
+
     /// What tells it apart.
     #[must_use]
     pub fn key(&self) -> AlarmKey {
@@ -232,15 +264,16 @@ impl AlarmState {
     }
 }
 
-impl DriftAlarm {
+impl FleetAlarm {
     /// A new one.
     #[must_use]
-    pub fn open(id: String, release: ReleaseId, found: Found, now: Timestamp) -> Self {
+    pub fn open(id: u64, release: ReleaseId, found: Found, now: Timestamp) -> Self {
         Self { id, release, found, opened_at: now, last_at: now, times: 1, state: AlarmState::Open }
     }
 
-    /// The same was found once more.
-    pub(super) fn repeat(&mut self, found: Found, now: Timestamp) {
+    /// The same was found once more. What was counted stays, where it is not known this time.
+    pub(super) fn repeat(&mut self, mut found: Found, now: Timestamp) {
+        found.evidence = found.evidence.or_else(|| self.found.evidence.take());
         self.times = self.times.saturating_add(1);
         self.last_at = now;
         self.found = found;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use shared::Timestamp;
 
-use super::{AlarmKey, DriftAlarm, Found};
+use super::{AlarmKey, FleetAlarm, Found};
 
 /// Findings of one feature of one release that are told at one time. A fleet in which more devices broke by themselves at once has a
 /// cause in common that no group has, and a thousand alarms would hide it; how many there were is said.
@@ -16,7 +16,7 @@ pub struct Reconciled {
     /// To be told for the first time.
     pub new: Vec<Found>,
     /// Alarms that were found once more, as they are now.
-    pub repeated: Vec<DriftAlarm>,
+    pub repeated: Vec<FleetAlarm>,
     /// Findings beyond the bound, which are not told.
     pub left_out: usize,
 }
@@ -26,13 +26,13 @@ pub struct Reconciled {
 /// `room`.
 #[must_use]
 pub fn reconcile(
-    known: Vec<DriftAlarm>,
+    known: Vec<FleetAlarm>,
     found: Vec<Found>,
     now: Timestamp,
     silent_secs: u64,
     room: usize,
 ) -> Reconciled {
-    let mut open = BTreeMap::<AlarmKey, DriftAlarm>::new();
+    let mut open = BTreeMap::<AlarmKey, FleetAlarm>::new();
     let mut silent = Vec::new();
     for alarm in known {
         match alarm.state.closed_at() {

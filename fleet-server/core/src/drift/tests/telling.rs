@@ -15,8 +15,8 @@ fn broken(device: &str, kind: QualityKind) -> Found {
     }
 }
 
-fn alarm(id: &str, found: Found) -> DriftAlarm {
-    DriftAlarm::open(id.into(), "digits@1".parse().unwrap(), found, START)
+fn alarm(found: Found) -> FleetAlarm {
+    FleetAlarm::open(1, "digits@1".parse().unwrap(), found, START)
 }
 
 fn later(hours: u64) -> Timestamp {
@@ -25,7 +25,7 @@ fn later(hours: u64) -> Timestamp {
 
 #[test]
 fn the_same_once_more_is_the_same_alarm_whether_somebody_knows_or_not() {
-    let mut known = alarm("1", broken("a-1", QualityKind::Missing));
+    let mut known = alarm(broken("a-1", QualityKind::Missing));
     assert!(known.acknowledge("ann", false, later(1)) && !known.acknowledge("bob", false, later(1)));
     let found = vec![
         broken("a-1", QualityKind::Missing),
@@ -41,7 +41,7 @@ fn the_same_once_more_is_the_same_alarm_whether_somebody_knows_or_not() {
 
 #[test]
 fn what_was_closed_a_moment_ago_is_not_told_again_at_once() {
-    let mut known = alarm("1", broken("a-1", QualityKind::Missing));
+    let mut known = alarm(broken("a-1", QualityKind::Missing));
     assert!(known.close("ann", "cable replaced", later(1)) && !known.close("ann", "again", later(2)));
     let again = || vec![broken("a-1", QualityKind::Missing)];
     let told = |hours| reconcile(vec![known.clone()], again(), later(hours), 86_400, 100).new.len();
@@ -61,10 +61,10 @@ fn more_findings_than_a_person_reads_are_counted_and_not_told() {
 fn an_alarm_survives_its_json() {
     let mut plant = Plant::learnt(2);
     let found = plant.until_drift(3, &|_, value| value + 1.0);
-    let mut alarm = alarm("20270115-080000-1f3a", found);
+    let mut alarm = alarm(found);
     alarm.acknowledge("ann", true, later(3));
     let text = serde_json::to_string(&alarm).unwrap();
-    assert_eq!(serde_json::from_str::<DriftAlarm>(&text).unwrap(), alarm);
+    assert_eq!(serde_json::from_str::<FleetAlarm>(&text).unwrap(), alarm);
     assert!(text.contains(r#""state":{"state":"acknowledged","by":"ann""#), "{text}");
 }
 
