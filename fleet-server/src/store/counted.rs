@@ -12,7 +12,7 @@ use shared::{BootId, DeviceId};
 
 use super::{
     Columns as _, StoreError, Tx, from_json,
-    many::{pieces, statement},
+    many::{most_rows, pieces, statement},
 };
 
 /// Numbers before the newest one that are known one by one. A device has 64 windows under way at most; what comes from
@@ -84,7 +84,7 @@ async fn counted_of(
         Book::Sketches => "SELECT devices.id, devices.sketched AS book FROM (VALUES",
     };
     let mut found = BTreeMap::new();
-    for piece in pieces(devices) {
+    for piece in pieces(devices, most_rows(tx)) {
         let after = ") AS keys CROSS JOIN devices WHERE devices.id = keys.column1";
         let mut query = statement(select, piece.len(), 1, after);
         for device in piece {

@@ -14,7 +14,7 @@ use super::{
     Columns, MAX_ROWS, Store, StoreError, Tx, challengers,
     counted::{Book, News, Numbered, sift},
     figures, from_json,
-    many::{pieces, statement},
+    many::{most_rows, pieces, statement},
     millis, signed, to_json,
 };
 
@@ -170,7 +170,7 @@ async fn save_status(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let news: Vec<_> = news.iter().collect();
-    for piece in pieces(&news) {
+    for piece in pieces(&news, most_rows(tx)) {
         let mut query = statement(
             "UPDATE devices SET health = new.column2, delivery = new.column3, counted = new.column4, \
              windows_counted = devices.windows_counted + new.column5, windows_lost = new.column6, \

@@ -14,7 +14,7 @@ use super::{
         Columns as _, Packed, Store, StoreError, Tx,
         counted::{Book, News, Numbered, sift},
         from_json,
-        many::{pieces, statement},
+        many::{most_rows, pieces, statement},
         millis, signed, to_json,
     },
     bound,
@@ -131,7 +131,7 @@ fn add<K: Ord>(sums: &mut BTreeMap<K, Sums>, key: K, more: &Sums) -> Result<(), 
 
 async fn save_counted(tx: &mut Tx, news: &BTreeMap<&str, News<'_, SketchRow>>) -> Result<(), StoreError> {
     let news: Vec<_> = news.iter().collect();
-    for piece in pieces(&news) {
+    for piece in pieces(&news, most_rows(tx)) {
         let mut query = statement(
             "UPDATE devices SET sketched = new.column2 FROM (VALUES",
             piece.len(),
@@ -153,7 +153,7 @@ async fn strata_of(
     labels: &[String],
 ) -> Result<BTreeMap<String, Vec<Stratum>>, StoreError> {
     let mut found = BTreeMap::new();
-    for piece in pieces(&devices) {
+    for piece in pieces(&devices, most_rows(tx)) {
         let mut query = statement(
             "SELECT devices.id, devices.labels, devices.inventory FROM (VALUES",
             piece.len(),
