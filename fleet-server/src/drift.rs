@@ -1,7 +1,7 @@
 //! Checks what devices counted for drift, and tells what was found.
 //!
 //! Windows are added up as they come (see [`crate::gateway`]). A check closes the period that they were added to and then takes one
-//! feature after the other: it reads what is known of the feature, lets the core decide, and stores what is known then together
+//! feature after the other: it reads what is known of the feature under each version of its model, lets the core decide, and stores what is known then together
 //! with the alarms and events that follow, in one transaction for each feature. What a period holds does not change after it is closed, and
 //! what is known of a feature says up to which period that is, so a check that dies anywhere is taken up where it was, by
 //! this server or another, and nothing counts twice. Only the server that holds the lease over time checks.

@@ -111,7 +111,6 @@ impl Windows {
             health: self.monitor.read(&self.data_dir, link_bytes),
             delivery: courier.delivery(),
             versions: self.versions.values().cloned().collect(),
-            drift_alarms: vec![],
             challengers: ChallengerWindow {
                 matches: self.matches.values().cloned().collect(),
                 states: self.challengers.clone(),

@@ -2,7 +2,7 @@
 //!
 //! Devices send windows of counts. They are added up twice: for each device until the next check ([`Sums`]), and for every
 //! stratum by minute, hour and day, to look at ([`Keep`]). A check takes what each device brought of one feature to the detectors
-//! of its fleet ([`FeatureState::check`]) and gives findings; [`reconcile`] makes alarms of them: a new one, or one that is open
+//! of its fleet, one for each version of the model ([`check_versions`]), and gives findings; [`reconcile`] makes alarms of them: a new one, or one that is open
 //! already once more.
 //!
 //! Nothing here follows a drift by itself: what a device was like is forgotten only by an [`Order`], which a person
@@ -19,6 +19,7 @@ mod span;
 mod status;
 mod strata;
 mod sums;
+mod versions;
 mod words;
 
 #[cfg(test)]
@@ -34,4 +35,5 @@ pub use span::{Keep, Place, Span};
 pub use status::{FeatureStatus, Leader};
 pub use strata::{ALL, FIRMWARE, HARDWARE, Stratum, groups, strata};
 pub use sums::Sums;
+pub use versions::{Checked, Version, check_versions};
 pub use words::whose;

@@ -1,19 +1,18 @@
-//! Works through a period that was closed: one release after the other, and of each one feature after the other.
+//! Works through a period that was closed: one model after the other, and of each one feature after the other, over all its versions.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Range,
     sync::Arc,
 };
 
-use fleet_core::drift::{Watched, groups, rule};
-use muster_sketch::detector::{Group, Scores};
+use fleet_core::drift::{DriftSettings, Order, Watched, groups, rule};
+use muster_sketch::detector::{FleetRule, Group, Scores};
 use shared::{ModelName, ReleaseId, Timestamp, manifest::DriftSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     DriftConfig, Specs,
-    feature::{Counted, Feature},
+    feature::{Counted, Feature, OfVersion},
 };
 use crate::{
     app::App,
@@ -21,7 +20,7 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Counters that are held at one time: 128 MiB. The features of a release are taken as many at a time as that is enough for, at least
+/// Counters that are held at one time: 128 MiB. The features of a model are taken as many at a time as that is enough for, at least
 /// one; what each device counted is read once for all of them.
 const COUNTERS: u64 = 1 << 24;
 
@@ -29,17 +28,20 @@ const COUNTERS: u64 = 1 << 24;
 pub(super) struct Fleet {
     pub(super) release: ReleaseId,
     pub(super) spec: Arc<DriftSpec>,
-    pub(super) scores: Arc<Vec<Scores>>,
-    pub(super) groups: Arc<BTreeMap<String, Vec<Group>>>,
+    pub(super) scores: Vec<Scores>,
+    pub(super) groups: BTreeMap<String, Vec<Group>>,
+    pub(super) orders: Vec<Order>,
+    /// Devices that counted something.
+    devices: u64,
 }
 
 /// A check under way.
-struct Check<'a> {
-    app: &'a Arc<App>,
-    config: &'a DriftConfig,
-    period: u64,
-    now: Timestamp,
-    stop: &'a CancellationToken,
+pub(super) struct Check<'a> {
+    pub(super) app: &'a Arc<App>,
+    pub(super) config: &'a DriftConfig,
+    pub(super) period: u64,
+    pub(super) now: Timestamp,
+    pub(super) stop: &'a CancellationToken,
 }
 
 /// What came of a part of a check.
@@ -51,92 +53,72 @@ pub(super) enum Progress {
     GivenUp,
 }
 
-/// Checks everything that was counted in `period`, which was closed at `now`.
-pub(super) async fn check(
-    app: &Arc<App>,
-    config: &DriftConfig,
-    specs: &Specs,
-    period: u64,
-    now: Timestamp,
-    stop: &CancellationToken,
-) -> Result<(), StoreError> {
-    let check = Check { app, config, period, now, stop };
-    let fleets = check.fleets(specs).await?;
-    let watched = watched(&fleets);
-    for fleet in &fleets {
-        if check.release(fleet, watched[&fleet.release.model]).await? == Progress::GivenUp {
-            return Ok(());
-        }
+impl Fleet {
+    /// The place of a feature in the reference.
+    fn place_of(&self, feature: &str) -> Option<usize> {
+        self.spec.reference.features().iter().position(|known| known.name == feature)
     }
-    let mut tx = app.store.begin().await?;
-    if holds_lease(app, &mut tx).await? {
-        Store::end_drift_check(&mut tx, period, now).await?;
-        tx.commit().await?;
-        app.metrics.drift_checks.inc();
-    }
-    Ok(())
-}
-
-/// What is watched of each model, over all its releases.
-fn watched(fleets: &[Fleet]) -> BTreeMap<ModelName, Watched> {
-    let mut watched = BTreeMap::new();
-    for fleet in fleets {
-        let sum = watched.entry(fleet.release.model.clone()).or_insert(Watched { devices: 0, groups: 0 });
-        let groups: BTreeSet<_> = fleet.groups.values().flatten().collect();
-        sum.devices += fleet.groups.len() as u64;
-        sum.groups += groups.len() as u64;
-    }
-    watched
 }
 
 impl Check<'_> {
-    async fn fleets(&self, specs: &Specs) -> Result<Vec<Fleet>, StoreError> {
+    /// Checks everything that was counted in the period.
+    pub(super) async fn run(&self, specs: &Specs) -> Result<(), StoreError> {
+        for (model, fleets) in self.fleets(specs).await? {
+            if self.model(&model, fleets).await? == Progress::GivenUp {
+                return Ok(());
+            }
+        }
+        let mut tx = self.app.store.begin().await?;
+        if holds_lease(self.app, &mut tx).await? {
+            Store::end_drift_check(&mut tx, self.period, self.now).await?;
+            tx.commit().await?;
+            self.app.metrics.drift_checks.inc();
+        }
+        Ok(())
+    }
+
+    async fn fleets(&self, specs: &Specs) -> Result<BTreeMap<ModelName, Vec<Arc<Fleet>>>, StoreError> {
         let store = &self.app.store;
-        let mut fleets = Vec::new();
+        let mut fleets = BTreeMap::<_, Vec<_>>::new();
         for release in store.releases_to_check(self.period).await? {
             let Some(spec) = specs.of(&release).await? else { continue };
             let scores = match spec.scores() {
-                Ok(scores) => Arc::new(scores),
+                Ok(scores) => scores,
                 Err(error) => {
-                    tracing::error!(%release, %error, "a reference is of no use, and its model is not watched");
+                    tracing::error!(%release, %error, "a reference is of no use, and its release is not watched");
                     continue;
                 }
             };
-            let devices = store.drift_devices(&release, &self.config.strata, self.now).await?;
-            let devices = devices.into_iter().map(|(device, strata)| (device, groups(&strata)));
-            fleets.push(Fleet { release, spec, scores, groups: Arc::new(devices.collect()) });
+            let known = store.drift_devices(&release, &self.config.strata, self.now).await?;
+            let groups = known.into_iter().map(|(device, strata)| (device, groups(&strata))).collect();
+            let orders = store.drift_orders(&release, self.period).await?;
+            let devices = store.count_pending(&release, self.period).await?;
+            let model = release.model.clone();
+            let fleet = Fleet { release, spec, scores, groups, orders, devices };
+            fleets.entry(model).or_default().push(Arc::new(fleet));
         }
         Ok(fleets)
     }
 
-    async fn release(&self, fleet: &Fleet, watched: Watched) -> Result<Progress, StoreError> {
-        let store = &self.app.store;
-        let settings = store.drift_settings(&fleet.release.model).await?.unwrap_or(self.config.settings);
-        let rule = match rule(&settings, &fleet.scores, watched, self.config.check_secs) {
-            Ok(rule) => rule,
-            Err(error) => {
-                tracing::error!(release = %fleet.release, %error, "settings make no rule, and the model is not watched");
-                return Ok(Progress::Done);
-            }
-        };
-        let orders = Arc::new(store.drift_orders(&fleet.release, self.period).await?);
-        let devices = store.count_pending(&fleet.release, self.period).await?;
-        for features in blocks(&fleet.scores, devices) {
-            let counted = Arc::new(self.counted(fleet, &features).await?);
-            for feature in features.clone() {
-                if self.stop.is_cancelled() {
-                    return Ok(Progress::GivenUp);
+    async fn model(&self, model: &ModelName, fleets: Vec<Arc<Fleet>>) -> Result<Progress, StoreError> {
+        let settings = self.app.store.drift_settings(model).await?.unwrap_or(self.config.settings);
+        let rules = self.rules(&settings, &fleets);
+        for features in chunks(&costs(&fleets)) {
+            let mut of = BTreeMap::<String, Vec<OfVersion>>::new();
+            for (fleet, rule) in fleets.iter().zip(&rules) {
+                let Some(rule) = *rule else { continue };
+                let places = features.iter().filter_map(|name| Some((name, fleet.place_of(name)?)));
+                let (names, places): (Vec<_>, Vec<_>) = places.unzip();
+                let counted = Arc::new(self.counted(fleet, &places).await?);
+                for (column, (name, place)) in names.into_iter().zip(places).enumerate() {
+                    let (fleet, counted) = (fleet.clone(), counted.clone());
+                    let one = OfVersion { fleet, place, column, rule, counted };
+                    of.entry(name.clone()).or_default().push(one);
                 }
-                let one = Feature {
-                    fleet,
-                    place: feature,
-                    column: feature - features.start,
-                    rule,
-                    suppress_secs: settings.suppress_secs,
-                    orders: orders.clone(),
-                    counted: counted.clone(),
-                };
-                if self.feature(&one).await? == Progress::GivenUp {
+            }
+            for (name, versions) in of {
+                let feature = Feature { name, versions, suppress_secs: settings.suppress_secs };
+                if self.stop.is_cancelled() || feature.check(self).await? == Progress::GivenUp {
                     return Ok(Progress::GivenUp);
                 }
             }
@@ -144,8 +126,26 @@ impl Check<'_> {
         Ok(Progress::Done)
     }
 
-    /// What every device counted of these features.
-    async fn counted(&self, fleet: &Fleet, features: &Range<usize>) -> Result<Vec<Counted>, StoreError> {
+    /// What makes an alarm of each release; nothing of one that cannot be watched, which was logged.
+    fn rules(&self, settings: &DriftSettings, fleets: &[Arc<Fleet>]) -> Vec<Option<FleetRule>> {
+        let groups = |fleet: &Fleet| fleet.groups.values().flatten().collect::<BTreeSet<_>>().len() as u64;
+        let watched = Watched {
+            devices: fleets.iter().map(|fleet| fleet.groups.len() as u64).sum(),
+            groups: fleets.iter().map(|fleet| groups(fleet)).sum(),
+        };
+        let rule = |fleet: &Arc<Fleet>| match rule(settings, &fleet.scores, watched, self.config.check_secs) {
+            Ok(rule) => Some(rule),
+            Err(error) => {
+                let release = &fleet.release;
+                tracing::error!(%release, %error, "settings make no rule, and the release is not watched");
+                None
+            }
+        };
+        fleets.iter().map(rule).collect()
+    }
+
+    /// What every device counted of the features at these places, in their order.
+    async fn counted(&self, fleet: &Fleet, places: &[usize]) -> Result<Vec<Counted>, StoreError> {
         let mut counted = Vec::<Counted>::new();
         loop {
             let after = counted.last().map_or("", |last| &last.device);
@@ -154,43 +154,45 @@ impl Check<'_> {
                 return Ok(counted);
             }
             counted.extend(page.into_iter().map(|pending| {
-                let mut all = pending.sums.features;
-                all.truncate(features.end);
-                let features = all.drain(features.start.min(all.len())..).collect();
+                let all = &pending.sums.features;
+                let features = places.iter().filter_map(|&place| all.get(place).cloned()).collect();
                 let (from_ms, to_ms) = (pending.sums.from_ms, pending.sums.to_ms);
                 Counted { device: pending.device, from_ms, to_ms, features }
             }));
         }
     }
+}
 
-    async fn feature(&self, one: &Feature<'_>) -> Result<Progress, StoreError> {
-        let known = self.app.store.drift_state(&one.fleet.release, one.name()).await?;
-        if known.as_ref().is_some_and(|known| known.period >= self.period) {
-            return Ok(Progress::Done);
-        }
-        match one.judge(known.map(|known| known.state), self.now).await {
-            Some(judged) => one.store(self.app, self.period, self.now, judged).await,
-            None => Ok(Progress::Done),
+/// The features of a model in the order of its oldest version, and how many counters each takes.
+fn costs(fleets: &[Arc<Fleet>]) -> Vec<(String, u64)> {
+    let mut costs = Vec::<(String, u64)>::new();
+    for fleet in fleets {
+        for (feature, scores) in fleet.spec.reference.features().iter().zip(&fleet.scores) {
+            let more = (scores.bins() as u64).saturating_mul(fleet.devices);
+            match costs.iter_mut().find(|(name, _)| *name == feature.name) {
+                Some((_, cost)) => *cost = cost.saturating_add(more),
+                None => costs.push((feature.name.clone(), more)),
+            }
         }
     }
+    costs
 }
 
 /// Features that are taken together: as many as there are counters for.
-fn blocks(scores: &[Scores], devices: u64) -> Vec<Range<usize>> {
-    let mut blocks = Vec::new();
-    let (mut start, mut counters) = (0, 0_u64);
-    for (place, scores) in scores.iter().enumerate() {
-        let more = (scores.bins() as u64).saturating_mul(devices);
-        if place > start && counters.saturating_add(more) > COUNTERS {
-            blocks.push(start..place);
-            (start, counters) = (place, 0);
+fn chunks(costs: &[(String, u64)]) -> Vec<Vec<String>> {
+    let mut chunks = Vec::<Vec<String>>::new();
+    let mut counters = u64::MAX;
+    for (name, cost) in costs {
+        counters = counters.saturating_add(*cost);
+        if counters > COUNTERS {
+            chunks.push(vec![]);
+            counters = *cost;
         }
-        counters = counters.saturating_add(more);
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.push(name.clone());
+        }
     }
-    if start < scores.len() {
-        blocks.push(start..scores.len());
-    }
-    blocks
+    chunks
 }
 
 #[cfg(test)]
@@ -198,11 +200,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_feature_is_in_one_block_and_large_fleets_are_taken_in_parts() {
-        let scores: Vec<_> = (0..10).map(|_| Scores::numeric(&[50; 32]).unwrap()).collect();
-        assert_eq!(blocks(&scores, 1_000), vec![0..10]);
-        assert_eq!(blocks(&scores, 200_000), [0..2, 2..4, 4..6, 6..8, 8..10]);
-        assert_eq!(blocks(&scores, u64::MAX).len(), 10, "one at a time is always taken");
-        assert!(blocks(&[], 5).is_empty());
+    fn every_feature_is_taken_once_and_large_fleets_in_parts() {
+        let sizes = |cost: u64| {
+            let costs: Vec<_> = (0..10).map(|n| (format!("f-{n}"), cost)).collect();
+            let chunks = chunks(&costs);
+            assert_eq!(chunks.concat(), costs.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+            chunks.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(0), [10]);
+        assert_eq!(sizes(COUNTERS / 10), [10]);
+        assert_eq!(sizes(COUNTERS / 4), [4, 4, 2]);
+        assert_eq!(sizes(u64::MAX), [1; 10], "one at a time is always taken");
+        assert!(chunks(&[]).is_empty());
     }
 }

@@ -1,32 +1,41 @@
-//! One feature of one release: what is known of it is read, judged, and stored with what follows.
+//! One feature of a model: what is known of it under each version is read, judged, and stored with what follows.
 
 use std::sync::Arc;
 
-use fleet_core::drift::{Brought, FeatureState, FeatureStatus, FleetAlarm, Look, Order, Outcome, reconcile};
+use fleet_core::drift::{
+    Brought, Checked, FeatureState, FeatureStatus, FleetAlarm, Look, Outcome, Version, check_versions,
+    reconcile,
+};
 use muster_sketch::{detector::FleetRule, window::FeatureCounts};
 use shared::{ReleaseId, Timestamp};
 
 use super::{
     DriftEvent,
-    check::{Fleet, Progress},
+    check::{Check, Fleet, Progress},
     tell,
 };
 use crate::{
     app::App,
     servers::holds_lease,
-    store::{DriftState, Packed, Store, StoreError},
+    store::{DriftState, Packed, Store, StoreError, Tx},
 };
 
-/// A feature and everything that it is judged by.
-pub(super) struct Feature<'a> {
-    pub(super) fleet: &'a Fleet,
+/// A feature under every version of a model that is checked.
+pub(super) struct Feature {
+    pub(super) name: String,
+    pub(super) versions: Vec<OfVersion>,
+    pub(super) suppress_secs: u64,
+}
+
+/// A feature under one version, and everything that it is judged by.
+#[derive(Clone)]
+pub(super) struct OfVersion {
+    pub(super) fleet: Arc<Fleet>,
     /// Its place in the reference.
     pub(super) place: usize,
-    /// Its place among the features that were counted with it.
+    /// Its place among the features that were read with it.
     pub(super) column: usize,
     pub(super) rule: FleetRule,
-    pub(super) suppress_secs: u64,
-    pub(super) orders: Arc<Vec<Order>>,
     pub(super) counted: Arc<Vec<Counted>>,
 }
 
@@ -38,7 +47,7 @@ pub(super) struct Counted {
     pub(super) features: Vec<FeatureCounts>,
 }
 
-/// What is known after a check, and what it showed.
+/// What is known of a version after a check, and what it showed.
 type Judged = (Packed, Outcome);
 
 impl Counted {
@@ -48,104 +57,121 @@ impl Counted {
     }
 }
 
-impl Feature<'_> {
-    pub(super) fn name(&self) -> &str {
-        &self.fleet.spec.reference.features()[self.place].name
+impl Feature {
+    pub(super) async fn check(&self, check: &Check<'_>) -> Result<Progress, StoreError> {
+        let mut known = Vec::new();
+        for version in &self.versions {
+            let state = check.app.store.drift_state(&version.fleet.release, &self.name).await?;
+            // All versions are stored together.
+            if state.as_ref().is_some_and(|state| state.period >= check.period) {
+                return Ok(Progress::Done);
+            }
+            known.push(state.map(|state| state.state));
+        }
+        let judged = self.judge(known, check.now).await;
+        self.store(check, judged).await
     }
 
-    /// Lets the core decide, on a thread that may take its time. Nothing when that broke, which was logged.
-    pub(super) async fn judge(&self, known: Option<Packed>, now: Timestamp) -> Option<Judged> {
-        let Fleet { release, spec, scores, groups } = self.fleet;
-        let (release, spec, scores, groups) = (release.clone(), spec.clone(), scores.clone(), groups.clone());
-        let (place, column, rule) = (self.place, self.column, self.rule);
-        let (orders, counted) = (self.orders.clone(), self.counted.clone());
-        let judging = move || {
-            let (feature, scores) = (&spec.reference.features()[place], &scores[place]);
-            let look = Look { feature, scores, rule: &rule, groups: &groups, now };
-            let brought: Vec<_> = counted.iter().filter_map(|counted| counted.of(column)).collect();
-            judge(&look, &release, known, &orders, &brought)
-        };
-        match tokio::task::spawn_blocking(judging).await {
+    /// Lets the core decide, on a thread that may take its time. Nothing of what broke, which was logged.
+    async fn judge(&self, known: Vec<Option<Packed>>, now: Timestamp) -> Vec<Option<Judged>> {
+        let (versions, count) = (self.versions.clone(), self.versions.len());
+        let judging = tokio::task::spawn_blocking(move || judge(&versions, known, now));
+        match judging.await {
             Ok(judged) => judged,
             Err(error) => {
-                let (release, feature) = (&self.fleet.release, self.name());
-                tracing::error!(%release, feature, %error, "the check of a feature broke");
-                None
+                tracing::error!(feature = self.name, %error, "the check of a feature broke");
+                (0..count).map(|_| None).collect()
             }
         }
     }
 
     /// Stores what is known now with everything that follows, in one transaction.
-    pub(super) async fn store(
-        &self,
-        app: &App,
-        period: u64,
-        now: Timestamp,
-        (state, Outcome { found, mut status }): Judged,
-    ) -> Result<Progress, StoreError> {
-        let (release, name) = (&self.fleet.release, self.name());
+    async fn store(&self, check: &Check<'_>, judged: Vec<Option<Judged>>) -> Result<Progress, StoreError> {
+        let app = check.app;
         let mut tx = app.store.begin().await?;
         if !holds_lease(app, &mut tx).await? {
             return Ok(Progress::GivenUp);
         }
-        if Store::drift_state_period(&mut tx, release, name).await? >= period {
-            return Ok(Progress::Done);
-        }
-        let since = Timestamp(now.as_millis().saturating_sub(1_000 * self.suppress_secs));
-        let known = Store::known_alarms(&mut tx, release, name, since).await?;
-        let room =
-            Store::MAX_OPEN_ALARMS.saturating_sub(Store::count_open_alarms(&mut tx, &release.model).await?);
-        let reconciled = reconcile(known, found, now, self.suppress_secs, room);
-        status.findings_left_out = reconciled.left_out;
-        for alarm in &reconciled.repeated {
-            Store::save_alarm(&mut tx, alarm).await?;
-        }
         let mut new = Vec::new();
-        for found in reconciled.new {
-            let alarm = FleetAlarm::open(Store::next_alarm(&mut tx).await?, release.clone(), found, now);
-            Store::save_alarm(&mut tx, &alarm).await?;
-            DriftEvent::detected(&alarm).insert(&mut tx, now).await?;
-            new.push(alarm);
+        for (version, judged) in self.versions.iter().zip(judged) {
+            let release = &version.fleet.release;
+            if Store::drift_state_period(&mut tx, release, &self.name).await? >= check.period {
+                return Ok(Progress::Done);
+            }
+            let Some((state, outcome)) = judged else { continue };
+            let status = self.tell_of(&mut tx, release, outcome, check.now, &mut new).await?;
+            let known = DriftState { period: check.period, state };
+            Store::save_drift_state(&mut tx, release, &self.name, &known, &status).await?;
+            count_left_out(app, &status);
         }
-        let known = DriftState { period, state };
-        Store::save_drift_state(&mut tx, release, name, &known, &status).await?;
         tx.commit().await?;
-        count_left_out(app, &status);
         tell(app, &new);
         Ok(Progress::Done)
     }
+
+    /// Stores the alarms that follow from what a check showed; new ones are told.
+    async fn tell_of(
+        &self,
+        tx: &mut Tx,
+        release: &ReleaseId,
+        Outcome { found, mut status }: Outcome,
+        now: Timestamp,
+        new: &mut Vec<FleetAlarm>,
+    ) -> Result<FeatureStatus, StoreError> {
+        let since = Timestamp(now.as_millis().saturating_sub(1_000 * self.suppress_secs));
+        let known = Store::known_alarms(tx, release, &self.name, since).await?;
+        let open = Store::count_open_alarms(tx, &release.model).await?;
+        let room = Store::MAX_OPEN_ALARMS.saturating_sub(open);
+        let reconciled = reconcile(known, found, now, self.suppress_secs, room);
+        status.findings_left_out = reconciled.left_out;
+        for alarm in &reconciled.repeated {
+            Store::save_alarm(tx, alarm).await?;
+        }
+        for found in reconciled.new {
+            let alarm = FleetAlarm::open(Store::next_alarm(tx).await?, release.clone(), found, now);
+            Store::save_alarm(tx, &alarm).await?;
+            DriftEvent::detected(&alarm).insert(tx, now).await?;
+            new.push(alarm);
+        }
+        Ok(status)
+    }
 }
 
-/// What the check makes of what is known. What cannot be used any more, as after an update of the program that looks at something
-/// else, is given up, and the devices learn anew.
-fn judge(
-    look: &Look<'_>,
-    release: &ReleaseId,
-    known: Option<Packed>,
-    orders: &[Order],
-    brought: &[Brought<'_>],
-) -> Option<Judged> {
-    let feature = &look.feature.name;
-    let mut state = match known.map(|known| known.read::<FeatureState>("state of detectors")).transpose() {
-        Ok(state) => state,
-        Err(error) => {
-            tracing::error!(%release, feature, %error, "what was known of a feature cannot be read; devices learn anew");
-            None
-        }
-    };
-    if let Some(known) = &mut state {
-        match known.check(look, orders, brought) {
-            Ok(outcome) => return Some((Packed::of(known), outcome)),
-            Err(error) => {
-                tracing::error!(%release, feature, %error, "what was known of a feature is of no use; devices learn anew");
-            }
-        }
+fn judge(versions: &[OfVersion], known: Vec<Option<Packed>>, now: Timestamp) -> Vec<Option<Judged>> {
+    let brought: Vec<Vec<_>> = versions
+        .iter()
+        .map(|version| version.counted.iter().filter_map(|counted| counted.of(version.column)).collect())
+        .collect();
+    let inputs = versions.iter().zip(known).zip(&brought).map(|((version, known), brought)| {
+        let Fleet { spec, scores, groups, orders, .. } = &*version.fleet;
+        let (feature, scores) = (&spec.reference.features()[version.place], &scores[version.place]);
+        let look = Look { feature, scores, rule: &version.rule, groups, now };
+        Version { look, state: known.and_then(|known| read(version, &known)), orders, brought }
+    });
+    let checked = check_versions(inputs.collect());
+    versions.iter().zip(checked).map(|(version, checked)| pack(version, checked)).collect()
+}
+
+/// Nothing when it cannot be read: then the devices learn anew.
+fn read(version: &OfVersion, known: &Packed) -> Option<FeatureState> {
+    let known = known.read("state of detectors");
+    known
+        .inspect_err(|error| {
+            let (release, place) = (&version.fleet.release, version.place);
+            tracing::error!(%release, place, %error, "what was known of a feature cannot be read; devices learn anew");
+        })
+        .ok()
+}
+
+fn pack(version: &OfVersion, checked: Checked) -> Option<Judged> {
+    let (release, place) = (&version.fleet.release, version.place);
+    if let Some(error) = checked.lost {
+        tracing::error!(%release, place, %error, "what was known of a feature is of no use; devices learn anew");
     }
-    let mut state = FeatureState::new(look);
-    match state.check(look, orders, brought) {
-        Ok(outcome) => Some((Packed::of(&state), outcome)),
+    match checked.outcome {
+        Ok(outcome) => Some((Packed::of(&checked.state), outcome)),
         Err(error) => {
-            tracing::error!(%release, feature, %error, "what devices counted of a feature is of no use");
+            tracing::error!(%release, place, %error, "what devices counted of a feature is of no use");
             None
         }
     }

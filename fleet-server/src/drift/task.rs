@@ -6,7 +6,7 @@ use shared::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{DriftConfig, Specs, check};
+use super::{DriftConfig, Specs, check::Check};
 use crate::{
     app::App,
     servers::holds_lease,
@@ -51,7 +51,7 @@ async fn turn(
         return Ok(FOLLOW_EVERY);
     }
     if let Some((period, at)) = close(app, config).await? {
-        check::check(app, config, specs, period, at, stop).await?;
+        Check { app, config, period, now: at, stop }.run(specs).await?;
     }
     let now = app.clock.now();
     let next = Timestamp((look_at(now, config) + 1).saturating_mul(1_000 * config.check_secs));

@@ -43,6 +43,9 @@ pub enum Cause {
     Drift {
         /// With its evidence.
         finding: Finding,
+        /// Devices with other versions of the model that were counted at the same check, if they are enough to compare with.
+        #[serde(default)]
+        others: usize,
     },
     /// The data are broken: values are missing, not finite, out of range, new, or stuck.
     Quality {
@@ -208,7 +211,7 @@ impl Found {
     #[must_use]
     pub fn by_device(device: &str, feature: &str, alarm: detector::Alarm) -> Self {
         let scope = Scope::Sensor { device: device.to_owned() };
-        let (devices, devices_alarmed, contrast) = (1, 1, None);
+        let (devices, devices_alarmed, moved, contrast) = (1, 1, None, None);
         let feature = feature.to_owned();
         let finding = Finding {
             feature: feature.clone(),
@@ -216,9 +219,10 @@ impl Found {
             alarm,
             devices,
             devices_alarmed,
+            moved,
             contrast,
         };
-        let cause = Cause::Drift { finding };
+        let cause = Cause::Drift { finding, others: 0 };
         Self { feature, scope, raised_by: RaisedBy::Device, cause, evidence: None }
     }
 
@@ -226,7 +230,7 @@ impl Found {
     #[must_use]
     pub fn is_told_again(&self, known: &Self) -> bool {
         match (&self.cause, &known.cause) {
-            (Cause::Drift { finding }, Cause::Drift { finding: before }) => {
+            (Cause::Drift { finding, .. }, Cause::Drift { finding: before, .. }) => {
                 self.raised_by == RaisedBy::Device
                     && known.raised_by == RaisedBy::Device
                     && self.key() == known.key()

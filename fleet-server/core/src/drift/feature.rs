@@ -16,7 +16,7 @@ use super::{Cause, Distances, Evidence, FeatureStatus, Found, Order, RaisedBy, W
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureState {
-    fleet: Fleet,
+    pub(super) fleet: Fleet,
     /// Devices whose baseline was found odd: it stays so until they learn another, and is told once.
     odd: BTreeSet<String>,
 }
@@ -49,7 +49,7 @@ pub struct Brought<'a> {
     pub counts: &'a FeatureCounts,
 }
 
-/// What a check showed.
+/// What a check showed of one version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// What is to be told, what concerns most devices first.
@@ -88,7 +88,7 @@ impl FeatureState {
         let batches: Vec<_> = batches.collect();
         let at_secs = look.now.as_millis() / 1_000;
         let checked = self.fleet.check(look.scores, look.rule, &batches, at_secs)?;
-        let drifts = checked.findings.into_iter().map(|finding| drift(look, finding, &brought));
+        let drifts = checked.findings.into_iter().map(|finding| drift(look, finding, 0, &brought));
         let mut found: Vec<_> = drifts.collect();
         found.extend(self.find_odd(look)?);
         found.extend(quality::find(look, &brought));
@@ -150,7 +150,7 @@ fn groups_of<'a>(look: &Look<'a>, device: &str) -> &'a [Group] {
     look.groups.get(device).map_or(&[], Vec::as_slice)
 }
 
-fn drift(look: &Look<'_>, finding: Finding, brought: &[Brought<'_>]) -> Found {
+pub(super) fn drift(look: &Look<'_>, finding: Finding, others: usize, brought: &[Brought<'_>]) -> Found {
     let whom = Whom::of(&finding.scope);
     let concerned = brought.iter().filter(|batch| whom.includes(batch.device, groups_of(look, batch.device)));
     Found {
@@ -158,7 +158,7 @@ fn drift(look: &Look<'_>, finding: Finding, brought: &[Brought<'_>]) -> Found {
         scope: finding.scope.clone(),
         raised_by: RaisedBy::Server,
         evidence: evidence(&look.feature.values, concerned),
-        cause: Cause::Drift { finding },
+        cause: Cause::Drift { finding, others },
     }
 }
 

@@ -22,7 +22,7 @@ impl fmt::Display for Found {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Drift { finding } => drift(f, finding),
+            Self::Drift { finding, .. } => drift(f, finding),
             Self::Quality { finding, devices } => quality(f, finding, *devices),
             Self::OddBaseline { oddity, z, figure, median } => {
                 let side = if *z > 0.0 { "above" } else { "below" };

@@ -31,7 +31,7 @@ fn who_moved_is_named_with_all_that_speaks_for_it() {
         assert_eq!((evidence.devices, evidence.counts.rows()), (devices, 300 * devices as u64));
         let Some(Distances::Numeric(distances)) = evidence.distances else { panic!("{evidence:?}") };
         assert!(distances.wasserstein.reportable && distances.wasserstein.value > 0.5, "{distances:?}");
-        let Cause::Drift { finding } = &found.cause else { panic!("{found:?}") };
+        let Cause::Drift { finding, .. } = &found.cause else { panic!("{found:?}") };
         assert!(finding.alarm.evidence >= finding.alarm.threshold && finding.alarm.shift > 0.0);
     }
 }
@@ -140,4 +140,88 @@ fn a_state_that_was_stored_goes_on_to_the_bit() {
         assert_eq!(one.check(&[], twist), other.check(&[], twist));
         assert_eq!(one.state, other.state);
     }
+}
+
+/// Two versions, each on twelve devices.
+fn two_versions(seed: u64) -> [Plant; 2] {
+    [Plant::learnt(seed), Plant::learnt(seed + 100)]
+}
+
+fn check_both(plants: &mut [Plant; 2], twists: [&Twist; 2]) -> Vec<Found> {
+    let counted: Vec<Vec<_>> = plants
+        .iter_mut()
+        .zip(twists)
+        .map(|(plant, twist)| {
+            plant.now = Timestamp(plant.now.as_millis() + 1_000 * CHECK_SECS);
+            let devices: Vec<_> = plant.groups.keys().cloned().collect();
+            devices.into_iter().map(|device| (plant.count(&device, 300, twist), device)).collect()
+        })
+        .collect();
+    let brought: Vec<Vec<_>> = counted
+        .iter()
+        .map(|counted| {
+            let one = |(counts, device)| Brought { device, from_ms: 0, to_ms: 1, counts };
+            counted.iter().map(|(counts, device)| one((counts, device.as_str()))).collect()
+        })
+        .collect();
+    let versions = plants.iter().zip(&brought).map(|(plant, brought)| Version {
+        look: Look {
+            feature: &plant.reference.features()[0],
+            scores: &plant.scores[0],
+            rule: &plant.rule,
+            groups: &plant.groups,
+            now: plant.now,
+        },
+        state: Some(plant.state.clone()),
+        orders: &[],
+        brought,
+    });
+    let checked = check_versions(versions.collect());
+    for (plant, checked) in plants.iter_mut().zip(&checked) {
+        plant.state = checked.state.clone();
+        assert_eq!(checked.lost, None);
+    }
+    checked.into_iter().flat_map(|checked| checked.outcome.unwrap().found).collect()
+}
+
+#[test]
+fn what_one_version_does_is_not_taken_for_the_world() {
+    let (plain, moved): (&Twist, &Twist) = (&|_, value| value, &|_, value| value + 0.8);
+    let first = |twists| {
+        let mut plants = two_versions(21);
+        (0..3).map(|_| check_both(&mut plants, twists)).find(|found| !found.is_empty()).unwrap()
+    };
+    let found = first([plain, moved]);
+    assert_eq!(found.iter().map(|found| &found.scope).collect::<Vec<_>>(), [&Scope::Model]);
+    assert!(matches!(found[0].cause, Cause::Drift { others: 12, .. }));
+    assert_eq!(found[0].evidence.as_ref().unwrap().devices, 12);
+    let found = first([moved, moved]);
+    assert_eq!(found.iter().map(|found| &found.scope).collect::<Vec<_>>(), [&Scope::World, &Scope::World]);
+}
+
+#[test]
+fn what_was_known_under_other_scores_is_given_up_and_devices_learn_anew() {
+    let mut plant = Plant::learnt(8);
+    let counted = [("a-0".to_owned(), plant.count("a-0", 300, &|_, value| value))];
+    let constant = NumericReference::from_sample("level", &[1.0; 2_000]).unwrap();
+    let other = FeatureReference { name: "level".into(), values: ReferenceValues::Numeric(constant) };
+    let look = Look {
+        feature: &plant.reference.features()[0],
+        scores: &plant.scores[0],
+        rule: &plant.rule,
+        groups: &plant.groups,
+        now: plant.now,
+    };
+    let scores = Scores::numeric(other.values.bins()).unwrap();
+    let of_other = FeatureState::new(&Look { feature: &other, scores: &scores, ..look });
+    let mut of_other = of_other;
+    let counts = FeatureCounts::empty(&other.values);
+    let brought = [Brought { device: "a-0", from_ms: 0, to_ms: 1, counts: &counts }];
+    of_other.check(&Look { feature: &other, scores: &scores, ..look }, &[], &brought).unwrap();
+    let brought = counted.iter().map(|(device, counts)| Brought { device, from_ms: 0, to_ms: 1, counts });
+    let brought: Vec<_> = brought.collect();
+    let version = Version { look, state: Some(of_other), orders: &[], brought: &brought };
+    let checked = check_versions(vec![version]).remove(0);
+    assert!(checked.lost.is_some());
+    assert_eq!(checked.outcome.unwrap().status.learning, 1);
 }
