@@ -7,6 +7,7 @@
 mod audit;
 mod challengers;
 mod connect;
+mod cursors;
 mod desired;
 mod devices;
 mod enroll_tokens;
