@@ -111,7 +111,12 @@ async fn why(model: Option<&str>, asked: &Asked) -> Result<(), Failure> {
     let (status, output) = status(asked).await?;
     let reasons = match model {
         None => control::reasons(&status),
-        Some(name) => control::reasons_of(find(name, &status.models)?),
+        Some(name) => {
+            let mut reasons = control::reasons_of(find(name, &status.models)?);
+            let of_model = status.drift.iter().filter(|view| view.release.model.as_str() == name);
+            reasons.extend(of_model.flat_map(control::drift_of));
+            reasons
+        }
     };
     let answer = serde_json::json!({ "device": status.device, "reasons": reasons });
     output.one(&answer, || reasons.iter().map(|reason| format!("- {reason}")).collect());

@@ -20,10 +20,10 @@ use agent_core::{ModelStatus, Outcome};
 use serde::{Deserialize, Serialize};
 use shared::{
     BootId, DeviceId, Digest, Generation, ModelName, ReleaseId, Timestamp, challenger::ChallengerState,
-    device::Hardening, report::DeploymentEvent,
+    device::Hardening, report::DeploymentEvent, telemetry::DriftAlarm,
 };
 
-pub use why::{reasons, reasons_of};
+pub use why::{drift_of, reasons, reasons_of};
 
 /// Path of [`StatusView`].
 pub const STATUS_PATH: &str = "/v1/status";
@@ -84,6 +84,30 @@ pub struct StatusView {
     /// Every release that shall run beside one of them.
     #[serde(default)]
     pub challengers: Vec<ChallengerState>,
+    /// Every release whose features are watched for drift.
+    #[serde(default)]
+    pub drift: Vec<DriftView>,
+}
+
+/// What is counted of a release's features in this run of the daemon, and what the device made of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DriftView {
+    /// Which release.
+    pub release: ReleaseId,
+    /// Every how manieth row is counted; absent while that is measured, and then none is.
+    pub every: Option<u32>,
+    /// Rows are alike for longer than that: drift may be told that is none.
+    pub beyond_limit: bool,
+    /// Rows in the windows that were closed.
+    pub rows: u64,
+    /// Windows that were closed. They wait with telemetry until the server has them.
+    pub windows: u64,
+    /// Windows that found no room on their way.
+    pub windows_lost: u64,
+    /// Whether the device raises alarms by itself.
+    pub guardrail: bool,
+    /// Those that it raised, also in earlier runs, oldest first.
+    pub alarms: Vec<DriftAlarm>,
 }
 
 /// The session with the server.
@@ -272,6 +296,7 @@ pub fn unknown_model(name: &str, known: &[ModelView]) -> ProblemView {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use muster_sketch::detector::{Alarm, Direction, ScoreName, Sign};
     use shared::device::HardeningLevel;
 
     use super::*;
@@ -308,6 +333,32 @@ pub(crate) mod tests {
                 step: "running".into(),
                 detail: String::new(),
             }],
+            drift: vec![drift()],
+        }
+    }
+
+    pub(crate) fn drift() -> DriftView {
+        let direction = Direction { score: ScoreName::Location, sign: Sign::Up };
+        let alarm = Alarm {
+            direction,
+            evidence: 2e6,
+            threshold: 1e6,
+            at_secs: 1_800_000_080,
+            since_secs: 1_800_000_020,
+            checks: 3,
+            samples: 600,
+            shift: 0.5,
+        };
+        let release: ReleaseId = "digits@1".parse().unwrap();
+        DriftView {
+            alarms: vec![DriftAlarm { release: release.clone(), feature: "ink".into(), alarm }],
+            release,
+            every: Some(4),
+            beyond_limit: false,
+            rows: 1_200,
+            windows: 5,
+            windows_lost: 0,
+            guardrail: true,
         }
     }
 
@@ -352,6 +403,11 @@ pub(crate) mod tests {
             "telemetry_lost",
             "trust",
             "sent_bytes",
+            "every",
+            "beyond_limit",
+            "windows_lost",
+            "guardrail",
+            "alarms",
         ]) {
             assert!(documented.contains(&format!("`{name}`")), "`{name}` is not in the documentation");
         }

@@ -7,6 +7,7 @@
 mod again;
 mod control;
 mod data_plane;
+mod drift;
 mod fetch;
 mod home;
 mod outgoing;
@@ -31,6 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{config::Config, control::LinkView};
 use data_plane::{DataPlane, Listeners};
+use drift::Drift;
 use home::Home;
 use shell::{Hands, Shell, Sources};
 use stager::Stager;
@@ -63,17 +65,19 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
 
     let artifacts = store.reader();
     let listeners = Listeners::open(&home.config).await?;
+    let stager = Stager::start(store, input_sender.clone()).context("cannot start the store's thread")?;
+    let tasks = TaskTracker::new();
+    let (voice, events) = Voice::start(&home, &tasks, &cancel)?;
+    let (drift, drift_news) = Drift::open(&home, voice.courier.clone());
     let data_plane = DataPlane::open(
         listeners,
         home.has_models(),
         artifacts.clone(),
         input_sender.clone(),
         (figure_sender, match_sender),
+        drift.clone(),
     )?;
     let hardening = data_plane.hardening();
-    let stager = Stager::start(store, input_sender.clone()).context("cannot start the store's thread")?;
-    let tasks = TaskTracker::new();
-    let (voice, events) = Voice::start(&home, &tasks, &cancel)?;
     let (verification, verifier) =
         verify::prepare(&home, &voice, stager.clone(), input_sender.clone()).await?;
     tasks.spawn(verifier);
@@ -103,9 +107,9 @@ pub async fn run(config: Config, record: Option<PathBuf>, cancel: CancellationTo
     );
     let (requests, floors) = (verification.requests, verification.floors);
     let verify_challengers = verification.challenger_requests;
-    let hands = Hands { verify: requests, verify_challengers, stager, data_plane };
+    let hands = Hands { verify: requests, verify_challengers, stager, data_plane, drift };
     let shell = Shell::new(home, core, recorder, &voice, hands, floors);
-    let sources = Sources { inputs, news, figures, matches, questions, hardening };
+    let sources = Sources { inputs, news, figures, matches, drift: drift_news, questions, hardening };
     Box::pin(shell.run(sources, cancel.clone())).await;
     voice.say_goodbye().await;
     cancel.cancel();

@@ -10,6 +10,7 @@
 //! The order for a new version is `Load` → `Loaded` → `Switch` → `Switched` → `Unload` of the old → `Unloaded`
 //! once its last request is answered.
 
+pub(crate) mod capture;
 pub(crate) mod challenge;
 pub mod channel;
 pub(crate) mod child;
@@ -33,7 +34,7 @@ pub(crate) mod schema;
 
 pub use control::{challenger_main, main};
 pub use handle::{RunnerCommands, RunnerProcess};
-pub use protocol::{Command, Event, Exit, LoadRequest};
+pub use protocol::{Command, Event, Exit, LoadRequest, Pace, Paced, Sketched};
 
 /// Exit status of a runner in which a model has no thread left: an inference cannot be cancelled, only its process.
 pub const EXIT_STUCK: u8 = 86;

@@ -5,10 +5,15 @@
 //!
 //! A release is immutable. The same files published again are the release that is there already.
 
+mod features;
 pub mod gate;
 mod golden_file;
+mod npz;
 mod pack;
 mod policy;
+mod reference;
+mod report;
+mod sample;
 pub mod worker;
 
 use std::sync::Arc;
@@ -17,7 +22,7 @@ use bytes::Bytes;
 use shared::{
     Digest, ModelName, ReleaseId, Version,
     artifact::{Artifact, MAX_ARTIFACT_BYTES},
-    manifest::{Golden, InvalidManifest, Lineage, MANIFEST_FORMAT, Manifest, Runtime},
+    manifest::{Golden, InvalidManifest, Lineage, MANIFEST_FORMAT, MAX_MANIFEST_BYTES, Manifest, Runtime},
 };
 use thiserror::Error;
 
@@ -34,6 +39,9 @@ pub use policy::Policy;
 /// Devices answer under `/v2/models/stats` with the figures of all models, so a model of that name were hidden there.
 const RESERVED_NAME: &str = "stats";
 
+/// Longest schema of features: the names of a few thousand categories.
+pub const MAX_FEATURES_BYTES: usize = 256 * 1_024;
+
 /// What a publisher gives.
 #[derive(Debug, Clone)]
 pub struct Upload {
@@ -43,8 +51,10 @@ pub struct Upload {
     pub onnx: Bytes,
     /// Golden vectors, `.npz` or `.safetensors`.
     pub golden: Bytes,
-    /// Samples of the training-time distribution, `.npz`.
+    /// Samples of the training-time distribution, `.npz` or `.csv`.
     pub reference: Option<Bytes>,
+    /// What of them is watched for drift, where that is not to be derived from the model; TOML.
+    pub features: Option<Bytes>,
     /// Where the model comes from.
     pub lineage: Lineage,
     /// What it may cost and when devices go back.
@@ -76,6 +86,28 @@ pub enum PublishError {
         what: &'static str,
         /// How many it has.
         size_bytes: usize,
+    },
+    /// There is a schema of features and nothing to read them off.
+    #[error("the schema of features says what of a reference sample is watched, and there is no sample")]
+    FeaturesWithoutReference,
+    /// The schema of features is empty or too long.
+    #[error("the schema of features has {size_bytes} bytes; allowed are 1 to {MAX_FEATURES_BYTES}")]
+    FeaturesSize {
+        /// How many it has.
+        size_bytes: usize,
+    },
+    /// The manifest would not be read by devices.
+    #[error(
+        "the manifest has {size_bytes} bytes, {reference_bytes} of them the reference of {features} features; devices read \
+         at most {MAX_MANIFEST_BYTES}"
+    )]
+    ManifestSize {
+        /// How many it has.
+        size_bytes: usize,
+        /// How many of these are the reference.
+        reference_bytes: usize,
+        /// How many features are watched.
+        features: usize,
     },
     /// The gate refused the model.
     #[error("{0}")]
@@ -161,6 +193,7 @@ pub async fn list_stored(app: &App) -> Result<(), PublishError> {
 /// A manifest whose artifacts are all stored.
 struct Sealed {
     manifest: Manifest,
+    manifest_json: String,
     gate: String,
 }
 
@@ -168,7 +201,7 @@ async fn seal(app: &Arc<App>, gated: Gated) -> Result<Sealed, PublishError> {
     let newest = app.store.newest_version(&gated.upload.model).await?;
     let version = newest.map_or(Version::FIRST, Version::next);
     let gate = serde_json::to_string(&gated.report).expect("a gate report is texts, numbers and lists");
-    let Gated { upload, report, golden } = gated;
+    let Gated { upload, report, drift, golden } = gated;
     let manifest = Manifest {
         format: MANIFEST_FORMAT,
         release: ReleaseId::new(upload.model, version),
@@ -186,13 +219,24 @@ async fn seal(app: &Arc<App>, gated: Gated) -> Result<Sealed, PublishError> {
             Some(bytes) => Some(store(app, bytes).await?),
             None => None,
         },
-        drift: None,
+        drift,
         budgets: upload.policy.budgets,
         probation: upload.policy.probation,
         lineage: upload.lineage,
     };
     manifest.check()?;
-    Ok(Sealed { manifest, gate })
+    let manifest_json = serde_json::to_string(&manifest).expect("a manifest is texts, numbers and lists");
+    check_manifest_size(&manifest, &manifest_json)?;
+    Ok(Sealed { manifest, manifest_json, gate })
+}
+
+fn check_manifest_size(manifest: &Manifest, json: &str) -> Result<(), PublishError> {
+    if json.len() as u64 <= MAX_MANIFEST_BYTES {
+        return Ok(());
+    }
+    let reference = serde_json::to_vec(&manifest.drift).unwrap_or_default();
+    let features = manifest.drift.as_ref().map_or(0, |drift| drift.sources.len());
+    Err(PublishError::ManifestSize { size_bytes: json.len(), reference_bytes: reference.len(), features })
 }
 
 /// Packs a file and stores its packed form.
@@ -207,8 +251,7 @@ async fn store(app: &App, bytes: Bytes) -> Result<Artifact, PublishError> {
 /// Stores the release, then lists it. In this order a crash in between leaves a release that the next start lists.
 async fn sign(app: &App, sealed: Sealed, content: Digest, by: &str) -> Result<(), PublishError> {
     let now = app.clock.now();
-    let Sealed { manifest, gate } = sealed;
-    let manifest_json = serde_json::to_string(&manifest).expect("a manifest is texts, numbers and lists");
+    let Sealed { manifest, manifest_json, gate } = sealed;
     // What the repository would refuse must not get into the database. Nobody else publishes meanwhile.
     app.signing.check_release(manifest_json.as_bytes(), now)?;
     let release = manifest.release.clone();
@@ -233,11 +276,18 @@ async fn sign(app: &App, sealed: Sealed, content: Digest, by: &str) -> Result<()
 }
 
 /// Digest over everything the publisher gave, each part with its length so that no two uploads look alike.
+///
+/// What was published with a sample before references were made of samples is another content: published again, it gets
+/// a version that is watched.
 fn content_digest(upload: &Upload) -> Digest {
     let lineage = serde_json::to_vec(&upload.lineage).unwrap_or_default();
     let policy = serde_json::to_vec(&upload.policy).unwrap_or_default();
     let reference = upload.reference.clone().unwrap_or_default();
-    let parts: [&[u8]; 5] = [&upload.onnx, &upload.golden, &reference, &lineage, &policy];
+    let features = upload.features.clone().unwrap_or_default();
+    let mut parts: Vec<&[u8]> = vec![&upload.onnx, &upload.golden, &reference, &lineage, &policy];
+    if upload.reference.is_some() {
+        parts.push(&features);
+    }
     let list: Vec<u8> = parts.iter().flat_map(|part| *Digest::of(part).as_bytes()).collect();
     Digest::of(&list)
 }
@@ -251,8 +301,14 @@ fn check_sizes(upload: &Upload) -> Result<(), PublishError> {
     let sizes =
         [("model", upload.onnx.len()), ("golden file", upload.golden.len()), ("reference", reference)];
     let wrong = |size: usize| size == 0 || size as u64 > MAX_ARTIFACT_BYTES;
-    match sizes.into_iter().find(|(_, size)| wrong(*size)) {
-        Some((what, size_bytes)) => Err(PublishError::Size { what, size_bytes }),
-        None => Ok(()),
+    if let Some((what, size_bytes)) = sizes.into_iter().find(|(_, size)| wrong(*size)) {
+        return Err(PublishError::Size { what, size_bytes });
+    }
+    match (&upload.features, &upload.reference) {
+        (Some(_), None) => Err(PublishError::FeaturesWithoutReference),
+        (Some(features), Some(_)) if !(1..=MAX_FEATURES_BYTES).contains(&features.len()) => {
+            Err(PublishError::FeaturesSize { size_bytes: features.len() })
+        }
+        (Some(_) | None, _) => Ok(()),
     }
 }

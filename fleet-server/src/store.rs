@@ -51,7 +51,7 @@ pub use figures::{DeviceFiguresRow, DevicesByStatus};
 pub use freezes::{FreezeRow, NewFreeze};
 pub use groups::{GroupAdded, GroupRow};
 pub use limits::DeliverySums;
-pub use marks::Pins;
+pub use marks::{MarkedDevice, Pins};
 pub use releases::{NewRelease, ReleaseRow, Stored};
 pub use reports::ReportRow;
 pub use repository::SharedRepository;

@@ -5,7 +5,7 @@
 
 mod custom;
 
-use muster_sketch::FloatHistogram;
+use muster_sketch::{FloatHistogram, detector::Alarm};
 use serde::{Deserialize, Serialize};
 
 pub use custom::{CustomKind, CustomMetrics, CustomSums, MAX_CUSTOM_METRICS, MAX_VALUE, Sums};
@@ -22,6 +22,9 @@ pub const MAX_VERSIONS: usize = 64;
 /// The largest population stability index, less its floor, of one feature: with half a value in each bin no sample of
 /// a reference's size gives more than a few dozen.
 pub const MAX_DRIFT: f64 = 1_000.0;
+
+/// Alarms of drift in one report. More wait for the next one.
+pub const MAX_DRIFT_ALARMS: usize = 32;
 
 /// One window of a device's figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +47,34 @@ pub struct Telemetry {
     /// What challengers did in the window.
     #[serde(default, skip_serializing_if = "ChallengerWindow::is_empty")]
     pub challengers: ChallengerWindow,
+    /// Drift that the device found by itself since the window before, at most [`MAX_DRIFT_ALARMS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift_alarms: Vec<DriftAlarm>,
+}
+
+/// A feature has drifted on the device, by the device's own detector
+/// ([`DriftGuardrail`](crate::manifest::DriftGuardrail)).
+///
+/// It is told at least once: an agent that is cut off before it knows that the window with it is safe tells it again in its
+/// next run. Release, feature and the alarm's time are the same then.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DriftAlarm {
+    /// Of which version.
+    pub release: ReleaseId,
+    /// Name of the feature in the version's reference.
+    pub feature: String,
+    /// What was found. Times are by the device's clock.
+    pub alarm: Alarm,
+}
+
+impl DriftAlarm {
+    /// True when a detector can have said this: numbers that JSON holds, and a name as features have.
+    #[must_use]
+    pub fn is_plausible(&self) -> bool {
+        let Alarm { evidence, threshold, shift, .. } = self.alarm;
+        let is_named = (1..=muster_sketch::reference::MAX_NAME_BYTES).contains(&self.feature.len());
+        is_named && evidence.is_finite() && threshold.is_finite() && shift.is_finite() && evidence >= threshold
+    }
 }
 
 /// How the telemetry of a device gets to the server: what waits, what was lost, what it may cost.
@@ -215,5 +246,53 @@ impl VersionFigures {
         self.custom.merge(&other.custom);
         self.latency_ms.merge(&other.latency_ms);
         self.queue_ms.merge(&other.queue_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_sketch::detector::{Direction, ScoreName, Sign};
+
+    use super::*;
+
+    fn alarm() -> DriftAlarm {
+        let direction = Direction { score: ScoreName::Region(3), sign: Sign::Up };
+        let (evidence, threshold, shift) = (2.5e6, 1e6, 0.75);
+        let alarm = Alarm {
+            direction,
+            evidence,
+            threshold,
+            at_secs: 1_800_000_600,
+            since_secs: 1_800_000_000,
+            checks: 2,
+            samples: 400,
+            shift,
+        };
+        DriftAlarm { release: "digits@2".parse().unwrap(), feature: "ink".into(), alarm }
+    }
+
+    #[test]
+    fn windows_without_alarms_are_written_and_read_as_before_there_were_any() {
+        let text = r#"{"boot":"b","sequence":1,"from":0,"to":1,"health":{"cpu_percent":0.0,"memory_used_mib":0,"memory_total_mib":0,"disk_free_mib":0,"uptime_secs":0,"agent_memory_kib":0,"link_sent_bytes":0,"link_received_bytes":0},"delivery":{"windows_lost":0,"windows_waiting":0,"waiting_bytes":0,"in_memory":false,"telemetry_bytes_today":0,"transfer_bytes_today":0,"limits_revision":0},"versions":[]}"#;
+        let mut window: Telemetry = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&window).unwrap(), text);
+        window.drift_alarms.push(alarm());
+        let told = serde_json::to_string(&window).unwrap();
+        assert_eq!(serde_json::from_str::<Telemetry>(&told).unwrap(), window);
+    }
+
+    #[test]
+    fn an_alarm_that_no_detector_raises_is_not_plausible() {
+        assert!(alarm().is_plausible());
+        let change = |change: &dyn Fn(&mut DriftAlarm)| {
+            let mut changed = alarm();
+            change(&mut changed);
+            changed.is_plausible()
+        };
+        assert!(!change(&|alarm| alarm.feature.clear()));
+        assert!(!change(&|alarm| alarm.feature = "x".repeat(129)));
+        assert!(!change(&|alarm| alarm.alarm.evidence = f64::INFINITY));
+        assert!(!change(&|alarm| alarm.alarm.evidence = 1.0));
+        assert!(!change(&|alarm| alarm.alarm.shift = f64::NAN));
     }
 }

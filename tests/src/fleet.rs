@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{Answer, Cli},
     device::{Device, DeviceOptions},
-    models::{Policy, Publication},
+    models::{Policy, Publication, digits_reference},
     proxy::Proxy,
     server::Server,
     views,
@@ -186,12 +186,16 @@ pub fn publish_on(server: &Server, model: &str, publication: &Publication) -> St
 }
 
 fn publish_arguments(server: &Server, model: &str, publication: &Publication) -> Vec<OsString> {
-    let Publication { onnx, golden, lineage, policy } = publication;
+    let Publication { onnx, golden, lineage, policy, features } = publication;
     let policy = file(server, "policy", &policy.toml());
     let lineage = lineage.clone().unwrap_or_else(|| file(server, "lineage", LINEAGE));
     let mut arguments: Vec<OsString> = ["model", "publish", "--name", model].map(OsString::from).into();
     let files = [("--golden", golden), ("--policy", &policy), ("--lineage", &lineage)];
     arguments.extend(files.into_iter().flat_map(|(option, file)| [option.into(), file.into()]));
+    if let Some(features) = features {
+        let watched = [("--reference", digits_reference()), ("--features", file(server, "features", features))];
+        arguments.extend(watched.into_iter().flat_map(|(option, file)| [option.into(), file.into()]));
+    }
     arguments.push(onnx.into());
     arguments
 }

@@ -18,6 +18,8 @@ pub struct Publication {
     pub lineage: Option<PathBuf>,
     /// When a device keeps it.
     pub policy: Policy,
+    /// What is watched for drift, as the file that `--features` takes; nothing without it.
+    pub features: Option<String>,
 }
 
 /// What of the manifest's policy a test sets.
@@ -64,6 +66,7 @@ impl Publication {
             golden: demo.join(format!("digits-v{number}-golden.npz")),
             lineage: None,
             policy: Policy::QUICK,
+            features: None,
         }
     }
 
@@ -71,7 +74,7 @@ impl Publication {
     #[must_use]
     pub fn of_tests(name: &str) -> Self {
         let (onnx, golden) = (data(&format!("{name}.onnx")), data(&format!("{name}-golden.npz")));
-        Self { onnx, golden, lineage: None, policy: Policy::QUICK }
+        Self { onnx, golden, lineage: None, policy: Policy::QUICK, features: None }
     }
 
     /// The same with the lineage file beside the model.
@@ -86,6 +89,12 @@ impl Publication {
     #[must_use]
     pub fn with_policy(self, policy: Policy) -> Self {
         Self { policy, ..self }
+    }
+
+    /// The same with the demo's training images as its reference, watched as `features` say.
+    #[must_use]
+    pub fn watched(self, features: &str) -> Self {
+        Self { features: Some(features.to_owned()), ..self }
     }
 
     /// The same model as other bytes, which a device does not remember, written into `folder`.
@@ -109,6 +118,12 @@ impl Publication {
     pub fn big(folder: &Path, padding_bytes: usize, seed: u64) -> Self {
         Self::digits(1).padded(folder, padding_bytes, seed)
     }
+}
+
+/// The training images of the digits.
+#[must_use]
+pub fn digits_reference() -> PathBuf {
+    repository().join("fleet-server/demo/digits-reference.npz")
 }
 
 /// A file of `tests/data`.

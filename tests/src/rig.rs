@@ -144,6 +144,7 @@ impl Rig {
             outputs: vec![tensor("probabilities", &[1, 10])],
             budgets: self.budgets,
             drift: None,
+            known_every: None,
         };
         self.send(Command::Load(Box::new(request)), vec![file_of(model).into()]).await;
         self.step().await

@@ -44,6 +44,8 @@ pub struct Server {
     device_life_secs: Option<u64>,
     /// URL of a database that is not its own file.
     database: Option<String>,
+    /// Sections of the configuration that a test sets.
+    sections: String,
 }
 
 impl Server {
@@ -51,6 +53,15 @@ impl Server {
     #[must_use]
     pub fn start() -> Self {
         Self::start_with(None, None)
+    }
+
+    /// Starts a server with more sections in its configuration.
+    #[must_use]
+    pub fn start_with_sections(sections: &str) -> Self {
+        let mut server = Self::prepared(None, None);
+        sections.clone_into(&mut server.sections);
+        server.run();
+        server
     }
 
     /// Starts a server that tells its devices to connect through `proxy`.
@@ -68,20 +79,24 @@ impl Server {
     }
 
     fn start_with(advertised: Option<String>, device_life_secs: Option<u64>) -> Self {
+        let mut server = Self::prepared(advertised, device_life_secs);
+        server.run();
+        server
+    }
+
+    fn prepared(advertised: Option<String>, device_life_secs: Option<u64>) -> Self {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let scratch = tempfile::Builder::new().prefix("muster-server-").tempdir().expect("a scratch folder");
-        let database = None;
-        let mut server = Self {
+        Self {
             scratch,
             http: any_port,
             mqtt: any_port,
             advertised,
             device_life_secs,
-            database,
+            database: None,
+            sections: String::new(),
             process: None,
-        };
-        server.run();
-        server
+        }
     }
 
     /// Starts a server whose tables are in `database`. It tells its devices to connect through `proxy`.
@@ -114,16 +129,8 @@ impl Server {
     }
 
     fn prepare(database: &Database, proxy: &Proxy) -> Self {
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self {
-            process: None,
-            scratch: tempfile::Builder::new().prefix("muster-server-").tempdir().expect("a scratch folder"),
-            http: any_port,
-            mqtt: any_port,
-            advertised: Some(format!("localhost:{}", proxy.port())),
-            device_life_secs: None,
-            database: Some(database.url().to_owned()),
-        }
+        let database = Some(database.url().to_owned());
+        Self { database, ..Self::prepared(Some(format!("localhost:{}", proxy.port())), None) }
     }
 
     /// Starts it again, on the ports it had.
@@ -261,10 +268,11 @@ impl Server {
             None => String::new(),
         };
         format!(
-            "data_dir = \"{}\"\n\n[http]\nlisten = \"{}\"\n\n[mqtt]\nlisten = \"{}\"\n{advertised}{certificates}{database}",
+            "data_dir = \"{}\"\n\n[http]\nlisten = \"{}\"\n\n[mqtt]\nlisten = \"{}\"\n{advertised}{certificates}{database}\n{}",
             self.data_dir().display(),
             self.http,
-            self.mqtt
+            self.mqtt,
+            self.sections
         )
     }
 

@@ -5,7 +5,7 @@ use shared::{Timestamp, device::Hardening};
 use super::output::table;
 use crate::{
     clock::in_words,
-    control::{ClockTrust, LinkView, ModelView, RunnerView, StatusView, TrafficView},
+    control::{ClockTrust, DriftView, LinkView, ModelView, RunnerView, StatusView, TrafficView},
     doctor::Check,
 };
 
@@ -41,6 +41,7 @@ pub(super) fn status(view: &StatusView) -> Vec<String> {
         let reason = if challenger.detail.is_empty() { "" } else { ": " };
         format!("  challenger   {} {}{reason}{}", challenger.release, challenger.step, challenger.detail)
     }));
+    lines.extend(view.drift.iter().map(|view| format!("  drift        {}", drift(view))));
     if waiting.reports_lost + waiting.telemetry_lost > 0 {
         let (reports, windows) = (waiting.reports_lost, waiting.telemetry_lost);
         lines.push(format!(
@@ -48,6 +49,26 @@ pub(super) fn status(view: &StatusView) -> Vec<String> {
         ));
     }
     lines
+}
+
+fn drift(view: &DriftView) -> String {
+    let DriftView { release, every, beyond_limit, rows, windows, windows_lost, guardrail, alarms } = view;
+    let counted = match every {
+        None => "it is measured every how manieth row is counted".to_owned(),
+        Some(1) => "every row is counted".to_owned(),
+        Some(every) => format!("one of {every} rows is counted"),
+    };
+    let mut line = format!("{release}: {counted}, {rows} in {windows} windows since the start");
+    if *beyond_limit {
+        line.push_str("; rows are alike for longer than that");
+    }
+    if *windows_lost > 0 {
+        line.push_str(&format!("; {windows_lost} windows lost"));
+    }
+    if *guardrail || !alarms.is_empty() {
+        line.push_str(&format!("; alarms of the device: {}", alarms.len()));
+    }
+    line
 }
 
 fn link(view: &LinkView) -> String {
@@ -153,6 +174,7 @@ mod tests {
             "connection refused",
             "until 2027-02-14",
             "digits@1",
+            "digits@1: one of 4 rows is counted, 1200 in 5 windows since the start; alarms of the device: 1",
         ] {
             assert!(lines.contains(words), "'{words}' is missing in\n{lines}");
         }

@@ -2,14 +2,73 @@
 
 use shared::words;
 
-use super::{ClockTrust, LastView, ModelView, StatusView};
+use muster_sketch::detector::{Alarm, Direction, ScoreName, Sign};
+use shared::telemetry::DriftAlarm;
+
+use super::{ClockTrust, DriftView, LastView, ModelView, StatusView};
 use crate::clock;
 
-/// The reasons for the whole device, then those of each model.
+/// Alarms of drift that are told of one release. Where every feature moved, the newest say enough.
+const TOLD_ALARMS: usize = 8;
+
+/// The reasons for the whole device, then those of each model, then what drifts.
 #[must_use]
 pub fn reasons(status: &StatusView) -> Vec<String> {
     let models = status.models.iter().flat_map(reasons_of);
-    device_reasons(status).into_iter().chain(models).collect()
+    let drift = status.drift.iter().flat_map(drift_of);
+    device_reasons(status).into_iter().chain(models).chain(drift).collect()
+}
+
+/// What is odd about the features of a release: alarms that the device has raised, newest first, and rows that are too alike.
+#[must_use]
+pub fn drift_of(view: &DriftView) -> Vec<String> {
+    let alike = view.beyond_limit.then(|| {
+        format!(
+            "{}: rows are alike for longer than one of {} is counted; drift may be told that is none: sample by time",
+            view.release,
+            view.every.unwrap_or_default()
+        )
+    });
+    let alarms = view.alarms.iter().rev().take(TOLD_ALARMS).map(told);
+    let more = view.alarms.len().saturating_sub(TOLD_ALARMS);
+    let more = (more > 0).then(|| format!("{}: {more} older alarms of drift", view.release));
+    alike.into_iter().chain(alarms).chain(more).collect()
+}
+
+fn told(DriftAlarm { release, feature, alarm }: &DriftAlarm) -> String {
+    let Alarm { direction, evidence, threshold, at_secs, since_secs, samples, shift, .. } = *alarm;
+    let at = |secs: u64| clock::in_words(shared::Timestamp(secs.saturating_mul(1_000)));
+    let since =
+        if since_secs == 0 { "from the first check on".into() } else { format!("since {}", at(since_secs)) };
+    format!(
+        "{release}: the feature '{feature}' has drifted, {since}: {}, by {:.2} standard deviations over {samples} rows; \
+         found at {} with evidence {evidence:.3e} where {threshold:.3e} are asked for",
+        moved(direction),
+        shift.abs(),
+        at(at_secs)
+    )
+}
+
+fn moved(Direction { score, sign }: Direction) -> String {
+    let more = match sign {
+        Sign::Up => "more",
+        Sign::Down => "less",
+    };
+    match (score, sign) {
+        (ScoreName::Location, Sign::Up) => "its values are larger".into(),
+        (ScoreName::Location, Sign::Down) => "its values are smaller".into(),
+        (ScoreName::Spread, _) => format!("there is {more} at both ends"),
+        (ScoreName::Skew, _) => "it leans to another side".into(),
+        (ScoreName::LowerTail | ScoreName::FarLowerTail, _) => format!("there are {more} very small values"),
+        (ScoreName::UpperTail | ScoreName::FarUpperTail, _) => format!("there are {more} very large values"),
+        (ScoreName::OutsideRange, _) => format!("{more} lies outside of what the reference had"),
+        (ScoreName::Region(eighth), _) => {
+            format!("{more} lies in eighth {} of the reference", u32::from(eighth) + 1)
+        }
+        (ScoreName::Category(bin), _) => format!("category {bin} is {more} frequent"),
+        (ScoreName::OtherCategories, _) => format!("rare categories are {more} frequent"),
+        (ScoreName::UnseenCategory, _) => format!("there are {more} categories that the reference lacks"),
+    }
 }
 
 fn device_reasons(status: &StatusView) -> Vec<String> {
@@ -78,7 +137,7 @@ mod tests {
     use super::*;
     use crate::control::{
         ClockView, ErrorView,
-        tests::{model, status},
+        tests::{drift, model, status},
     };
 
     #[test]
@@ -121,6 +180,25 @@ mod tests {
         };
         let told = reasons_of(&view);
         assert_eq!(told[1], "digits@2 is coming, self testing: the trial process replays the golden vectors");
+    }
+
+    #[test]
+    fn a_feature_that_drifts_is_told_with_its_evidence_and_the_newest_first() {
+        let mut view = drift();
+        let told = drift_of(&view);
+        assert_eq!(
+            told,
+            [
+                "digits@1: the feature 'ink' has drifted, since 2027-01-15T08:00:20Z: its values are larger, by 0.50 standard \
+              deviations over 600 rows; found at 2027-01-15T08:01:20Z with evidence 2.000e6 where 1.000e6 are asked for"
+            ]
+        );
+        let older = view.alarms[0].clone();
+        view.alarms = (0..20).map(|n| DriftAlarm { feature: format!("f{n}"), ..older.clone() }).collect();
+        view.beyond_limit = true;
+        let told = drift_of(&view);
+        assert!(told[0].contains("alike") && told[1].contains("'f19'"), "{told:?}");
+        assert_eq!((told.len(), told[9].as_str()), (10, "digits@1: 12 older alarms of drift"));
     }
 
     #[test]

@@ -40,7 +40,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Inputs;
+use super::{Inputs, drift::Drift};
 use crate::{
     health,
     runner::{Command, LoadRequest, RunnerProcess},
@@ -71,6 +71,7 @@ pub(super) struct DataPlane {
     inputs: Inputs,
     figures: mpsc::Sender<VersionFigures>,
     matches: mpsc::Sender<ChallengerFigures>,
+    drift: Drift,
     hardening: Reports,
     listeners: Arc<Listeners>,
     runner: Option<Runner>,
@@ -102,6 +103,7 @@ impl DataPlane {
         artifacts: ArtifactReader,
         inputs: Inputs,
         (figures, matches): (mpsc::Sender<VersionFigures>, mpsc::Sender<ChallengerFigures>),
+        drift: Drift,
     ) -> anyhow::Result<Self> {
         let listeners = Arc::new(listeners);
         let idle = if has_models { None } else { Some(Idle::start(&listeners)?) };
@@ -115,6 +117,7 @@ impl DataPlane {
         Ok(Self {
             challengers,
             matches,
+            drift,
             exe,
             artifacts,
             inputs,
@@ -159,6 +162,7 @@ impl DataPlane {
             inputs: self.inputs.clone(),
             figures: self.figures.clone(),
             matches: self.matches.clone(),
+            drift: self.drift.clone(),
             hardening: self.hardening.clone(),
             wanted: wanted.clone(),
             loads: loads.clone(),
@@ -215,7 +219,8 @@ impl DataPlane {
                 return self.tell(Input::ArtifactDamaged { release, detail });
             }
         };
-        let request = Box::new(LoadRequest::from_manifest(manifest));
+        let known_every = self.drift.watch(manifest);
+        let request = Box::new(LoadRequest { known_every, ..LoadRequest::from_manifest(manifest) });
         // Noted first: the answer of a quick load must find that it is waited for.
         if let Some(runner) = &mut self.runner {
             runner.memory.expect(runner.process.pid(), &release, &manifest.budgets);

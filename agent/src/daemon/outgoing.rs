@@ -14,6 +14,7 @@ use serde::Serialize;
 use shared::{
     DeviceId,
     message::{Request, StateMessage},
+    sketch::SketchMessage,
     topic::{Topic, Up},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -79,9 +80,10 @@ impl Outgoing {
         put(&self.requests, Up::Request, Qos::AtMostOnce, request);
     }
 
-    /// Hands on a window as it lies in the spool.
-    pub(super) fn telemetry(&self, payload: Bytes) {
-        let message = Message { up: Up::Telemetry, qos: Qos::AtLeastOnce, payload };
+    /// Hands on a window of figures or features as it lies in the spool.
+    pub(super) fn window(&self, payload: Bytes) {
+        let up = if SketchMessage::is_one(&payload) { Up::Sketches } else { Up::Telemetry };
+        let message = Message { up, qos: Qos::AtLeastOnce, payload };
         if self.telemetry.try_send(Figures::Window(message)).is_err() {
             tracing::debug!("the lane to the server is full; the window comes again later");
         }
@@ -126,10 +128,10 @@ impl Publisher {
 
     /// What waits in the last lane.
     #[cfg(test)]
-    pub(super) fn waiting_windows(&mut self) -> Vec<Bytes> {
+    pub(super) fn waiting_windows(&mut self) -> Vec<(Up, Bytes)> {
         let waiting = std::iter::from_fn(|| self.telemetry.try_recv().ok());
         let window = |figures| match figures {
-            Figures::Window(message) => Some(message.payload),
+            Figures::Window(message) => Some((message.up, message.payload)),
             Figures::Mark(_) => None,
         };
         waiting.filter_map(window).collect()
@@ -170,7 +172,7 @@ mod tests {
     async fn what_a_device_is_passes_what_it_asks_and_both_pass_its_figures() {
         let (outgoing, mut publisher) = lanes();
         for _ in 0..TELEMETRY {
-            outgoing.telemetry(Bytes::from_static(b"{}"));
+            outgoing.window(Bytes::from_static(b"{}"));
         }
         outgoing.request(&question());
         outgoing.state(&StateMessage::Offline);
@@ -185,7 +187,7 @@ mod tests {
     async fn a_flush_returns_after_every_lane_was_emptied() {
         let (outgoing, mut publisher) = lanes();
         outgoing.state(&StateMessage::Offline);
-        outgoing.telemetry(Bytes::from_static(b"{}"));
+        outgoing.window(Bytes::from_static(b"{}"));
         let emptied = tokio::spawn(async move {
             let seen = [publisher.next().await.unwrap().up, publisher.next().await.unwrap().up];
             drop(publisher.next().await);

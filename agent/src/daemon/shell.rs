@@ -31,6 +31,7 @@ use super::{
     again::Again,
     control::{Answer, Asked, Facts, Question},
     data_plane::DataPlane,
+    drift::{Drift, DriftNews},
     home::Home,
     outgoing::Outgoing,
     stager::Stager,
@@ -76,6 +77,7 @@ pub(super) struct Shell {
     verify_challengers: mpsc::Sender<u64>,
     stager: Stager,
     data_plane: DataPlane,
+    drift: Drift,
     windows: Windows,
     /// What is known of the sandboxes, for the inventory.
     hardening: watch::Receiver<Option<Hardening>>,
@@ -100,6 +102,7 @@ pub(super) struct Hands {
     pub(super) verify_challengers: mpsc::Sender<u64>,
     pub(super) stager: Stager,
     pub(super) data_plane: DataPlane,
+    pub(super) drift: Drift,
 }
 
 /// Where the shell's inputs come from.
@@ -108,6 +111,7 @@ pub(super) struct Sources {
     pub(super) news: mpsc::Receiver<LinkNews>,
     pub(super) figures: mpsc::Receiver<shared::telemetry::VersionFigures>,
     pub(super) matches: mpsc::Receiver<shared::challenger::ChallengerFigures>,
+    pub(super) drift: mpsc::Receiver<DriftNews>,
     pub(super) questions: mpsc::Receiver<Question>,
     pub(super) hardening: watch::Receiver<Option<Hardening>>,
 }
@@ -123,7 +127,9 @@ impl Shell {
         floors: watch::Receiver<Floors>,
     ) -> Self {
         let Home { config, identity, saved, clock, boot } = home;
-        let Hands { verify, verify_challengers, stager, data_plane } = hands;
+        let Hands { verify, verify_challengers, stager, data_plane, drift } = hands;
+        let mut windows = Windows::new(boot.clone(), config.data_dir.clone(), clock.now());
+        windows.add_alarms(drift.untold());
         Self {
             core,
             saved,
@@ -138,7 +144,8 @@ impl Shell {
             stager,
             hardening: data_plane.hardening(),
             data_plane,
-            windows: Windows::new(boot.clone(), config.data_dir.clone(), clock.now()),
+            drift,
+            windows,
             announced: None,
             announced_revisions: (0, 0),
             utc_offset_secs: local_time::of_core(&clock),
@@ -165,12 +172,14 @@ impl Shell {
                 Some(news) = sources.news.recv() => self.take_news(news),
                 Some(figures) = sources.figures.recv() => self.windows.add(&figures),
                 Some(figures) = sources.matches.recv() => self.windows.add_match(&figures),
+                Some(news) = sources.drift.recv() => self.take_drift(news),
                 Some(question) = sources.questions.recv() => answer = Some(self.take_question(question)),
                 Ok(()) = sources.hardening.changed() => self.announce_inventory(),
                 _ = window.tick() => {
                     let bytes = self.link_bytes();
                     self.windows.note_challengers(self.core.challenger_states());
-                    self.windows.close_if_due(self.clock.now(), bytes, &self.courier);
+                    let told = self.windows.close_if_due(self.clock.now(), bytes, &self.courier);
+                    self.drift.told(&told);
                     self.expect_quiet();
                     self.tell_local_time();
                 }
@@ -244,6 +253,11 @@ impl Shell {
         }
     }
 
+    fn take_drift(&mut self, DriftNews { figures, alarms }: DriftNews) {
+        self.windows.add(&figures);
+        self.windows.add_alarms(alarms);
+    }
+
     /// Summer time begins and ends, and devices travel.
     fn tell_local_time(&mut self) {
         let utc_offset_secs = local_time::of_core(&self.clock);
@@ -280,6 +294,7 @@ impl Shell {
             refused_inputs: self.core.refusals(),
             models: self.core.status(),
             challengers: self.core.challenger_states(),
+            drift: self.drift.views(),
         }
     }
 
@@ -321,7 +336,8 @@ impl Shell {
     fn close_window(&mut self) {
         let bytes = self.link_bytes();
         self.windows.note_challengers(self.core.challenger_states());
-        self.windows.close(self.clock.now(), bytes, &self.courier);
+        let told = self.windows.close(self.clock.now(), bytes, &self.courier);
+        self.drift.told(&told);
     }
 
     fn link_bytes(&self) -> (u64, u64) {
@@ -359,7 +375,10 @@ impl Shell {
             Effect::OpenStaging { artifact } => self.stager.open(artifact),
             Effect::Request { packed, block_bytes, runs } => self.request(packed, block_bytes, runs),
             Effect::Unpack { artifact } => self.stager.unpack(artifact),
-            Effect::CollectGarbage { keep } => self.stager.collect(keep),
+            Effect::CollectGarbage { keep } => {
+                self.drift.keep(&keep);
+                self.stager.collect(keep);
+            }
             Effect::RunTrial { release, manifest } => self.data_plane.trial(release, &manifest),
             Effect::CancelTrial { release } => self.data_plane.cancel_trial(&release),
             Effect::EnsureRunner => self.data_plane.ensure_runner(),

@@ -3,16 +3,23 @@
 pub(super) mod budget;
 pub(super) mod courier;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+};
 
 use shared::{
     BootId, ReleaseId, Timestamp,
     challenger::{ChallengerFigures, ChallengerState, ChallengerWindow, MAX_MATCHES},
-    telemetry::{MAX_VERSIONS, Telemetry, VersionFigures},
+    telemetry::{DriftAlarm, MAX_DRIFT_ALARMS, MAX_VERSIONS, Telemetry, VersionFigures},
 };
 
 use crate::health::Monitor;
 use courier::Courier;
+
+/// Alarms of drift that wait for a window: every feature of four releases at once. More are kept beside them and told after
+/// the next start.
+const MAX_WAITING_ALARMS: usize = 4 * muster_sketch::reference::MAX_FEATURES;
 
 /// The open window.
 pub(super) struct Windows {
@@ -25,6 +32,8 @@ pub(super) struct Windows {
     /// By champion and challenger.
     matches: BTreeMap<(ReleaseId, ReleaseId), ChallengerFigures>,
     challengers: Vec<ChallengerState>,
+    /// Oldest first.
+    drift_alarms: VecDeque<DriftAlarm>,
 }
 
 impl Windows {
@@ -38,6 +47,7 @@ impl Windows {
             versions: BTreeMap::new(),
             matches: BTreeMap::new(),
             challengers: Vec::new(),
+            drift_alarms: VecDeque::new(),
         }
     }
 
@@ -59,21 +69,40 @@ impl Windows {
         }
     }
 
+    /// Adds alarms of drift, which are told as windows have room for them.
+    pub(super) fn add_alarms(&mut self, alarms: Vec<DriftAlarm>) {
+        let room = MAX_WAITING_ALARMS.saturating_sub(self.drift_alarms.len());
+        self.drift_alarms.extend(alarms.into_iter().take(room));
+    }
+
     /// How far each challenger is, which is told with the window.
     pub(super) fn note_challengers(&mut self, states: Vec<ChallengerState>) {
         self.challengers = states;
     }
 
-    /// Closes the window if it is long enough for what telemetry may cost; otherwise it goes on.
-    pub(super) fn close_if_due(&mut self, now: Timestamp, link_bytes: (u64, u64), courier: &Courier) {
+    /// Closes the window if it is long enough for what telemetry may cost; otherwise it goes on. Gives the alarms of drift that
+    /// are told in it.
+    pub(super) fn close_if_due(
+        &mut self,
+        now: Timestamp,
+        link_bytes: (u64, u64),
+        courier: &Courier,
+    ) -> Vec<DriftAlarm> {
         if now.since(self.opened_at) >= courier.window() {
-            self.close(now, link_bytes, courier);
+            self.close(now, link_bytes, courier)
+        } else {
+            Vec::new()
         }
     }
 
     /// Closes the window and gives it away. When the courier is far behind the window stays open: what it holds is
-    /// told later, in sum.
-    pub(super) fn close(&mut self, now: Timestamp, link_bytes: (u64, u64), courier: &Courier) {
+    /// told later, in sum. Gives the alarms of drift that are told in it.
+    pub(super) fn close(
+        &mut self,
+        now: Timestamp,
+        link_bytes: (u64, u64),
+        courier: &Courier,
+    ) -> Vec<DriftAlarm> {
         let window = Telemetry {
             boot: self.boot.clone(),
             sequence: self.next_sequence,
@@ -86,13 +115,17 @@ impl Windows {
                 matches: self.matches.values().cloned().collect(),
                 states: self.challengers.clone(),
             },
+            drift_alarms: self.drift_alarms.iter().take(MAX_DRIFT_ALARMS).cloned().collect(),
         };
-        if courier.take(window) {
-            self.next_sequence += 1;
-            self.opened_at = now;
-            self.versions.clear();
-            self.matches.clear();
+        if !courier.take(window) {
+            return Vec::new();
         }
+        self.next_sequence += 1;
+        self.opened_at = now;
+        self.versions.clear();
+        self.matches.clear();
+        let told = self.drift_alarms.len().min(MAX_DRIFT_ALARMS);
+        self.drift_alarms.drain(..told).collect()
     }
 }
 
@@ -161,6 +194,29 @@ mod tests {
         assert_eq!(matches.len(), MAX_MATCHES);
         assert_eq!((matches[0].disagreed, matches[1].disagreed), (2, 1));
         assert!(told[1].challengers.is_empty());
+    }
+
+    fn alarm(feature: usize) -> DriftAlarm {
+        let text = r#"{"direction":{"score":"location","sign":"up"},"evidence":2.0,"threshold":1.0,"at_secs":9,"since_secs":0,"checks":1,"samples":9,"shift":1.0}"#;
+        let alarm = serde_json::from_str(text).unwrap();
+        DriftAlarm { release: "digits@1".parse().unwrap(), feature: format!("f{feature}"), alarm }
+    }
+
+    #[test]
+    fn alarms_of_drift_are_told_once_in_order_and_as_many_as_a_window_holds() {
+        let (mut windows, _dir) = windows();
+        let (courier, letters) = Courier::detached(1);
+        let alarms: Vec<_> = (0..MAX_DRIFT_ALARMS + 3).map(alarm).collect();
+        windows.add_alarms(alarms.clone());
+        assert_eq!(windows.close(Timestamp(1), (0, 0), &courier), alarms[..MAX_DRIFT_ALARMS]);
+        assert_eq!(windows.close(Timestamp(2), (0, 0), &courier), [], "the courier did not take it");
+        let first = courier::windows_in(&letters).next().unwrap();
+        assert_eq!(first.drift_alarms, alarms[..MAX_DRIFT_ALARMS]);
+        assert_eq!(windows.close(Timestamp(3), (0, 0), &courier), alarms[MAX_DRIFT_ALARMS..]);
+        let second = courier::windows_in(&letters).next().unwrap();
+        assert_eq!(second.drift_alarms, alarms[MAX_DRIFT_ALARMS..]);
+        windows.add_alarms((0..2 * MAX_WAITING_ALARMS).map(alarm).collect());
+        assert_eq!(windows.drift_alarms.len(), MAX_WAITING_ALARMS);
     }
 
     #[test]

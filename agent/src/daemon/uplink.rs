@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     fetch::Parts,
     stager::Stager,
-    telemetry::courier::{Courier, Letter},
+    telemetry::courier::{Courier, Letter, Name},
     verify::Newest,
 };
 use crate::{
@@ -180,7 +180,9 @@ impl Router {
             Stream::Report => {
                 let _ = self.inputs.send(Input::ReportAcknowledged { boot, sequence }).await;
             }
-            Stream::Telemetry | Stream::Sketch => self.courier.tell(Letter::Stored { boot, sequence }),
+            Stream::Telemetry | Stream::Sketch => {
+                self.courier.tell(Letter::Stored(Name { stream, boot, sequence }));
+            }
         }
         Ok(())
     }

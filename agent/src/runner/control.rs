@@ -7,11 +7,12 @@ use tokio::{net::UnixStream, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    EXIT_REPLACE, EXIT_STUCK,
+    EXIT_REPLACE, EXIT_STUCK, capture,
     challenge::{feed::feed, trials::try_samples},
     channel::{self, Receiver, Sender},
     hangs::{self, Hang},
-    load, memory,
+    load::{self, Life},
+    memory,
     models::Models,
     protocol::{Command, Event, LoadRequest},
     reporter,
@@ -89,6 +90,8 @@ impl Runner {
         let writer = tokio::spawn(write(sender, outbox, ending.clone()));
         let models = Arc::new(Models::new());
         tokio::spawn(reporter::report(Arc::clone(&models), events.clone()));
+        let (captured, told) = (Arc::clone(&models), events.clone());
+        tokio::spawn(async move { capture::tell(&captured.captures, &told).await });
         tokio::spawn(memory::watch(Arc::clone(&models), events.clone()));
         tokio::spawn(hangs::tell(Arc::clone(&models), events.clone()));
         let stop = CancellationToken::new();
@@ -182,14 +185,17 @@ impl Runner {
                 return;
             };
             let loaded = tokio::task::spawn_blocking(move || load::load(&models, &request, &file)).await;
-            let (event, gone) = loaded.unwrap_or_else(|error| {
+            let (event, life) = loaded.unwrap_or_else(|error| {
                 (Event::LoadFailed { release: release.clone(), detail: error.to_string() }, None)
             });
             // Nobody listens when the daemon is gone, and then this process ends.
             let _ = events.send(event).await;
-            if let Some(gone) = gone {
+            if let Some(Life { gone, capture }) = life {
                 let _ = gone.await;
                 dropped.memory.forget(&release);
+                if let Some(capture) = capture {
+                    capture::tell_gone(&dropped.captures, capture, &events).await;
+                }
                 let _ = events.send(Event::Unloaded { release }).await;
             }
         });
@@ -250,6 +256,7 @@ impl Runner {
         }
         let flush = async {
             reporter::flush(&self.models, &self.events).await;
+            capture::finish(&self.models.captures, &self.events).await;
             self.ending.cancel();
             let _ = writer.await;
         };

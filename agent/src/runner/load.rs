@@ -7,6 +7,7 @@ use muster_engine::{Engine as _, Session, TractEngine, inspect};
 use tokio::sync::oneshot;
 
 use super::{
+    capture::Capture,
     confidence::Confidence,
     file::read_verified,
     models::{Loaded, Models},
@@ -14,12 +15,16 @@ use super::{
     schema::agree,
 };
 
-/// Loads a version, unless it is loaded, and tells how it went. `gone` resolves when the version is dropped.
-pub(super) fn load(
-    models: &Arc<Models>,
-    request: &LoadRequest,
-    file: &File,
-) -> (Event, Option<oneshot::Receiver<()>>) {
+/// A version that was loaded.
+pub(super) struct Life {
+    /// Resolves when it is dropped.
+    pub(super) gone: oneshot::Receiver<()>,
+    /// What counts its features until then.
+    pub(super) capture: Option<Arc<Capture>>,
+}
+
+/// Loads a version, unless it is loaded, and tells how it went.
+pub(super) fn load(models: &Arc<Models>, request: &LoadRequest, file: &File) -> (Event, Option<Life>) {
     let release = request.release.clone();
     if models.has(&release) {
         return (Event::Loaded { release, load_ms: 0, memory_kib: 0 }, None);
@@ -31,10 +36,10 @@ pub(super) fn load(
         Err(detail) => return (Event::Damaged { release, detail: format!("the model {detail}") }, None),
     };
     match compile(request, model).and_then(|session| insert(models, request, session)) {
-        Ok(gone) => {
+        Ok(life) => {
             let load_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             let memory_kib = loading.done(&release, &request.budgets);
-            (Event::Loaded { release, load_ms, memory_kib }, Some(gone))
+            (Event::Loaded { release, load_ms, memory_kib }, Some(life))
         }
         Err(detail) => (Event::LoadFailed { release, detail }, None),
     }
@@ -50,20 +55,21 @@ fn compile(request: &LoadRequest, model: Bytes) -> Result<Box<dyn Session>, Stri
     Ok(session)
 }
 
-fn insert(
-    models: &Arc<Models>,
-    request: &LoadRequest,
-    session: Box<dyn Session>,
-) -> Result<oneshot::Receiver<()>, String> {
+fn insert(models: &Arc<Models>, request: &LoadRequest, session: Box<dyn Session>) -> Result<Life, String> {
     let (sender, gone) = oneshot::channel();
+    let LoadRequest { release, drift, known_every, .. } = request;
+    let capture = drift.as_ref().and_then(|spec| {
+        models.captures.begin(release, spec, *known_every, session.inputs(), session.outputs())
+    });
     let loaded = Loaded {
         release: request.release.clone(),
         confidence: Confidence::new(session.outputs()),
         session,
         budgets: request.budgets,
         figures: models.new_figures(&request.release),
+        capture: capture.clone(),
         _gone: sender,
     };
     models.insert(loaded).map_err(|error| format!("no thread for the model: {error}"))?;
-    Ok(gone)
+    Ok(Life { gone, capture })
 }

@@ -15,6 +15,7 @@ use shared::{
 use tokio::sync::oneshot;
 
 use super::{
+    capture::{Capture, Captures},
     challenge::{books::Books, feed::Feed, flights::Flights},
     confidence::Confidence,
     custom::CustomNames,
@@ -32,6 +33,8 @@ pub(crate) struct Loaded {
     pub(crate) budgets: Budgets,
     pub(crate) figures: Arc<Figures>,
     pub(crate) confidence: Confidence,
+    /// What counts its features, where they are watched for drift.
+    pub(crate) capture: Option<Arc<Capture>>,
     /// Told when this value is dropped, by being dropped.
     pub(crate) _gone: oneshot::Sender<()>,
 }
@@ -83,6 +86,7 @@ pub(crate) struct Models {
     /// Figures of every version, also of one that is gone and has figures untold.
     figures: Mutex<Vec<Arc<Figures>>>,
     pub(crate) wake: Arc<Wake>,
+    pub(crate) captures: Captures,
     pub(crate) memory: Arc<Memory>,
     pub(crate) hangs: Arc<Hangs>,
     /// Requests under way.
@@ -99,6 +103,7 @@ impl Models {
             figures: Mutex::default(),
             books: Arc::new(Books::new(Arc::clone(&wake))),
             wake,
+            captures: Captures::default(),
             memory: Arc::default(),
             hangs: Arc::default(),
             flights: Arc::default(),

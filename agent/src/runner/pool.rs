@@ -257,6 +257,7 @@ mod tests {
             budgets: Budgets { latency_ms: 1, ..Budgets::default() },
             figures: Arc::new(Figures::new(id, Arc::default())),
             confidence: Confidence::new(&[]),
+            capture: None,
             _gone: oneshot::channel().0,
         };
         (Arc::new(loaded), release, runs)

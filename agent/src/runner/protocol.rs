@@ -2,6 +2,7 @@
 //!
 //! The enums are tagged from outside: serde cannot read a histogram, whose keys are numbers, through a tag inside.
 
+use muster_sketch::{reference::ReferenceId, window::FeatureCounts};
 use serde::{Deserialize, Serialize};
 use shared::{
     Digest, ReleaseId,
@@ -68,10 +69,13 @@ pub struct LoadRequest {
     /// What is watched for drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftSpec>,
+    /// Every how manieth row is counted, where that was measured before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_every: Option<u32>,
 }
 
 impl LoadRequest {
-    /// The load that a manifest asks for.
+    /// The load that a manifest asks for. Nothing is known of it yet.
     #[must_use]
     pub fn from_manifest(manifest: &Manifest) -> Self {
         Self {
@@ -81,8 +85,52 @@ impl LoadRequest {
             outputs: manifest.outputs.clone(),
             budgets: manifest.budgets,
             drift: manifest.drift.clone(),
+            known_every: None,
         }
     }
+
+    /// The same without counting features: whoever tries a model sees other inputs than those who use it.
+    #[must_use]
+    pub fn unwatched(self) -> Self {
+        Self { drift: None, known_every: None, ..self }
+    }
+}
+
+/// Every how manieth row of a version is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// From 1 to [`MAX_THINNING`](muster_sketch::detector::MAX_THINNING).
+    pub every: u32,
+    /// Rows are alike for longer than that.
+    pub beyond_limit: bool,
+    /// From how many rows that was found.
+    pub rows: u64,
+}
+
+/// It was found out every how manieth row of a version is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paced {
+    /// Which version.
+    pub release: ReleaseId,
+    /// Whose features were looked at.
+    pub reference: ReferenceId,
+    /// What was found.
+    pub pace: Pace,
+}
+
+/// A window of a version's features that has been closed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sketched {
+    /// Which version.
+    pub release: ReleaseId,
+    /// What its features were counted against.
+    pub reference: ReferenceId,
+    /// How long ago it began. It ends now: time of day is the daemon's business.
+    pub age_ms: u64,
+    /// Every how manieth row was counted.
+    pub every: u32,
+    /// The counts of each feature, in the order of the reference.
+    pub features: Vec<FeatureCounts>,
 }
 
 /// From the runner to the daemon.
@@ -130,6 +178,10 @@ pub enum Event {
     },
     /// What a version did since it was last told: at the latest 20 ms after a failure, each second otherwise.
     Observed(Box<VersionFigures>),
+    /// A window of features is closed: the manifest's time is over, or the version or the process ends.
+    Sketched(Box<Sketched>),
+    /// It was measured every how manieth row is counted.
+    Paced(Box<Paced>),
     /// What was sampled of a champion, or what a challenger made of it, since it was last told; each second.
     Compared(Box<ChallengerFigures>),
     /// Threads are long past their deadline in this version, or past it in every thread of its model; then the process

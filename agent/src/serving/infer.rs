@@ -9,6 +9,7 @@ use axum::{
     response::Response,
 };
 use muster_engine::{EngineError, Tensor, WrongOutput, outputs_are_finite, outputs_match};
+use tokio::sync::oneshot;
 
 use super::{
     error::ServingError,
@@ -61,10 +62,12 @@ async fn serve(
     let mut request = wire::read(headers, &body).map_err(refused)?;
     let wanted = request.wanted(loaded.outputs()).map_err(refused)?;
     let id = request.id.take().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let (answer, answered) = oneshot::channel();
     // Spawned, so that a caller who hangs up does not take the evidence along.
-    let counted = run_and_count(model, Arc::clone(&loaded), request, id.clone(), models.flights.begin());
-    let counted = tokio::spawn(counted).await;
-    let outputs = counted.map_err(|error| ServingError::Model(error.to_string()))??;
+    let run =
+        answer_and_count(model, Arc::clone(&loaded), request, id.clone(), models.flights.begin(), answer);
+    tokio::spawn(run);
+    let outputs = answered.await.map_err(|_| failed(&loaded, "the inference broke off"))??;
     wire::write(&loaded.release, &id, loaded.outputs(), &outputs, &wanted)
 }
 
@@ -75,25 +78,45 @@ fn unreadable(rejection: &BytesRejection) -> ServingError {
     ServingError::BadRequest(rejection.body_text())
 }
 
-async fn run_and_count(
+/// The caller is answered first; only then features are read. The version is held until they are, so that the last
+/// window of one that is unloaded has them.
+async fn answer_and_count(
     model: Arc<Model>,
     loaded: Arc<Loaded>,
     request: Inference,
     id: String,
     _flight: Flight,
+    answer: oneshot::Sender<Result<Vec<Tensor>, ServingError>>,
+) {
+    let kept = loaded.capture.as_ref().and_then(|capture| capture.keep(&request.inputs));
+    let result = run_and_count(&model, &loaded, request, id).await;
+    let answered = kept.zip(result.as_ref().ok()).and_then(|(kept, outputs)| kept.answered(outputs));
+    // Nobody listens when the caller has hung up.
+    let _ = answer.send(result);
+    if let Some(answered) = answered {
+        tokio::task::yield_now().await;
+        answered.count().await;
+    }
+}
+
+async fn run_and_count(
+    model: &Model,
+    loaded: &Arc<Loaded>,
+    request: Inference,
+    id: String,
 ) -> Result<Vec<Tensor>, ServingError> {
     let sampled = model.feed.load_full().and_then(|feed| feed.sampling(&id, &request.inputs));
-    let (ran, times) = match model.pool.run(Arc::clone(&loaded), request.inputs).await {
+    let (ran, times) = match model.pool.run(Arc::clone(loaded), request.inputs).await {
         Ok(ran) => ran,
-        Err(no_result) => return Err(count_no_result(&loaded, no_result)),
+        Err(no_result) => return Err(count_no_result(loaded, no_result)),
     };
-    match judge(&loaded, ran) {
+    match judge(loaded, ran) {
         Ok(outputs) => {
             // Remembered first: a caller who has the answer may send the label at once.
             let answered = Answered { figures: Arc::clone(&loaded.figures), top_class: top_class(&outputs) };
             model.recent().insert(id, answered);
             loaded.figures.confident(&loaded.confidence.of(&outputs));
-            loaded.figures.answered(Outcome::Ok, times, is_slow(&loaded, times));
+            loaded.figures.answered(Outcome::Ok, times, is_slow(loaded, times));
             if let Some(sampled) = sampled {
                 sampled.answered(&loaded.release, &outputs);
             }
@@ -104,7 +127,7 @@ async fn run_and_count(
             Err(error)
         }
         Err((outcome, error)) => {
-            loaded.figures.answered(outcome, times, is_slow(&loaded, times));
+            loaded.figures.answered(outcome, times, is_slow(loaded, times));
             Err(error)
         }
     }

@@ -13,7 +13,10 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{error::ServingError, find_model, find_version, version_text};
-use crate::runner::models::{Loaded, Models};
+use crate::runner::{
+    capture,
+    models::{Loaded, Models},
+};
 
 pub(super) fn routes() -> Router<Arc<Models>> {
     Router::new()
@@ -50,7 +53,7 @@ fn tell(versions: Vec<Arc<Loaded>>) -> Json<Value> {
 fn statistics(loaded: &Loaded) -> Value {
     let totals = loaded.figures.totals();
     let last = totals.last_inference.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-    json!({
+    let mut statistics = json!({
         "name": loaded.release.model,
         "version": version_text(&loaded.release),
         "last_inference": last.map_or(0, |at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX)),
@@ -65,6 +68,18 @@ fn statistics(loaded: &Loaded) -> Value {
             "compute_output": duration(totals.ok, Duration::ZERO),
         },
         "batch_stats": [],
+    });
+    if let Some(capture) = &loaded.capture {
+        statistics["muster_drift"] = drift(capture.totals());
+    }
+    statistics
+}
+
+/// Beyond the protocol: what is counted of the version's features. `every` is null while it is measured.
+fn drift(totals: capture::Totals) -> Value {
+    let capture::Totals { every, counted, windows, left_out, observed } = totals;
+    json!({
+        "every": every, "rows_counted": counted, "windows": windows, "rows_left_out": left_out, "rows_observed": observed,
     })
 }
 

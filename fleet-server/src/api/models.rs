@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::ConfigError,
-    publish::{self, Policy, PublishError, Upload},
+    publish::{self, Policy, PublishError, Upload, gate::Refused},
     store::{MinuteFigures, ReleaseRow},
 };
 
@@ -223,7 +223,9 @@ pub async fn figures(
 /// Publishes a version.
 ///
 /// Parts of the form: `model` (an ONNX file), `golden` (`.npz` or `.safetensors`), `lineage` (TOML), and optionally
-/// `reference` (`.npz`) and `policy` (TOML). The same files again are the version that is there already.
+/// `reference` (`.npz` or `.csv`, a sample of the inputs that the model was made with, of 1,000 rows or more), `features`
+/// (TOML: what of the sample is watched for drift; derived from the model when it is absent) and `policy` (TOML). The same
+/// files again are the version that is there already.
 #[utoipa::path(
     post,
     path = "/api/v1/models/{model}/versions",
@@ -263,19 +265,21 @@ pub(super) fn upload_limit(upload_mib: u32) -> DefaultBodyLimit {
 }
 
 async fn read_upload(model: ModelName, mut parts: Multipart) -> Answer<Upload> {
-    let (mut onnx, mut golden, mut reference, mut lineage, mut policy) = (None, None, None, None, None);
+    let (mut onnx, mut golden, mut lineage) = (None, None, None);
+    let (mut reference, mut features, mut policy) = (None, None, None);
     while let Some(part) = parts.next_field().await.map_err(bad_form)? {
         let name = part.name().unwrap_or_default().to_owned();
         let slot = match name.as_str() {
             "model" => &mut onnx,
             "golden" => &mut golden,
             "reference" => &mut reference,
+            "features" => &mut features,
             "lineage" => &mut lineage,
             "policy" => &mut policy,
             _ => {
                 let detail = format!("'{name}' is not a part of a publication");
                 return Err(Problem::bad_request("unknown_part", detail)
-                    .hint("parts are model, golden, lineage, reference, policy"));
+                    .hint("parts are model, golden, lineage, reference, features, policy"));
             }
         };
         *slot = Some(part.bytes().await.map_err(bad_form)?);
@@ -288,6 +292,7 @@ async fn read_upload(model: ModelName, mut parts: Multipart) -> Answer<Upload> {
         onnx: needed(onnx, "model")?,
         golden: needed(golden, "golden")?,
         reference,
+        features,
         lineage: publish::read_lineage(&text(&needed(lineage, "lineage")?, "lineage")?).map_err(bad_file)?,
         policy: match policy {
             Some(bytes) => Policy::read(&text(&bytes, "policy")?).map_err(bad_file)?,
@@ -331,6 +336,16 @@ fn missing(release: &ReleaseId) -> Problem {
         .hint(format!("see its versions: muster model show {}", release.model))
 }
 
+fn hint_of(refused: &Refused) -> &'static str {
+    match refused.code.as_str() {
+        "bad_features" | "bad_reference" => {
+            "the model was not published; correct the sample or the features and publish again, or publish it without \
+             them, and nothing is watched for drift"
+        }
+        _ => "the model was not published; correct it or its golden vectors and publish again",
+    }
+}
+
 impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         match error {
@@ -338,9 +353,17 @@ impl From<PublishError> for Problem {
             PublishError::ReservedName(_) => {
                 Self::refused("reserved_name", error.to_string()).hint("publish it under another name")
             }
-            PublishError::Size { .. } => Self::bad_request("bad_size", error.to_string()),
-            PublishError::Refused(refused) => Self::refused(&refused.code, refused.detail)
-                .hint("the model was not published; correct it or its golden vectors and publish again"),
+            PublishError::Size { .. } | PublishError::FeaturesSize { .. } => {
+                Self::bad_request("bad_size", error.to_string())
+            }
+            PublishError::FeaturesWithoutReference => Self::bad_request("missing_part", error.to_string())
+                .hint("give the sample too (--reference), or leave the features out"),
+            PublishError::ManifestSize { .. } => Self::refused("bad_reference", error.to_string())
+                .hint("watch fewer features with many categories, or shorten the names of the categories"),
+            PublishError::Refused(refused) => {
+                let hint = hint_of(&refused);
+                Self::refused(&refused.code, refused.detail).hint(hint)
+            }
             PublishError::Manifest(error) => Self::refused("bad_policy", error.to_string()),
             PublishError::Store(error) => error.into(),
             PublishError::Artifact(error) => error.into(),

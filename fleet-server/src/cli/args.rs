@@ -183,9 +183,12 @@ pub struct PublishArgs {
     /// Inputs and the outputs they must give (.npz or .safetensors).
     #[arg(long, value_name = "FILE")]
     pub golden: PathBuf,
-    /// Samples of the training-time distribution (.npz).
+    /// Samples of the training-time distribution (.npz or .csv); drift is watched against them.
     #[arg(long, value_name = "FILE")]
     pub reference: Option<PathBuf>,
+    /// What of the samples is watched, where that is not to be derived from the model (TOML).
+    #[arg(long, value_name = "FILE", requires = "reference")]
+    pub features: Option<PathBuf>,
     /// Budgets, tolerance and probation, where they differ from the defaults (TOML).
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,

@@ -1,5 +1,7 @@
 //! `model`.
 
+mod watched;
+
 use std::path::Path;
 
 use reqwest::multipart::{Form, Part};
@@ -33,7 +35,8 @@ pub(super) async fn run(client: &Client, command: ModelCommand, output: &Output)
 async fn publish(client: &Client, args: PublishArgs, output: &Output) -> Result<(), Failure> {
     let mut form = Form::new().part("model", file(&args.file).await?);
     form = form.part("golden", file(&args.golden).await?).part("lineage", file(&args.lineage).await?);
-    for (name, path) in [("reference", &args.reference), ("policy", &args.policy)] {
+    let optional = [("reference", &args.reference), ("features", &args.features), ("policy", &args.policy)];
+    for (name, path) in optional {
         if let Some(path) = path {
             form = form.part(name, file(path).await?);
         }
@@ -50,7 +53,7 @@ async fn publish(client: &Client, args: PublishArgs, output: &Output) -> Result<
 
 fn lines(published: &Published) -> Vec<String> {
     let number = |name: &str| published.gate.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
-    vec![
+    let mut lines = vec![
         published.release.clone(),
         format!("  transfer      {} bytes", published.transfer_bytes),
         format!("  golden cases  {} passed", number("cases")),
@@ -60,7 +63,9 @@ fn lines(published: &Published) -> Vec<String> {
             number("latency_max_us")
         ),
         format!("  memory here   {} KiB", number("peak_memory_kib")),
-    ]
+    ];
+    lines.extend(watched::of_report(&published.gate));
+    lines
 }
 
 async fn file(path: &Path) -> Result<Part, Failure> {
@@ -103,6 +108,7 @@ fn release_lines(view: &ReleaseView) -> Vec<String> {
     ];
     lines.extend(manifest.inputs.iter().map(|spec| format!("  input         {spec}")));
     lines.extend(manifest.outputs.iter().map(|spec| format!("  output        {spec}")));
+    lines.extend(watched::of_manifest(manifest.drift.as_ref()));
     lines.extend(
         manifest.lineage.metrics.iter().map(|(name, value)| format!("  metric        {name} {value}")),
     );

@@ -57,14 +57,14 @@ impl ConfigError {
     /// Places an error of the TOML reader in the file `name` with the given text.
     #[must_use]
     pub fn toml(name: &str, text: &str, error: &toml::de::Error) -> Self {
-        let place = Place::find(text, error.span().unwrap_or(0..0));
-        Self::File {
-            file: name.to_owned(),
-            line: place.line,
-            column: place.column,
-            message: error.message().to_owned(),
-            excerpt: place.excerpt,
-        }
+        Self::at(name, text, error.span().unwrap_or(0..0), error.message().to_owned())
+    }
+
+    /// A mistake at a place of the file `name` with the given text.
+    #[must_use]
+    pub fn at(name: &str, text: &str, span: Range<usize>, message: String) -> Self {
+        let Place { line, column, excerpt } = Place::find(text, span);
+        Self::File { file: name.to_owned(), line, column, message, excerpt }
     }
 }
 

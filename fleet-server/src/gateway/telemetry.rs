@@ -157,6 +157,7 @@ mod tests {
             delivery: Delivery::default(),
             versions: vec![serde_json::from_value(version).unwrap()],
             challengers: ChallengerWindow::default(),
+            drift_alarms: Vec::new(),
         }
     }
 

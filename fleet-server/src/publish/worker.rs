@@ -4,7 +4,6 @@
 //! nothing else.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -12,12 +11,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use muster_engine::{Engine, EngineError, Golden, GoldenFailure, TractEngine, inspect, replay};
+use muster_engine::{
+    Engine, EngineError, Golden, GoldenFailure, Inspected, Session, TractEngine, inspect, replay,
+};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
-use shared::manifest::{Budgets, TensorSpec, Tolerance};
+use shared::manifest::{Budgets, DriftSpec, Tolerance};
 
-use super::golden_file;
+pub use super::report::{DriftReport, Refusal, Report};
+use super::{
+    features::{Model, Plan},
+    golden_file,
+    reference::{self, Made},
+    sample::Sample,
+};
 
 /// Name of the subcommand; it is not shown in help.
 pub const SUBCOMMAND: &str = "gate-worker";
@@ -25,8 +32,15 @@ pub const SUBCOMMAND: &str = "gate-worker";
 /// Address space for reading the golden vectors, besides what the model may use.
 const SLACK_MIB: u64 = 512;
 
+/// Address space for a sample, besides: its numbers, of which a thousand images of 224 × 224 × 3 have 574 MiB as FP32, and
+/// the values of features.
+const SAMPLE_MIB: u64 = 1_536;
+
 /// Processor seconds after which the system ends the worker.
 const CPU_SECS: u64 = 300;
+
+/// Processor seconds for a sample, besides: to read it, and to run the model on it.
+const SAMPLE_CPU_SECS: u64 = 120 + reference::RUN_LIMIT.as_secs();
 
 /// Files it may have open.
 const OPEN_FILES: u64 = 32;
@@ -38,8 +52,8 @@ pub struct Task {
     pub model: PathBuf,
     /// The golden vectors as they were brought.
     pub golden: PathBuf,
-    /// Samples of the training-time distribution.
-    pub reference: Option<PathBuf>,
+    /// The sample of the training-time distribution.
+    pub sample: Option<SampleTask>,
     /// Where to write the golden vectors as safetensors.
     pub golden_out: PathBuf,
     /// What the model may cost.
@@ -48,40 +62,24 @@ pub struct Task {
     pub tolerance: Tolerance,
 }
 
-/// What the gate found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// Who wrote the file.
-    pub producer: String,
-    /// Opset of each domain.
-    pub opsets: BTreeMap<String, i64>,
-    /// Operators used.
-    pub operators: BTreeSet<String>,
-    /// What goes in.
-    pub inputs: Vec<TensorSpec>,
-    /// What comes out.
-    pub outputs: Vec<TensorSpec>,
-    /// Nodes of the graph.
-    pub node_count: usize,
-    /// Golden cases replayed.
-    pub cases: u32,
-    /// Time to load and warm.
-    pub load_ms: u64,
-    /// Median latency on the server.
-    pub latency_p50_us: u64,
-    /// Slowest case on the server.
-    pub latency_max_us: u64,
-    /// Peak resident memory of the worker.
-    pub peak_memory_kib: u64,
+/// A sample of what is to be watched.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SampleTask {
+    /// The sample as it was brought.
+    pub file: PathBuf,
+    /// What of it is to be watched, if the publisher says so.
+    pub features: Option<PathBuf>,
+    /// Is there while the sample is being read and the reference made, to tell what a worker that was killed was doing.
+    pub mark: PathBuf,
 }
 
-/// Why the gate refused a model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// A word for programs.
-    pub code: String,
-    /// A sentence for people.
-    pub detail: String,
+/// A model that passed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Passed {
+    /// What people are told.
+    pub report: Report,
+    /// What devices watch, if there was a reference sample.
+    pub drift: Option<DriftSpec>,
 }
 
 /// Reads a task from standard input, does it, and writes the result to standard output.
@@ -92,16 +90,18 @@ pub fn main() -> io::Result<()> {
     let mut text = String::new();
     io::stdin().read_to_string(&mut text)?;
     let task: Task = serde_json::from_str(&text)?;
-    limit(&task.budgets)?;
-    let result: Result<Report, Refusal> = work(&task);
+    limit(&task)?;
+    let result: Result<Passed, Refusal> = work(&task);
     io::stdout().write_all(&serde_json::to_vec(&result)?)
 }
 
-fn limit(budgets: &Budgets) -> io::Result<()> {
-    let address_space = (own_address_space() + (u64::from(budgets.memory_mib) + SLACK_MIB) * 1_024) * 1_024;
+fn limit(task: &Task) -> io::Result<()> {
+    let (sample_mib, sample_secs) = if task.sample.is_some() { (SAMPLE_MIB, SAMPLE_CPU_SECS) } else { (0, 0) };
+    let room_mib = u64::from(task.budgets.memory_mib) + SLACK_MIB + sample_mib;
+    let address_space = (own_address_space() + room_mib * 1_024) * 1_024;
     for (resource, most) in [
         (Resource::As, address_space),
-        (Resource::Cpu, CPU_SECS),
+        (Resource::Cpu, CPU_SECS + sample_secs),
         (Resource::Core, 0),
         (Resource::Nofile, OPEN_FILES),
     ] {
@@ -110,14 +110,11 @@ fn limit(budgets: &Budgets) -> io::Result<()> {
     Ok(())
 }
 
-fn work(task: &Task) -> Result<Report, Refusal> {
+fn work(task: &Task) -> Result<Passed, Refusal> {
     let model = read(&task.model)?;
     let inspected = inspect(&model).map_err(refusal("bad_structure"))?;
     let golden = golden_file::read(&read(&task.golden)?).map_err(refusal("bad_golden"))?;
-    if let Some(reference) = &task.reference {
-        golden_file::check_reference(&read(reference)?, &inspected.inputs)
-            .map_err(refusal("bad_reference"))?;
-    }
+    let sampled = task.sample.as_ref().map(|sample| Sampled::read(sample, &inspected)).transpose()?;
     let started = Instant::now();
     let load = TractEngine.load(model, &inspected.inputs, &inspected.outputs);
     let session = load.map_err(|error: EngineError| refusal("does_not_load")(error))?;
@@ -128,8 +125,12 @@ fn work(task: &Task) -> Result<Report, Refusal> {
         return Err(refusal("over_budget")(detail));
     }
     let figures = replay(&*session, &golden, &task.tolerance, &task.budgets).map_err(golden_refusal)?;
+    // Before the sample is run, so that it tells what the model needs.
+    let peak_memory_kib = status_kib("VmHWM:");
+    let made = sampled.map(|sampled| sampled.reference(&*session)).transpose()?;
+    let (drift, drift_report) = made.map(|made| (made.spec, made.report)).unzip();
     write_golden(&golden, &task.golden_out)?;
-    Ok(Report {
+    let report = Report {
         producer: inspected.producer,
         opsets: inspected.opsets,
         operators: inspected.operators,
@@ -140,8 +141,49 @@ fn work(task: &Task) -> Result<Report, Refusal> {
         load_ms,
         latency_p50_us: figures.latency_p50_us,
         latency_max_us: figures.latency_max_us,
-        peak_memory_kib: status_kib("VmHWM:"),
-    })
+        peak_memory_kib,
+        drift: drift_report,
+    };
+    Ok(Passed { report, drift })
+}
+
+/// A sample that was read, with what is to be watched.
+struct Sampled<'a> {
+    task: &'a SampleTask,
+    plan: Plan,
+    sample: Sample,
+}
+
+impl<'a> Sampled<'a> {
+    fn read(task: &'a SampleTask, inspected: &Inspected) -> Result<Self, Refusal> {
+        let model = Model { inputs: &inspected.inputs, outputs: &inspected.outputs };
+        let plan = match &task.features {
+            Some(path) => {
+                let text = String::from_utf8(read(path)?.into())
+                    .map_err(|_| refusal("bad_features")("features.toml is not a text in UTF-8"))?;
+                Plan::read(&text, model).map_err(refusal("bad_features"))?
+            }
+            None => Plan::derived(),
+        };
+        let read = || Sample::read(&task.file, &inspected.inputs, &plan.element_names());
+        let sample = task.marked(read).map_err(refusal("bad_reference"))?;
+        Ok(Self { task, plan, sample })
+    }
+
+    fn reference(&self, session: &dyn Session) -> Result<Made, Refusal> {
+        let make = || reference::make(&self.plan, &self.sample, session, reference::RUN_LIMIT);
+        self.task.marked(make).map_err(refusal("bad_reference"))
+    }
+}
+
+impl SampleTask {
+    /// Does what may end the worker, with the mark set meanwhile. Without a mark the gate words the end less exactly.
+    fn marked<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _ = fs::write(&self.mark, []);
+        let done = act();
+        let _ = fs::remove_file(&self.mark);
+        done
+    }
 }
 
 fn golden_refusal(failure: GoldenFailure) -> Refusal {

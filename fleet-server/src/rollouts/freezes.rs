@@ -23,7 +23,8 @@ impl Fleet {
         self.finish(turn).await
     }
 
-    /// Tells every rollout that is under way what may have happened while no server was there: time, and freezes.
+    /// Tells every rollout that is under way what may have happened while no server was there: time, freezes, and devices
+    /// that a person took out just before the server ended.
     pub(super) async fn wake(&mut self, now: Timestamp) -> Result<BTreeSet<DeviceId>, RolloutError> {
         let mut turn = self.turn(now).await?;
         if !self.holds_lease(&mut turn.tx).await? {
@@ -33,6 +34,7 @@ impl Fleet {
         for entry in self.entries.values().filter(|entry| !entry.machine.state().is_final()) {
             turn.input(entry, Input::Freezes { freezes: freezes.clone() });
         }
+        self.withdraw_marked(&mut turn).await?;
         self.finish(turn).await
     }
 

@@ -66,6 +66,19 @@ impl Fleet {
         Ok(())
     }
 
+    /// Tells rollouts under way of all devices that people took out of them. Those that know it stay as they are.
+    pub(super) async fn withdraw_marked(&self, turn: &mut Turn) -> Result<(), RolloutError> {
+        for marked in self.app.store.marked_devices().await? {
+            for entry in self.entries.values().filter(|entry| !entry.machine.state().is_final()) {
+                let is_out = marked.quarantined || marked.pins.contains_key(&entry.row.release.model);
+                if is_out && entry.machine.includes(&marked.device) {
+                    turn.input(entry, Input::Withdrawn { device: marked.device.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The machines as they will be after the turn, also those that begin in it.
     pub(super) fn machines<'a>(&'a self, turn: &'a Turn) -> impl Iterator<Item = &'a Rollout> {
         let known = self.entries.iter().map(|(id, entry)| turn.drafts.get(id).unwrap_or(entry));

@@ -13,7 +13,7 @@ use sqlx::any::AnyRow;
 
 use super::{
     Columns, Store, StoreError, Tx, from_json,
-    many::{Open, pieces, statement},
+    many::{Open, most_rows, pieces, statement},
     millis, parsed, to_json,
 };
 
@@ -116,7 +116,7 @@ pub(super) async fn add_to_devices(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let keys: Vec<_> = sums.keys().cloned().collect();
-    for piece in pieces(&keys) {
+    for piece in pieces(&keys, most_rows(tx)) {
         for row in of_devices(tx, piece).await? {
             let device = parsed("device id", &row.text("device")?)?;
             let before = figures(&row)?;
@@ -126,7 +126,7 @@ pub(super) async fn add_to_devices(
         }
     }
     let rows: Vec<_> = sums.into_iter().collect();
-    for piece in pieces(&rows) {
+    for piece in pieces(&rows, most_rows(tx)) {
         let mut query = statement(
             "INSERT INTO device_figures (device, model, version, figures, updated_at) VALUES",
             piece.len(),

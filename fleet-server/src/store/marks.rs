@@ -4,12 +4,45 @@ use std::collections::BTreeMap;
 
 use shared::{DeviceId, ModelName, Version};
 
-use super::{DeviceRow, Store, StoreError, Tx, from_json, printable, to_json};
+use sqlx::any::AnyRow;
+
+use super::{Columns, DeviceRow, Store, StoreError, Tx, from_json, parsed, printable, to_json};
 
 /// Versions that a device keeps, by model.
 pub type Pins = BTreeMap<ModelName, Version>;
 
+/// A device that a person took out of some rollouts or all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkedDevice {
+    /// Which.
+    pub device: DeviceId,
+    /// Out of all.
+    pub quarantined: bool,
+    /// Out of those of these models.
+    pub pins: Pins,
+}
+
 impl Store {
+    /// Every device that is quarantined or has pins, by name.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn marked_devices(&self) -> Result<Vec<MarkedDevice>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, quarantined, pins FROM devices WHERE quarantined = 1 OR pins IS NOT NULL ORDER BY id",
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        let read = |row: &AnyRow| {
+            Ok(MarkedDevice {
+                device: parsed("device id", &row.text("id")?)?,
+                quarantined: row.flag("quarantined")?,
+                pins: pins(row.optional_text("pins")?)?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
     /// One device as it is inside of `tx`, with what `tx` has changed.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use shared::{DeviceId, Timestamp};
 
 use super::{
     Columns, Store, StoreError, Tx,
-    many::{pieces, statement},
+    many::{most_rows, pieces, statement},
     millis, parsed, signed,
 };
 use crate::servers::{Identity, ServerId};
@@ -131,7 +131,7 @@ impl Store {
         devices: &[DeviceId],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for piece in pieces(devices) {
+        for piece in pieces(devices, most_rows(tx)) {
             let mut query = statement(
                 "UPDATE devices SET connected = 1, last_seen = new.column2, server = new.column3 FROM (VALUES",
                 piece.len(),

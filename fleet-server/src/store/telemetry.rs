@@ -14,7 +14,7 @@ use shared::{
 
 use super::{
     Columns, MAX_ROWS, Store, StoreError, Tx, challengers, figures, from_json,
-    many::{pieces, statement},
+    many::{most_rows, pieces, statement},
     millis, signed, to_json,
 };
 use counted::Counted;
@@ -183,7 +183,7 @@ async fn counted_of(tx: &mut Tx, batch: &[TelemetryRow]) -> Result<BTreeMap<Stri
     let devices: BTreeSet<_> = batch.iter().map(|row| row.device.as_str()).collect();
     let devices: Vec<_> = devices.into_iter().collect();
     let mut found = BTreeMap::new();
-    for piece in pieces(&devices) {
+    for piece in pieces(&devices, most_rows(tx)) {
         let mut query = statement(
             "SELECT devices.id, devices.counted FROM (VALUES",
             piece.len(),
@@ -205,7 +205,7 @@ async fn counted_of(tx: &mut Tx, batch: &[TelemetryRow]) -> Result<BTreeMap<Stri
 /// Stores how each device is, how its telemetry gets here, as it last said, and what was counted of it.
 async fn save_status(tx: &mut Tx, news: &BTreeMap<&str, News<'_>>, now: Timestamp) -> Result<(), StoreError> {
     let news: Vec<_> = news.iter().collect();
-    for piece in pieces(&news) {
+    for piece in pieces(&news, most_rows(tx)) {
         let mut query = statement(
             "UPDATE devices SET health = new.column2, delivery = new.column3, counted = new.column4, \
              windows_counted = devices.windows_counted + new.column5, windows_lost = new.column6, \

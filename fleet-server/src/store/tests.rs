@@ -244,6 +244,7 @@ async fn telemetry_counts_once_and_only_for_published_versions(scene: &Scene) {
             delivery: Delivery { windows_lost: 2, ..Delivery::default() },
             versions: vec![figures(release()), figures("ghost@9".parse().unwrap())],
             challengers: Default::default(),
+            drift_alarms: Vec::new(),
         },
     };
     let oldest = Timestamp(NOW.0 - 3_600_000);
@@ -278,6 +279,7 @@ async fn a_device_of_an_old_name_starts_anew_and_the_sum_of_all_keeps_what_was_d
         delivery: Delivery::default(),
         versions: releases.iter().cloned().map(VersionFigures::new).collect(),
         challengers: Default::default(),
+        drift_alarms: Vec::new(),
     };
     let row = TelemetryRow { device: device_id(), telemetry };
     store.insert_telemetry(&[row], NOW, NOW).await.unwrap();

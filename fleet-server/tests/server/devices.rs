@@ -194,6 +194,7 @@ fn telemetry(sequence: u64, versions: Vec<VersionFigures>) -> Telemetry {
         delivery: Delivery::default(),
         versions,
         challengers: Default::default(),
+        drift_alarms: Vec::new(),
     }
 }
 

@@ -1,36 +1,22 @@
 //! Experiments, over real connections: two arms are compared, the worse one goes back, and the better one is adopted.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeSet;
 
 use crate::server_world::{
     World,
-    device::{Device, boot, now},
+    device::Device,
+    looks::{HISTORY, answer_40, every_second, telemetry},
 };
-use muster::{auth::Role, config::Config, store::Store};
+use muster::{auth::Role, config::Config};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use shared::{
-    ReleaseId,
-    report::DeploymentEvent,
-    telemetry::{Delivery, DeviceHealth, Telemetry, VersionFigures},
-};
+use shared::{ReleaseId, report::DeploymentEvent, telemetry::VersionFigures};
 
-const DEADLINE: Duration = Duration::from_secs(60);
 const COMMITTED: DeploymentEvent = DeploymentEvent::Committed { inferences: 50, failures: 0 };
 const DEVICES: usize = 8;
 
-/// Looks that a judge learns from, and some more: a device's first figures are where counting begins.
-const HISTORY: u64 = 15;
-
 /// Looks within which a factor of three is found, and many more.
 const PATIENCE: usize = 20;
-
-fn every_second(config: &mut Config) {
-    config.rollouts.look_secs = 1;
-}
 
 fn guarded(config: &mut Config) {
     config.rollouts.approval = vec!["site=berlin".parse().unwrap()];
@@ -48,14 +34,8 @@ struct Fleet {
 impl Fleet {
     async fn start(adapt: fn(&mut Config)) -> Self {
         let world = World::start_with(adapt).await;
-        world.publish("digits", 1).await;
-        world.publish("digits", 2).await;
-        let mut devices = Vec::new();
-        for n in 0..DEVICES {
-            let mut device = Device::join(&world, &format!("cam-{n}")).await;
-            device.hello().await;
-            devices.push(device);
-        }
+        world.publish_two().await;
+        let devices = world.join(DEVICES).await;
         let approver = world.token(Role::Approver).await;
         let mut fleet = Self { world, devices, arm_b: BTreeSet::new(), rounds: 0, approver };
         let body = json!({"release": "digits@1", "selector": "all"});
@@ -99,37 +79,22 @@ impl Fleet {
     /// Every device reports, those of arm B with `factor` times their latency; then the server takes a look.
     async fn round(&mut self, factor: f64) {
         self.rounds += 1;
-        let before = self.newest_look().await;
+        let before = self.world.newest_look().await;
         for (n, device) in self.devices.iter_mut().enumerate() {
             let is_b = self.arm_b.contains(device.id.as_str());
             let release: ReleaseId = if is_b { "digits@2" } else { "digits@1" }.parse().unwrap();
             let factor = if is_b { factor } else { 1.0 };
             let mut figures = VersionFigures::new(release);
-            figures.counts.ok = 40;
-            for inference in 0..40 {
-                // Devices differ, and each differs a little from round to round.
-                let wobble = 1.0 + 0.02 * ((self.rounds * 7 + n as u64 * 3 + inference) % 11) as f64;
-                figures.latency_ms.record(((2.0 + n as f64) * wobble * factor) as f32);
-            }
+            answer_40(&mut figures, n, self.rounds, factor);
             device.send_telemetry(&telemetry(self.rounds, figures)).await;
         }
-        // A look may already have counted the first of them.
-        let deadline = Instant::now() + DEADLINE;
-        while self.newest_look().await == before {
-            assert!(Instant::now() < deadline, "no look was taken");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.world.until_look_after(before).await;
     }
 
     async fn rounds(&mut self, count: u64, factor: f64) {
         for _ in 0..count {
             self.round(factor).await;
         }
-    }
-
-    async fn newest_look(&self) -> Option<u64> {
-        let mut tx = self.world.server().app().store.begin().await.unwrap();
-        Store::newest_tally(&mut tx).await.unwrap()
     }
 
     async fn show(&self) -> Value {
@@ -146,19 +111,6 @@ impl Fleet {
             self.round(factor).await;
         }
         self.show().await
-    }
-}
-
-fn telemetry(sequence: u64, figures: VersionFigures) -> Telemetry {
-    Telemetry {
-        boot: boot(),
-        sequence,
-        from: now(),
-        to: now(),
-        health: DeviceHealth::default(),
-        challengers: Default::default(),
-        delivery: Delivery::default(),
-        versions: vec![figures],
     }
 }
 

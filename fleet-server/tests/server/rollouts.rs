@@ -4,7 +4,7 @@ use crate::server_world::{
     World,
     device::{Device, now},
 };
-use muster::{auth::Role, config::Config};
+use muster::{auth::Role, config::Config, store::Store};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared::report::DeploymentEvent;
@@ -211,4 +211,24 @@ async fn a_pinned_device_is_left_out_and_told_why() {
         world.post("/api/v1/rollouts", json!({"release": "digits@2", "selector": "all"})).await;
     assert_eq!((refused, &problem["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("all_blocked")));
     assert!(problem["detail"].as_str().unwrap().contains("is pinned to version 1"), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_that_the_server_died_on_is_told_to_rollouts_when_it_is_back() {
+    let mut world = World::start().await;
+    world.publish("digits", 1).await;
+    let _devices = world.join(2).await;
+    let waves = json!([{"share": {"count": 1}}, {"share": "all"}]);
+    let status = start(&world, json!({"waves": waves})).await;
+    let waits = |view: &Value, place: usize| view["status"]["devices"][place]["progress"]["kind"] == "waiting";
+    let view = world.until_rollout(id(&status), |view| waits(view, 0) != waits(view, 1)).await;
+    let waiting = usize::from(waits(&view, 1));
+    // As the API does it, without what comes after the commit.
+    let device = view["status"]["devices"][waiting]["device"].as_str().unwrap().parse().unwrap();
+    let mut tx = world.server().app().store.begin().await.unwrap();
+    Store::set_quarantined(&mut tx, &device, true).await.unwrap();
+    tx.commit().await.unwrap();
+    world.restart().await;
+    let view = world.until_rollout(id(&status), |view| !waits(view, waiting)).await;
+    assert_eq!(view["status"]["devices"][waiting]["progress"]["kind"], "superseded", "{view}");
 }

@@ -1,34 +1,23 @@
 //! The metric verdict, over real connections: canaries that are slower are found and brought back.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeSet;
 
 use crate::server_world::{
     World,
-    device::{Device, boot, now},
+    device::Device,
+    looks::{HISTORY, answer_40, every_second, telemetry},
 };
-use muster::{config::Config, store::Store};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared::{
     MetricName, ReleaseId,
     report::DeploymentEvent,
-    telemetry::{CustomKind, Delivery, DeviceHealth, Telemetry, VersionFigures},
+    telemetry::{CustomKind, VersionFigures},
 };
 
-const DEADLINE: Duration = Duration::from_secs(60);
 const COMMITTED: DeploymentEvent = DeploymentEvent::Committed { inferences: 50, failures: 0 };
 const DEVICES: usize = 9;
 const CANARIES: usize = 3;
-
-/// Looks that a judge learns from, and some more: a device's first figures are where counting begins.
-const HISTORY: u64 = 15;
-
-fn every_second(config: &mut Config) {
-    config.rollouts.look_secs = 1;
-}
 
 /// What the candidate does to the figures of its devices, as factors.
 #[derive(Clone, Copy)]
@@ -51,48 +40,27 @@ struct Fleet {
 impl Fleet {
     async fn start() -> Self {
         let world = World::start_with(every_second).await;
-        world.publish("digits", 1).await;
-        world.publish("digits", 2).await;
-        let mut devices = Vec::new();
-        for n in 0..DEVICES {
-            let mut device = Device::join(&world, &format!("cam-{n}")).await;
-            device.hello().await;
-            devices.push(device);
-        }
+        world.publish_two().await;
+        let devices = world.join(DEVICES).await;
         Self { world, devices, candidates: BTreeSet::new(), rounds: 0 }
     }
 
     /// Every device reports, the canaries what the candidate makes of their figures; then the server takes a look.
     async fn round(&mut self, candidate: Candidate) {
         self.rounds += 1;
-        let before = self.newest_look().await;
+        let before = self.world.newest_look().await;
         for (n, device) in self.devices.iter_mut().enumerate() {
             let is_candidate = self.candidates.contains(device.id.as_str());
             let release: ReleaseId = if is_candidate { "digits@2" } else { "digits@1" }.parse().unwrap();
             let Candidate { latency, queue } = if is_candidate { candidate } else { AS_BEFORE };
             let mut figures = VersionFigures::new(release);
-            figures.counts.ok = 40;
-            for inference in 0..40 {
-                // Devices differ, and each differs a little from round to round.
-                let wobble = 1.0 + 0.02 * ((self.rounds * 7 + n as u64 * 3 + inference) % 11) as f64;
-                figures.latency_ms.record(((2.0 + n as f64) * wobble * latency) as f32);
-            }
+            answer_40(&mut figures, n, self.rounds, latency);
             let length = 4.0 + n as f64 + 0.2 * ((self.rounds * 5 + n as u64) % 7) as f64;
             let name = MetricName::new("queue").unwrap();
             (0..3).for_each(|_| figures.custom.record(&name, CustomKind::Gauge, length * queue));
             device.send_telemetry(&telemetry(self.rounds, figures)).await;
         }
-        // A look may already have counted the first of them.
-        let deadline = Instant::now() + DEADLINE;
-        while self.newest_look().await == before {
-            assert!(Instant::now() < deadline, "no look was taken");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn newest_look(&self) -> Option<u64> {
-        let mut tx = self.world.server().app().store.begin().await.unwrap();
-        Store::newest_tally(&mut tx).await.unwrap()
+        self.world.until_look_after(before).await;
     }
 
     async fn commit(&mut self, release: &str, generation: u64) {
@@ -104,19 +72,6 @@ impl Fleet {
             device.release = release.parse().unwrap();
             device.tell(desired.generation, COMMITTED).await;
         }
-    }
-}
-
-fn telemetry(sequence: u64, figures: VersionFigures) -> Telemetry {
-    Telemetry {
-        boot: boot(),
-        sequence,
-        from: now(),
-        to: now(),
-        health: DeviceHealth::default(),
-        delivery: Delivery::default(),
-        versions: vec![figures],
-        challengers: Default::default(),
     }
 }
 

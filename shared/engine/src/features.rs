@@ -4,24 +4,28 @@
 //! # Rows
 //! Where the first axis of every input is variable, each of its entries is a row, and outputs with as many entries have
 //! one for each. Otherwise an inference is one row, and a row of a tensor is all of it.
+//!
+//! # What is not there
+//! NaN in an input is how tables say that a value is missing, so it is a missing number; other numbers that are not finite
+//! are told as they are. What a row is too short for is missing too. Of an answer with NaN or infinities no probabilities can
+//! be computed: its confidence and entropy are NaN, and it has no class.
 
 mod distribution;
+mod group;
 mod image;
+mod lanes;
 mod projection;
 mod values;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
-use shared::manifest::{DataType, Dim, FeatureSource, ImageLayout, ImageStatistic, Reading, Side, TensorSpec};
+use shared::manifest::{Dim, FeatureSource, Side, TensorSpec};
 use thiserror::Error;
 
 use crate::tensor::Tensor;
-use distribution::Distribution;
-use image::ImageFigures;
-use projection::Projections;
+use group::Group;
+pub use values::Code;
 use values::Values;
 
 /// Why a source does not fit a model.
@@ -39,7 +43,8 @@ pub struct UnfitSource {
 /// The features of one row, in the order of their sources.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Row {
-    /// Of sources that give numbers. A value that is missing or cannot be computed is NaN.
+    /// Of sources that give numbers. A value that is missing is [`MISSING`](muster_sketch::window::MISSING), one that cannot
+    /// be computed another NaN.
     pub numbers: Vec<f32>,
     /// Of sources that give categories: the place in the reference, beyond the last where it has none. `None` where the
     /// value is missing.
@@ -71,14 +76,13 @@ enum Place {
     Output(usize),
 }
 
-/// Figures of one pass over a row. Slots say where in a [`Row`] they go.
-#[derive(Debug)]
-enum Group {
-    Elements(Vec<(usize, usize)>),
-    Codes { index: usize, slot: usize, places: BTreeMap<i64, usize> },
-    Image { layout: ImageLayout, slots: Vec<(ImageStatistic, usize)> },
-    Projections { projections: Projections, slots: Vec<usize> },
-    Distribution { confidence: Vec<usize>, entropy: Vec<usize>, top_class: Vec<usize> },
+impl Place {
+    fn side(&self) -> Side {
+        match self {
+            Self::Input(_) => Side::Input,
+            Self::Output(_) => Side::Output,
+        }
+    }
 }
 
 impl Extractor {
@@ -91,7 +95,7 @@ impl Extractor {
         inputs: &[TensorSpec],
         outputs: &[TensorSpec],
     ) -> Result<Self, UnfitSource> {
-        let batched = inputs.iter().all(|spec| matches!(spec.shape.first(), Some(Dim::Symbol(_))));
+        let batched = is_batched(inputs);
         let counting = inputs.first().map(|spec| spec.name.clone()).unwrap_or_default();
         let mut extractor = Self { tensors: vec![], batched, counting, numbers: 0, places: 0 };
         for (place, source) in sources.iter().enumerate() {
@@ -125,14 +129,28 @@ impl Extractor {
                 Place::Output(index) => outputs.get(*index),
             };
             if let Some(values) = tensor.and_then(|tensor| Values::of_row(tensor, self.batched, row, rows)) {
-                watched.groups.iter().for_each(|group| group.read(&values, into));
+                let side = watched.tensor.side();
+                watched.groups.iter().for_each(|group| group.read(side, &values, into));
             }
         }
     }
 
+    /// The whole number at place `index` of a row, as categories are read: for whoever does not know yet which there are.
+    /// `rows` are those of the inference that the tensor is of.
+    #[must_use]
+    pub fn code(&self, tensor: &Tensor, row: usize, rows: usize, index: usize) -> Code {
+        Values::of_row(tensor, self.batched, row, rows).map_or(Code::Missing, |values| values.code(index))
+    }
+
+    /// Elements that a row of a tensor has.
+    #[must_use]
+    pub fn row_len(&self, tensor: &Tensor, row: usize, rows: usize) -> usize {
+        Values::of_row(tensor, self.batched, row, rows).map_or(0, |values| values.len())
+    }
+
     fn add(&mut self, source: &FeatureSource, tensor: Place, spec: &TensorSpec) -> Result<(), String> {
-        let elements = elements_of_row(spec, self.batched);
-        check_reading(&source.reading, spec, elements)?;
+        let elements = row_elements(spec, self.batched);
+        group::check(&source.reading, spec, elements)?;
         let slot = if source.is_category() { &mut self.places } else { &mut self.numbers };
         let slot = std::mem::replace(slot, *slot + 1);
         let groups = match self.tensors.iter().position(|watched| watched.tensor == tensor) {
@@ -147,83 +165,6 @@ impl Extractor {
             groups.push(Group::new(&source.reading, slot, elements));
         }
         Ok(())
-    }
-}
-
-impl Group {
-    /// A group of one figure. `elements` is the length of a row, where it is known.
-    fn new(reading: &Reading, slot: usize, elements: Option<u64>) -> Self {
-        match reading {
-            Reading::Element { index } => Self::Elements(vec![(*index as usize, slot)]),
-            Reading::Code { index, codes, .. } => {
-                let places = codes.iter().enumerate().map(|(place, &code)| (code, place)).collect();
-                Self::Codes { index: *index as usize, slot, places }
-            }
-            Reading::Image { layout, statistic } => {
-                Self::Image { layout: *layout, slots: vec![(*statistic, slot)] }
-            }
-            Reading::Projection { seed, number } => {
-                let length = elements.and_then(|elements| usize::try_from(elements).ok()).unwrap_or(0);
-                let mut projections = Projections::new(*seed, length);
-                projections.add(*number);
-                Self::Projections { projections, slots: vec![slot] }
-            }
-            Reading::Confidence => {
-                Self::Distribution { confidence: vec![slot], entropy: vec![], top_class: vec![] }
-            }
-            Reading::Entropy => {
-                Self::Distribution { confidence: vec![], entropy: vec![slot], top_class: vec![] }
-            }
-            Reading::TopClass => {
-                Self::Distribution { confidence: vec![], entropy: vec![], top_class: vec![slot] }
-            }
-        }
-    }
-
-    /// Takes one more figure, if the same pass gives it.
-    fn join(&mut self, reading: &Reading, slot: usize) -> bool {
-        match (self, reading) {
-            (Self::Elements(slots), Reading::Element { index }) => slots.push((*index as usize, slot)),
-            (Self::Image { layout: own, slots }, Reading::Image { layout, statistic }) if own == layout => {
-                slots.push((*statistic, slot));
-            }
-            (Self::Projections { projections, slots }, Reading::Projection { seed, number })
-                if projections.seed() == *seed =>
-            {
-                projections.add(*number);
-                slots.push(slot);
-            }
-            (Self::Distribution { confidence, .. }, Reading::Confidence) => confidence.push(slot),
-            (Self::Distribution { entropy, .. }, Reading::Entropy) => entropy.push(slot),
-            (Self::Distribution { top_class, .. }, Reading::TopClass) => top_class.push(slot),
-            _ => return false,
-        }
-        true
-    }
-
-    fn read(&self, values: &Values<'_>, into: &mut Row) {
-        match self {
-            Self::Elements(slots) => {
-                for &(index, slot) in slots {
-                    into.numbers[slot] = values.at(index).unwrap_or(muster_sketch::window::MISSING);
-                }
-            }
-            Self::Codes { index, slot, places } => into.places[*slot] = values.code(*index, places),
-            Self::Image { layout, slots } => {
-                let Some(figures) = ImageFigures::of(values, *layout) else { return };
-                slots.iter().for_each(|&(statistic, slot)| into.numbers[slot] = figures.get(statistic));
-            }
-            Self::Projections { projections, slots } => {
-                let found = projections.of(&values.all());
-                slots.iter().zip(found).for_each(|(&slot, found)| into.numbers[slot] = found);
-            }
-            Self::Distribution { confidence, entropy, top_class } => {
-                let Some(found) = Distribution::of(&values.all()) else { return };
-                confidence.iter().for_each(|&slot| into.numbers[slot] = found.confidence);
-                entropy.iter().for_each(|&slot| into.numbers[slot] = found.entropy);
-                top_class.iter().for_each(|&slot| into.places[slot] = Some(found.top_class));
-            }
-        }
     }
 }
 
@@ -244,43 +185,22 @@ fn find<'a>(
     }
 }
 
-/// Elements of a row, if no axis of it is variable.
-fn elements_of_row(spec: &TensorSpec, batched: bool) -> Option<u64> {
+/// Whether each entry of the first axis is a row.
+fn is_batched(inputs: &[TensorSpec]) -> bool {
+    inputs.iter().all(|spec| matches!(spec.shape.first(), Some(Dim::Symbol(_))))
+}
+
+/// Elements of a row of a tensor of a model with these inputs. `None` where an axis of it is variable, or where they are
+/// more than can be counted.
+#[must_use]
+pub fn elements_of_row(spec: &TensorSpec, inputs: &[TensorSpec]) -> Option<u64> {
+    row_elements(spec, is_batched(inputs))
+}
+
+fn row_elements(spec: &TensorSpec, batched: bool) -> Option<u64> {
     let skip = usize::from(batched && matches!(spec.shape.first(), Some(Dim::Symbol(_))));
     spec.shape.iter().skip(skip).try_fold(1_u64, |product, dim| match dim {
         Dim::Fixed(length) => product.checked_mul(*length),
         Dim::Symbol(_) => None,
     })
-}
-
-fn check_reading(reading: &Reading, spec: &TensorSpec, elements: Option<u64>) -> Result<(), String> {
-    let in_row = |index: u32| match elements {
-        Some(elements) if u64::from(index) >= elements => {
-            Err(format!("no element {index} in a row of {elements}"))
-        }
-        Some(_) | None => Ok(()),
-    };
-    match reading {
-        Reading::Element { index } => in_row(*index),
-        Reading::Code { index, .. } => in_row(*index),
-        Reading::Image { layout, .. } => match elements {
-            Some(elements) if elements == layout.elements() => Ok(()),
-            Some(elements) => {
-                let asked = layout.elements();
-                Err(format!("an image of {asked} elements in a row of {elements}"))
-            }
-            None => Err("an image needs a row of fixed size".into()),
-        },
-        Reading::Projection { .. } if elements.is_none() => {
-            Err("an embedding needs a row of fixed size".into())
-        }
-        Reading::Confidence | Reading::Entropy | Reading::TopClass if !is_float(spec.datatype) => {
-            Err(format!("probabilities are floating point numbers, not {}", spec.datatype))
-        }
-        Reading::Projection { .. } | Reading::Confidence | Reading::Entropy | Reading::TopClass => Ok(()),
-    }
-}
-
-fn is_float(datatype: DataType) -> bool {
-    matches!(datatype, DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64)
 }

@@ -22,7 +22,7 @@ const MAX_PIXELS: u64 = 1 << 24;
 const MAX_CHANNELS: u32 = 64;
 
 /// Projections of one embedding: more say no more than these.
-const MAX_PROJECTIONS: u32 = 64;
+pub const MAX_PROJECTIONS: u32 = 64;
 
 /// What is watched of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -221,7 +221,12 @@ impl DriftSpec {
             .collect()
     }
 
-    pub(super) fn check(&self, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Result<(), String> {
+    /// Checks that sources and reference belong together and to a model with these tensors, and that every number is in
+    /// its range. What only the tensors' element types and sizes tell, the reader of features checks.
+    ///
+    /// # Errors
+    /// Names the first thing that is wrong.
+    pub fn check(&self, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Result<(), String> {
         let features = self.reference.features();
         if features.len() != self.sources.len() {
             let (sources, features) = (self.sources.len(), features.len());
@@ -239,26 +244,39 @@ impl DriftSpec {
                 .map_err(|why| format!("drift: feature '{}': {why}", feature.name))?;
         }
         self.scores().map_err(|error| format!("drift: {error}"))?;
-        self.capture.check()?;
-        match self.guardrail {
-            Some(DriftGuardrail { one_false_alarm_in_years: years }) if !(0.01..=10_000.0).contains(&years) => {
-                Err(format!("drift: one false alarm in {years} years; allowed are 0.01 to 10000"))
-            }
-            Some(_) | None => Ok(()),
+        self.capture.check().map_err(|why| format!("drift: {why}"))?;
+        self.guardrail.as_ref().map_or(Ok(()), DriftGuardrail::check).map_err(|why| format!("drift: {why}"))
+    }
+}
+
+impl DriftGuardrail {
+    /// Checks its number.
+    ///
+    /// # Errors
+    /// When it is out of range.
+    pub fn check(&self) -> Result<(), String> {
+        let years = self.one_false_alarm_in_years;
+        if (0.01..=10_000.0).contains(&years) {
+            return Ok(());
         }
+        Err(format!("one false alarm in {years} years; allowed are 0.01 to 10000"))
     }
 }
 
 impl CapturePolicy {
-    fn check(&self) -> Result<(), String> {
+    /// Checks its numbers.
+    ///
+    /// # Errors
+    /// Names the first that is out of range.
+    pub fn check(&self) -> Result<(), String> {
         if self.every.is_some_and(|every| !(1..=MAX_THINNING).contains(&every)) {
-            return Err(format!("drift: `every` must be from 1 to {MAX_THINNING}"));
+            return Err(format!("`every` must be from 1 to {MAX_THINNING}"));
         }
         if !(1..=86_400).contains(&self.window_secs) {
-            return Err("drift: a window takes 1 second to a day (86400)".into());
+            return Err("`window_secs`: a window takes 1 second to a day (86400)".into());
         }
         if !(MIN_WINDOW_ROWS..=1_000_000).contains(&u64::from(self.min_rows)) {
-            return Err(format!("drift: a window needs {MIN_WINDOW_ROWS} to 1000000 rows"));
+            return Err(format!("`min_rows`: a window needs {MIN_WINDOW_ROWS} to 1000000 rows"));
         }
         Ok(())
     }

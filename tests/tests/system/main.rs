@@ -12,6 +12,7 @@ mod bad_tokens;
 mod challengers;
 mod clients;
 mod delivery;
+mod drift;
 mod faults;
 mod history;
 mod hostile;

@@ -210,6 +210,7 @@ fn window(sequence: u64) -> Telemetry {
         health,
         versions: vec![figures],
         challengers: Default::default(),
+        drift_alarms: Vec::new(),
         delivery: Delivery::default(),
     }
 }

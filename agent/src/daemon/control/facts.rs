@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     clock::{self, Clock},
-    control::{ClockView, LinkView, ModelView, RunnerView, StatusView, TrafficView, WaitingView},
+    control::{ClockView, DriftView, LinkView, ModelView, RunnerView, StatusView, TrafficView, WaitingView},
     health, identity, renew,
 };
 
@@ -49,6 +49,7 @@ pub(crate) struct Facts {
     pub(crate) refused_inputs: u64,
     pub(crate) models: Vec<ModelStatus>,
     pub(crate) challengers: Vec<ChallengerState>,
+    pub(crate) drift: Vec<DriftView>,
 }
 
 /// Stands for the operator of the device before the shell.
@@ -93,6 +94,7 @@ impl Operator {
             refused_inputs: facts.refused_inputs,
             models: self.views(facts.models),
             challengers: facts.challengers,
+            drift: facts.drift,
         })
     }
 

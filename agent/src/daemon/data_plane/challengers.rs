@@ -115,7 +115,7 @@ impl Challengers {
             wanted: wanted.clone(),
             kill: kill.clone(),
         };
-        let request = Box::new(LoadRequest::from_manifest(manifest));
+        let request = Box::new(LoadRequest::from_manifest(manifest).unwatched());
         let pump = tokio::spawn(pump.run(events, request, file, (ours.into(), theirs.into())));
         self.running.insert(release.clone(), Running { commands, wanted, pump, kill });
         Ok(())
@@ -301,6 +301,8 @@ impl Pump {
             | Event::Loaded { .. }
             | Event::Compared(_)
             | Event::Observed(_)
+            | Event::Sketched(_)
+            | Event::Paced(_)
             | Event::Switched { .. }
             | Event::SwitchFailed { .. }
             | Event::Unloaded { .. } => None,

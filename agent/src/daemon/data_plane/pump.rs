@@ -13,7 +13,7 @@ use shared::{challenger::ChallengerFigures, telemetry::VersionFigures};
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{
-    super::Inputs,
+    super::{Inputs, drift::Drift},
     handover::{Awaited, Handover},
     heartbeat::{Beat, Heartbeat},
     loads::{self, Loads},
@@ -50,6 +50,7 @@ pub(super) struct Pump {
     pub(super) inputs: Inputs,
     pub(super) figures: mpsc::Sender<VersionFigures>,
     pub(super) matches: mpsc::Sender<ChallengerFigures>,
+    pub(super) drift: Drift,
     pub(super) hardening: Reports,
     pub(super) wanted: Wanted,
     pub(super) loads: Loads,
@@ -80,18 +81,23 @@ impl Pump {
             if self.wanted.get() && self.all_answer(&event) {
                 self.handover.perform().await;
             }
-            if event == Event::Alive {
-                heartbeat.heard();
-            } else if let Event::Compared(figures) = event {
-                let _ = self.matches.send(*figures).await;
-            } else if let Event::Observed(figures) = event {
-                if !self.observed(*figures).await {
-                    return;
+            match event {
+                Event::Alive => heartbeat.heard(),
+                Event::Compared(figures) => drop(self.matches.send(*figures).await),
+                Event::Sketched(sketched) => self.drift.closed(*sketched).await,
+                Event::Paced(paced) => self.drift.paced(&paced),
+                Event::Observed(figures) => {
+                    if !self.observed(*figures).await {
+                        return;
+                    }
                 }
-            } else if let Some(input) = self.input_of(event)
-                && self.inputs.send(input).await.is_err()
-            {
-                return;
+                event => {
+                    if let Some(input) = self.input_of(event)
+                        && self.inputs.send(input).await.is_err()
+                    {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -129,7 +135,12 @@ impl Pump {
 
     fn input_of(&self, event: Event) -> Option<Input> {
         match event {
-            Event::Observed(_) | Event::Compared(_) | Event::Ready | Event::Alive => None,
+            Event::Observed(_)
+            | Event::Compared(_)
+            | Event::Sketched(_)
+            | Event::Paced(_)
+            | Event::Ready
+            | Event::Alive => None,
             Event::LockedIn(hardening) => {
                 self.hardening.add(hardening);
                 None

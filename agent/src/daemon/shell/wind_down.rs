@@ -7,15 +7,17 @@ use agent_core::{Effect, Ending, Input};
 use shared::{challenger::ChallengerFigures, telemetry::VersionFigures};
 use tokio::pin;
 
-use super::{Shell, Sources, note};
+use super::{DriftNews, Shell, Sources, note};
 
 impl Shell {
     pub(super) async fn wind_down(mut self, mut sources: Sources) {
-        let (inputs, figures, matches) = self.end_processes(&mut sources).await;
+        let (inputs, figures, matches, drift) = self.end_processes(&mut sources).await;
         inputs.into_iter().for_each(|input| self.handle(input));
         figures.iter().for_each(|figures| self.windows.add(figures));
         matches.iter().for_each(|figures| self.windows.add_match(figures));
+        drift.into_iter().for_each(|news| self.take_drift(news));
         self.close_window();
+        self.drift.finish().await;
         self.handle(Input::Stopped);
         if let Some(recorder) = &mut self.recorder {
             recorder.end(Ending::Stopped, &self.core);
@@ -43,8 +45,9 @@ impl Shell {
     async fn end_processes(
         &mut self,
         sources: &mut Sources,
-    ) -> (Vec<Input>, Vec<VersionFigures>, Vec<ChallengerFigures>) {
-        let (mut inputs, mut figures, mut matches) = (Vec::new(), Vec::new(), Vec::new());
+    ) -> (Vec<Input>, Vec<VersionFigures>, Vec<ChallengerFigures>, Vec<DriftNews>) {
+        let (mut inputs, mut figures, mut matches, mut drift) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let end = self.data_plane.end();
         pin!(end);
         loop {
@@ -53,12 +56,14 @@ impl Shell {
                 Some(input) = sources.inputs.recv() => inputs.push(input),
                 Some(some) = sources.figures.recv() => figures.push(some),
                 Some(some) = sources.matches.recv() => matches.push(some),
+                Some(some) = sources.drift.recv() => drift.push(some),
             }
         }
         inputs.extend(std::iter::from_fn(|| sources.inputs.try_recv().ok()));
         figures.extend(std::iter::from_fn(|| sources.figures.try_recv().ok()));
         matches.extend(std::iter::from_fn(|| sources.matches.try_recv().ok()));
-        (inputs, figures, matches)
+        drift.extend(std::iter::from_fn(|| sources.drift.try_recv().ok()));
+        (inputs, figures, matches, drift)
     }
 
     /// Nothing is begun any more.

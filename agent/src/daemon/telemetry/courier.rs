@@ -1,4 +1,6 @@
-//! The thread that owns the spool and brings windows to the server.
+//! The thread that owns the spool and brings windows to the server: those of telemetry, and those of features
+//! ([`drift`](crate::daemon::drift)), which wait in the same spool, in the order in which they came, for the same budget. A window
+//! of features is known by its first byte; it leaves on a topic of its own and has acknowledgements of its own.
 //!
 //! A window goes to the disk first. From there a few are under way at a time; the next one leaves when one was
 //! acknowledged, so a backlog flows as fast as the server commits, and not all at once when it is back. A window that is
@@ -24,8 +26,8 @@ use agent_store::{
     spool::{Bounds, Record, Spool},
 };
 use shared::{
-    BootId,
     message::Limits,
+    sketch::SketchMessage,
     telemetry::{Delivery, Telemetry},
 };
 use tokio::sync::oneshot;
@@ -33,6 +35,7 @@ use tokio::sync::oneshot;
 use super::budget::{Budget, Purpose};
 use crate::{clock::Clock, daemon::outgoing::Outgoing};
 use opening::open_spool;
+pub(in crate::daemon) use under_way::Name;
 use under_way::UnderWay;
 
 /// Letters that may wait while the disk is busy: windows of a minute at the shortest interval.
@@ -56,12 +59,11 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// What the courier is told.
 pub(in crate::daemon) enum Letter {
     Window(Box<Telemetry>),
+    /// A window of features, as it travels.
+    Sketch(Vec<u8>),
     /// The connection has changed.
     Look,
-    Stored {
-        boot: BootId,
-        sequence: u64,
-    },
+    Stored(Name),
     Limits(Limits),
     /// Blocks came.
     Transferred(u64),
@@ -120,6 +122,11 @@ impl Courier {
     /// Gives a window away; false when the courier is far behind or gone.
     pub(in crate::daemon) fn take(&self, window: Telemetry) -> bool {
         self.letters.try_send(Letter::Window(Box::new(window))).is_ok()
+    }
+
+    /// Gives a window of features away, as it travels; false when the courier is far behind or gone.
+    pub(in crate::daemon) fn take_sketch(&self, message: Vec<u8>) -> bool {
+        self.letters.try_send(Letter::Sketch(message)).is_ok()
     }
 
     /// Tells something. What does not fit is told again by a time-out or by the next connection.
@@ -189,8 +196,10 @@ struct Round<D: Disk> {
     next: Option<Record>,
     /// When what lies in the spool is to be flushed.
     flush_at: Option<Instant>,
-    /// What windows cost of late.
+    /// What windows of telemetry cost of late, with what else was sent since the one before.
     cost_bytes: u64,
+    /// What was sent since the last of them.
+    since_window_bytes: u64,
     in_memory: bool,
     /// Something was not sent because the budget did not have it.
     used_up: bool,
@@ -217,6 +226,7 @@ impl<D: Disk> Round<D> {
             next: None,
             flush_at: None,
             cost_bytes: 0,
+            since_window_bytes: 0,
             in_memory: false,
             used_up: false,
         };
@@ -239,9 +249,13 @@ impl<D: Disk> Round<D> {
 
     fn read(&mut self, letter: Letter, now: Instant) {
         match letter {
-            Letter::Window(window) => self.keep(&window, now),
-            Letter::Stored { boot, sequence } => {
-                if let Some(number) = self.under_way.stored(&boot, sequence) {
+            Letter::Window(window) => match serde_json::to_vec(&window) {
+                Ok(bytes) => self.keep(bytes, now),
+                Err(error) => tracing::error!(%error, "a window has no JSON form"),
+            },
+            Letter::Sketch(message) => self.keep(message, now),
+            Letter::Stored(name) => {
+                if let Some(number) = self.under_way.stored(&name) {
                     self.spool.acknowledge(number);
                 }
             }
@@ -257,11 +271,7 @@ impl<D: Disk> Round<D> {
         }
     }
 
-    fn keep(&mut self, window: &Telemetry, now: Instant) {
-        let bytes = match serde_json::to_vec(window) {
-            Ok(bytes) => bytes,
-            Err(error) => return tracing::error!(%error, "a window has no JSON form"),
-        };
+    fn keep(&mut self, bytes: Vec<u8>, now: Instant) {
         let kept = self.spool.append(bytes);
         self.flush_at.get_or_insert(now + FLUSH_AFTER);
         let refused = kept.is_err();
@@ -309,10 +319,10 @@ impl<D: Disk> Round<D> {
 
     fn send_again(&mut self, now: Instant) {
         while let Some(payload) = self.under_way.due(now) {
-            if !self.pay(payload.len() as u64) {
+            if !self.pay(&payload) {
                 break;
             }
-            self.outgoing.telemetry(payload);
+            self.outgoing.window(payload);
             self.under_way.sent_again(now);
         }
     }
@@ -328,24 +338,34 @@ impl<D: Disk> Round<D> {
                 self.spool.acknowledge(record.number);
                 continue;
             };
-            if !self.pay(record.bytes.len() as u64) {
+            if !self.pay(&record.bytes) {
                 self.next = Some(record);
                 break;
             }
             let payload = bytes::Bytes::from(record.bytes);
-            self.outgoing.telemetry(payload.clone());
+            self.outgoing.window(payload.clone());
             self.under_way.add(record.number, name, payload, now);
         }
     }
 
-    fn pay(&mut self, payload_bytes: u64) -> bool {
-        let cost = payload_bytes + OVERHEAD_BYTES;
+    fn pay(&mut self, payload: &[u8]) -> bool {
+        let cost = payload.len() as u64 + OVERHEAD_BYTES;
         let paid = self.budget.spend(Purpose::Telemetry, cost);
         self.used_up |= !paid;
         if paid {
-            self.cost_bytes = if self.cost_bytes == 0 { cost } else { (7 * self.cost_bytes + cost) / 8 };
+            self.note_cost(cost, SketchMessage::is_one(payload));
         }
         paid
+    }
+
+    /// Only the length of windows of telemetry follows the budget, so what windows of features cost is put to the next of them.
+    fn note_cost(&mut self, cost: u64, is_sketch: bool) {
+        self.since_window_bytes += cost;
+        if is_sketch {
+            return;
+        }
+        let cost = std::mem::take(&mut self.since_window_bytes);
+        self.cost_bytes = if self.cost_bytes == 0 { cost } else { (7 * self.cost_bytes + cost) / 8 };
     }
 
     fn show(&mut self) {

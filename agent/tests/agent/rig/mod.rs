@@ -84,6 +84,7 @@ pub fn load_request(version: u32, model: &GraphProto) -> LoadRequest {
         outputs: inspected.outputs,
         budgets: Budgets::default(),
         drift: None,
+        known_every: None,
     }
 }
 

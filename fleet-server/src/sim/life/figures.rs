@@ -58,6 +58,7 @@ impl Figures {
             health: DeviceHealth { uptime_secs: secs, ..DeviceHealth::default() },
             delivery: Delivery::default(),
             challengers: Default::default(),
+            drift_alarms: Vec::new(),
             versions,
         }
     }

@@ -45,6 +45,7 @@ fn window(sequence: u64, agreed: u64, step: &str) -> TelemetryRow {
         delivery: Delivery::default(),
         versions: vec![],
         challengers: ChallengerWindow { matches: vec![figures, ghost], states: vec![state] },
+        drift_alarms: Vec::new(),
     };
     TelemetryRow { device: device_id(), telemetry }
 }

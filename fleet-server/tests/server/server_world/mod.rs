@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic here is the failure report of a test")]
 
 pub mod device;
+pub mod looks;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -23,11 +23,16 @@ impl Distribution {
         }
         let top_class =
             (1..row.len()).fold(0, |best, place| if row[place] > row[best] { place } else { best });
-        let shares = if are_shares(row) { normed(row.iter().map(|&share| f64::from(share))) } else { softmax(row) };
+        let shares = if are_shares(row) {
+            normed(row.iter().map(|&share| f64::from(share)))
+        } else {
+            softmax(row)
+        };
         let entropy: f64 =
             shares.iter().filter(|&&share| share > 0.0).map(|share| -share * share.ln()).sum();
         #[allow(clippy::cast_possible_truncation)] // figures are counted as FP32
-        Some(Self { confidence: shares[top_class].min(1.0) as f32, entropy: entropy as f32, top_class })
+        let (confidence, entropy) = (shares[top_class].min(1.0) as f32, entropy as f32);
+        Some(Self { confidence, entropy, top_class })
     }
 }
 
@@ -37,8 +42,8 @@ fn are_shares(row: &[f32]) -> bool {
 }
 
 fn softmax(row: &[f32]) -> Vec<f64> {
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    normed(row.iter().map(|&score| f64::from(score - largest).exp()))
+    let largest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    normed(row.iter().map(|&score| (f64::from(score) - largest).exp()))
 }
 
 fn normed(weights: impl Iterator<Item = f64>) -> Vec<f64> {

@@ -3,6 +3,12 @@
 //! Directions have elements of `+1/√n` and `−1/√n` with equal chance (Achlioptas 2003, *Database-friendly random
 //! projections*), made from the seed by SplitMix64 (Steele, Lea & Flood 2014), so everybody who knows the seed has the same.
 
+/// Elements whose signs lie in one word.
+const WORD: usize = 64;
+
+/// Sums side by side; see [`lanes`](super::lanes).
+const LANES: usize = 8;
+
 /// Directions of one embedding.
 #[derive(Debug)]
 pub(super) struct Projections {
@@ -22,10 +28,14 @@ impl Projections {
         self.seed
     }
 
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
     /// Adds direction `number`.
     pub(super) fn add(&mut self, number: u32) {
         let mut state = mixed(self.seed ^ mixed(u64::from(number)));
-        let words = self.length.div_ceil(64);
+        let words = self.length.div_ceil(WORD);
         let word = || {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
             mixed(state)
@@ -37,22 +47,25 @@ impl Projections {
     pub(super) fn of(&self, embedding: &[f32]) -> Vec<f32> {
         let scale = 1.0 / (self.length.max(1) as f64).sqrt();
         let project = |signs: &Vec<u64>| {
-            let blocks = embedding.chunks(64).zip(signs);
-            let sum: f64 = blocks.map(|(block, &signs)| signed_sum(block, signs)).sum();
+            let mut lanes = [0.0; LANES];
+            embedding.chunks(WORD).zip(signs).for_each(|(word, &signs)| add_signed(&mut lanes, word, signs));
             #[allow(clippy::cast_possible_truncation)] // figures are counted as FP32
-            let projection = (sum * scale) as f32;
+            let projection = (lanes.iter().sum::<f64>() * scale) as f32;
             projection
         };
         self.signs.iter().map(project).collect()
     }
 }
 
-fn signed_sum(block: &[f32], signs: u64) -> f64 {
-    let signed = |(place, &value): (usize, &f32)| {
-        let minus = u32::from(signs >> place & 1 == 1) << 31;
-        f64::from(f32::from_bits(value.to_bits() ^ minus))
-    };
-    block.iter().enumerate().map(signed).sum()
+/// Adds a word of elements, each with the sign of its bit.
+fn add_signed(lanes: &mut [f64; LANES], word: &[f32], signs: u64) {
+    for (eight, values) in word.chunks(LANES).enumerate() {
+        let signs = signs >> (eight * LANES);
+        for (lane, (sum, value)) in lanes.iter_mut().zip(values).enumerate() {
+            let minus = ((signs >> lane & 1) as u32) << 31;
+            *sum += f64::from(f32::from_bits(value.to_bits() ^ minus));
+        }
+    }
 }
 
 fn mixed(state: u64) -> u64 {

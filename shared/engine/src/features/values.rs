@@ -13,6 +13,17 @@ pub(super) struct Values<'a> {
     bytes: &'a [u8],
 }
 
+/// A value that names a category.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// There is no value, or it is NaN.
+    Missing,
+    /// A value that is no whole number of 64 bits.
+    None,
+    /// This category.
+    Whole(i64),
+}
+
 impl<'a> Values<'a> {
     /// Row number `row` of `rows`. `None` where this tensor has no such row.
     pub(super) fn of_row(tensor: &'a Tensor, batched: bool, row: usize, rows: usize) -> Option<Self> {
@@ -40,34 +51,72 @@ impl<'a> Values<'a> {
 
     /// All elements.
     pub(super) fn all(&self) -> Vec<f32> {
-        self.part(0, self.len())
+        let mut values = Vec::new();
+        self.part(0, self.len(), &mut values);
+        values
     }
 
-    /// `length` elements from `start` on, or as many as there are.
-    pub(super) fn part(&self, start: usize, length: usize) -> Vec<f32> {
-        let size = self.datatype.size_bytes();
-        let end = (start + length).min(self.len());
-        if self.datatype == DataType::Fp32 {
-            let bytes = self.bytes.get(start * size..end * size).unwrap_or_default();
-            return bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        }
-        (start..end).map(|index| self.at(index).unwrap_or(f32::NAN)).collect()
-    }
-
-    /// The place of a whole number among `places`; beyond the last where it has none. Nothing where it is not there, or NaN.
-    pub(super) fn code(&self, index: usize, places: &BTreeMap<i64, usize>) -> Option<usize> {
-        let found = match self.datatype {
-            DataType::Int64 => Some(i64::from_le_bytes(self.get(index)?)),
-            DataType::Uint64 => i64::try_from(u64::from_le_bytes(self.get(index)?)).ok(),
-            _ => {
-                let number = self.number(index)?;
-                if number.is_nan() {
-                    return None;
-                }
-                whole(number)
+    /// Puts `length` elements from `start` on into `into`, or as many as there are.
+    pub(super) fn part(&self, start: usize, length: usize, into: &mut Vec<f32>) {
+        into.clear();
+        // One loop for each type, so that the compiler makes vector instructions of those that images come in.
+        match self.datatype {
+            DataType::Fp32 => into.extend(self.some::<4>(start, length).iter().map(|b| f32::from_le_bytes(*b))),
+            DataType::Bool | DataType::Uint8 => {
+                into.extend(self.some::<1>(start, length).iter().map(|[byte]| f32::from(*byte)));
             }
+            DataType::Int8 => {
+                into.extend(self.some::<1>(start, length).iter().map(|b| f32::from(i8::from_le_bytes(*b))));
+            }
+            DataType::Uint16 => {
+                into.extend(self.some::<2>(start, length).iter().map(|b| f32::from(u16::from_le_bytes(*b))));
+            }
+            DataType::Fp16 => {
+                into.extend(self.some::<2>(start, length).iter().map(|b| f16::from_le_bytes(*b).to_f32()));
+            }
+            DataType::Bf16 => {
+                into.extend(self.some::<2>(start, length).iter().map(|b| bf16::from_le_bytes(*b).to_f32()));
+            }
+            DataType::Int16
+            | DataType::Int32
+            | DataType::Uint32
+            | DataType::Int64
+            | DataType::Uint64
+            | DataType::Fp64 => {
+                let end = start.saturating_add(length).min(self.len());
+                into.extend((start..end).map(|index| self.at(index).unwrap_or(f32::NAN)));
+            }
+        }
+    }
+
+    /// The bytes of `length` elements from `start` on, or of as many as there are.
+    fn some<const N: usize>(&self, start: usize, length: usize) -> &[[u8; N]] {
+        let all = self.bytes.as_chunks::<N>().0;
+        let end = start.saturating_add(length).min(all.len());
+        all.get(start..end).unwrap_or_default()
+    }
+
+    /// The place of a whole number among `places`; beyond the last where it has none. Nothing where a value is missing.
+    pub(super) fn place(&self, index: usize, places: &BTreeMap<i64, usize>) -> Option<usize> {
+        let found = match self.code(index) {
+            Code::Missing => return None,
+            Code::None => None,
+            Code::Whole(code) => places.get(&code).copied(),
         };
-        Some(found.and_then(|code| places.get(&code).copied()).unwrap_or(places.len()))
+        Some(found.unwrap_or(places.len()))
+    }
+
+    pub(super) fn code(&self, index: usize) -> Code {
+        let whole = match self.datatype {
+            DataType::Int64 => self.get(index).map(|bytes| Some(i64::from_le_bytes(bytes))),
+            DataType::Uint64 => self.get(index).map(|bytes| i64::try_from(u64::from_le_bytes(bytes)).ok()),
+            _ => self.number(index).filter(|number| !number.is_nan()).map(whole),
+        };
+        match whole {
+            None => Code::Missing,
+            Some(None) => Code::None,
+            Some(Some(code)) => Code::Whole(code),
+        }
     }
 
     fn number(&self, index: usize) -> Option<f64> {

@@ -199,6 +199,26 @@ impl Window {
         Ok(u128::from_be_bytes(*id).into())
     }
 
+    /// Who counted and which of its windows this says it is, without the reference: enough to acknowledge a window that
+    /// cannot be read any further, so that its sender does not send it for ever.
+    ///
+    /// # Errors
+    /// When they are of another version, or end or make no sense before that.
+    pub fn origin_of(bytes: &[u8]) -> Result<(Origin, u64), DecodeError> {
+        if bytes.len() > MAX_WINDOW_BYTES {
+            return Err(DecodeError::TooLong { bytes: bytes.len() });
+        }
+        Self::reference_of(bytes)?;
+        let mut bits = BitReader::of(&bytes[HEAD..]);
+        let read = read_origin(&mut bits).and_then(|origin| Ok((origin, bits.number(SEQUENCE_BITS)?)));
+        let (origin, sequence) = read.map_err(|error| error.in_place("its header"))?;
+        if is_name(&origin.device) && is_name(&origin.boot) {
+            return Ok((origin, sequence));
+        }
+        let what = "device or boot is not 1 to 64 characters out of A-Z a-z 0-9 _ -";
+        Err(DecodeError::Implausible { place: "its header".to_owned(), what })
+    }
+
     /// Reads what [`encode`](Self::encode) wrote, from anyone.
     ///
     /// # Errors
@@ -244,7 +264,7 @@ impl Window {
         }
         let rows = self.features.first().map_or(0, FeatureCounts::rows);
         for (counts, feature) in self.features.iter().zip(reference.features()) {
-            let checked = counts.check(&feature.values);
+            let checked = counts.check_window(&feature.values);
             let agreed = if counts.rows() == rows { Ok(()) } else { Err("it has other rows than the first") };
             checked.and(agreed).map_err(|what| (format!("feature '{}'", feature.name), what))?;
         }
@@ -264,7 +284,7 @@ struct Header {
 
 impl Header {
     fn read(bits: &mut BitReader<'_>) -> Result<Self, Unreadable> {
-        let origin = Origin { device: read_name(bits)?, boot: read_name(bits)? };
+        let origin = read_origin(bits)?;
         let sequence = bits.number(SEQUENCE_BITS)?;
         let from_ms = bits.number(TIME_BITS)?;
         let to_ms = from_ms.saturating_add(bits.number(SPAN_BITS)?);
@@ -272,6 +292,10 @@ impl Header {
         let stride = stride.map_err(|_| Unreadable::Implausible("the stride is too large"))?;
         Ok(Self { origin, sequence, from_ms, to_ms, stride, rows: bits.number(ROWS_BITS)? })
     }
+}
+
+fn read_origin(bits: &mut BitReader<'_>) -> Result<Origin, Unreadable> {
+    Ok(Origin { device: read_name(bits)?, boot: read_name(bits)? })
 }
 
 fn read_name(bits: &mut BitReader<'_>) -> Result<String, Unreadable> {

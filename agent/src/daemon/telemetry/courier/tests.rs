@@ -1,5 +1,11 @@
+use std::sync::{Arc, OnceLock};
+
 use agent_store::disk::OsDisk;
-use shared::{DeviceId, Timestamp, telemetry::DeviceHealth};
+use muster_sketch::{
+    reference::{FeatureReference, NumericReference, Reference, ReferenceValues},
+    window::{FeatureWindow, Origin, Window},
+};
+use shared::{BootId, DeviceId, Timestamp, message::Stream, telemetry::DeviceHealth, topic::Up};
 
 use super::*;
 use crate::daemon::outgoing::{Publisher, TELEMETRY};
@@ -51,8 +57,16 @@ impl Rig {
         self.tell(Letter::Window(Box::new(window(sequence))));
     }
 
+    fn sketch(&mut self, sequence: u64) {
+        self.tell(Letter::Sketch(sketch(sequence)));
+    }
+
     fn stored(&mut self, sequence: u64) {
-        self.tell(Letter::Stored { boot: boot(), sequence });
+        self.stored_in(Stream::Telemetry, sequence);
+    }
+
+    fn stored_in(&mut self, stream: Stream, sequence: u64) {
+        self.tell(Letter::Stored(Name { stream, boot: boot(), sequence }));
     }
 
     fn wait(&mut self, time: Duration) {
@@ -62,11 +76,21 @@ impl Rig {
 
     /// The numbers of the windows that left since the last call.
     fn sent(&mut self) -> Vec<u64> {
+        let sent = self.sent_of_both();
+        assert!(sent.iter().all(|(stream, _)| *stream == Stream::Telemetry), "{sent:?}");
+        sent.into_iter().map(|(_, sequence)| sequence).collect()
+    }
+
+    /// The same with windows of features among them. Each leaves on the topic of its kind.
+    fn sent_of_both(&mut self) -> Vec<(Stream, u64)> {
         let payloads = self.publisher.waiting_windows();
-        payloads
-            .iter()
-            .map(|payload| serde_json::from_slice::<Telemetry>(payload).unwrap().sequence)
-            .collect()
+        let name = |(up, payload): &(Up, bytes::Bytes)| {
+            let name = under_way::name_of(payload).unwrap();
+            let topic = if name.stream == Stream::Sketch { Up::Sketches } else { Up::Telemetry };
+            assert_eq!((*up, name.boot), (topic, boot()));
+            (name.stream, name.sequence)
+        };
+        payloads.iter().map(name).collect()
     }
 }
 
@@ -84,7 +108,116 @@ fn window(sequence: u64) -> Telemetry {
         delivery: Delivery::default(),
         versions: Vec::new(),
         challengers: Default::default(),
+        drift_alarms: Vec::new(),
     }
+}
+
+fn reference() -> &'static Arc<Reference> {
+    static REFERENCE: OnceLock<Arc<Reference>> = OnceLock::new();
+    REFERENCE.get_or_init(|| {
+        let sample: Vec<f32> = (0..1_000_u16).map(f32::from).collect();
+        let values = ReferenceValues::Numeric(NumericReference::from_sample("level", &sample).unwrap());
+        let feature = FeatureReference { name: "level".into(), values };
+        Arc::new(Reference::new(vec![feature]).unwrap())
+    })
+}
+
+/// A window of features as it travels.
+fn sketch(sequence: u64) -> Vec<u8> {
+    let mut counted = FeatureWindow::new(Arc::clone(reference()));
+    (0..50_u8).for_each(|row| counted.record(&[f32::from(row)], &[]).unwrap());
+    let window = Window {
+        reference: reference().id(),
+        origin: Origin { device: "d".into(), boot: "boot".into() },
+        sequence,
+        from_ms: 0,
+        to_ms: 1,
+        stride: 1,
+        features: counted.seal().unwrap(),
+    };
+    let window = window.encode(reference()).unwrap();
+    SketchMessage { release: "digits@1".parse().unwrap(), window: &window }.encode()
+}
+
+#[test]
+fn both_kinds_leave_in_the_order_in_which_they_came_each_on_its_topic() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    rig.window(1);
+    rig.sketch(1);
+    rig.window(2);
+    rig.connect();
+    let expected = [(Stream::Telemetry, 1), (Stream::Sketch, 1), (Stream::Telemetry, 2)];
+    assert_eq!(rig.sent_of_both(), expected);
+}
+
+#[test]
+fn an_acknowledgement_of_one_kind_releases_no_window_of_the_other_with_the_same_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    rig.connect();
+    rig.window(1);
+    rig.sketch(1);
+    assert_eq!(rig.sent_of_both(), [(Stream::Telemetry, 1), (Stream::Sketch, 1)]);
+    rig.stored_in(Stream::Sketch, 1);
+    rig.stored_in(Stream::Sketch, 1);
+    rig.stored_in(Stream::Report, 1);
+    rig.disconnect();
+    rig.connect();
+    assert_eq!(rig.sent_of_both(), [(Stream::Telemetry, 1)]);
+    rig.stored(1);
+    assert_eq!(rig.round.spool.waiting().records, 0);
+}
+
+#[test]
+fn a_killed_agent_brings_windows_of_both_kinds_after_its_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    rig.connect();
+    rig.sketch(1);
+    rig.window(1);
+    assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 1), (Stream::Telemetry, 1)]);
+    rig.sketch(2);
+    rig.stored_in(Stream::Sketch, 1);
+    drop(rig);
+    let mut rig = Rig::open(&dir);
+    rig.connect();
+    assert_eq!(rig.sent_of_both(), [(Stream::Telemetry, 1), (Stream::Sketch, 2)]);
+    rig.stored(1);
+    rig.stored_in(Stream::Sketch, 2);
+    assert_eq!(rig.round.spool.waiting().records, 0);
+}
+
+#[test]
+fn a_sketch_that_cannot_be_read_holds_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let whole = sketch(1);
+    let (release, torn) = (&whole[..8], &whole[..12 + 20]);
+    rig.tell(Letter::Sketch(release.to_vec()));
+    rig.tell(Letter::Sketch(torn.to_vec()));
+    rig.window(1);
+    rig.connect();
+    assert_eq!(rig.sent(), [1]);
+    assert_eq!(rig.round.spool.waiting().records, 1);
+}
+
+#[test]
+fn windows_of_features_are_paid_from_the_same_budget_and_make_windows_of_telemetry_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let telemetry = serde_json::to_vec(&window(1)).unwrap().len() as u64 + OVERHEAD_BYTES;
+    let features = sketch(1).len() as u64 + OVERHEAD_BYTES;
+    rig.limit(telemetry + features + 10);
+    rig.connect();
+    rig.sketch(1);
+    rig.window(1);
+    rig.sketch(2);
+    assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 1), (Stream::Telemetry, 1)]);
+    assert_eq!(rig.round.cost_bytes, telemetry + features, "the next window has to pay for both");
+    assert_eq!(lock(&rig.round.shared).window, LONGEST_WINDOW);
+    rig.limit(u64::MAX);
+    assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 2)]);
 }
 
 #[test]

@@ -4,24 +4,38 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use muster_link::Backoff;
+use muster_sketch::window::Window;
 use serde::Deserialize;
-use shared::BootId;
+use shared::{BootId, message::Stream, sketch::SketchMessage};
 
 use crate::daemon::outgoing::TELEMETRY;
 
 /// Twenty seconds are longer than any commit takes; five minutes keep a server that refuses from being asked for ever.
 const AGAIN: Backoff = Backoff { min: Duration::from_secs(20), max: Duration::from_secs(300) };
 
-/// What names a window for the server.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Name {
-    boot: BootId,
-    sequence: u64,
+/// What names a window for the server. Windows of telemetry and of features have numbers of their own, so one of each may
+/// have the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct Name {
+    pub(in crate::daemon) stream: Stream,
+    pub(in crate::daemon) boot: BootId,
+    pub(in crate::daemon) sequence: u64,
 }
 
 /// The name of a window as it lies in the spool.
 pub(super) fn name_of(payload: &[u8]) -> Option<Name> {
-    serde_json::from_slice(payload).ok()
+    if SketchMessage::is_one(payload) {
+        let message = SketchMessage::decode(payload).ok()?;
+        let (origin, sequence) = Window::origin_of(message.window).ok()?;
+        return Some(Name { stream: Stream::Sketch, boot: BootId::new(origin.boot).ok()?, sequence });
+    }
+    #[derive(Deserialize)]
+    struct Numbered {
+        boot: BootId,
+        sequence: u64,
+    }
+    let Numbered { boot, sequence } = serde_json::from_slice(payload).ok()?;
+    Some(Name { stream: Stream::Telemetry, boot, sequence })
 }
 
 /// Everything that is under way, oldest first.
@@ -47,8 +61,8 @@ impl UnderWay {
     }
 
     /// The number in the spool of a window that the server has stored.
-    pub(super) fn stored(&mut self, boot: &BootId, sequence: u64) -> Option<u64> {
-        let place = self.0.iter().position(|s| s.name.boot == *boot && s.name.sequence == sequence)?;
+    pub(super) fn stored(&mut self, name: &Name) -> Option<u64> {
+        let place = self.0.iter().position(|sent| sent.name == *name)?;
         Some(self.0.remove(place).number)
     }
 

@@ -75,6 +75,18 @@ proptest! {
 }
 
 #[test]
+fn whose_window_it_is_can_be_read_without_its_reference() {
+    let window = plain();
+    let bytes = window.encode(&reference()).unwrap();
+    assert_eq!(Window::origin_of(&bytes), Ok((window.origin, 7)));
+    assert_eq!(Window::origin_of(&bytes[..20]), Err(DecodeError::Truncated));
+    assert!(matches!(Window::origin_of(&[2; 40]), Err(DecodeError::Version { version: 2 })));
+    let mut foreign = bytes.clone();
+    foreign[18] ^= 0x55;
+    assert!(!matches!(Window::origin_of(&foreign), Ok((origin, _)) if origin.device == "device-1"));
+}
+
+#[test]
 fn a_window_that_was_cut_or_goes_on_is_refused() {
     let reference = reference();
     let bytes = plain().encode(&reference).unwrap();

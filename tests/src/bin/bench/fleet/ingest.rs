@@ -99,5 +99,6 @@ fn telemetry(sequence: u64) -> anyhow::Result<Telemetry> {
         delivery: Delivery::default(),
         versions: vec![figures],
         challengers: Default::default(),
+        drift_alarms: Vec::new(),
     })
 }

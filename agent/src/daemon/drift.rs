@@ -1,0 +1,232 @@
+//! Windows of features on their way from the runner to the server, and the device's own look at them.
+//!
+//! The runner counts and closes windows ([`capture`](crate::runner)); it knows neither the time of day nor the disk. Here a
+//! window gets its name (device, boot, number) and its bytes, which the courier keeps until the server has them. What it
+//! says of the distance from the reference goes into the telemetry of its version. Where the manifest asks for a guardrail,
+//! each feature is watched against what it was on this device at first, and an alarm needs no server.
+//!
+//! What has to outlive the process lies in one small file for each release ([`files`]): every how manieth row is counted, what
+//! the guardrail knows, and its alarms. k and an alarm are written at once. Evidence is written every half an hour: a
+//! power cut then costs the evidence of that time, which makes an alarm later and never a false one.
+//!
+//! The book of all that is behind one lock and decides without files, clock and network ([`book`]).
+
+mod book;
+mod figures;
+mod files;
+mod guard;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use agent_store::disk::{Disk, OsDisk};
+use muster_sketch::window::Origin;
+use shared::{
+    Digest, Timestamp,
+    manifest::Manifest,
+    telemetry::{DriftAlarm, VersionFigures},
+};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{SMALL_QUEUE, home::Home, telemetry::courier::Courier};
+use crate::{
+    clock::Clock,
+    control::DriftView,
+    runner::{Paced, Sketched},
+};
+use book::{Book, Change, Closed, Hurry};
+use files::Files;
+
+/// How long evidence may wait for the disk.
+const SAVE_EVERY: Duration = Duration::from_secs(1_800);
+
+/// What is written at the end gets this long.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+/// What a closed window says, for the telemetry of its version.
+#[derive(Debug)]
+pub(super) struct DriftNews {
+    pub(super) figures: VersionFigures,
+    pub(super) alarms: Vec<DriftAlarm>,
+}
+
+/// The way to the book; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Drift {
+    book: Arc<Mutex<Book>>,
+    changed: Arc<Notify>,
+    news: mpsc::Sender<DriftNews>,
+    ending: mpsc::Sender<oneshot::Sender<()>>,
+    courier: Courier,
+    clock: Clock,
+}
+
+impl Drift {
+    /// Opens the book with what the last run left, and starts the task that writes it down. Must be called inside a runtime.
+    pub(super) fn open(home: &Home, courier: Courier) -> (Self, mpsc::Receiver<DriftNews>) {
+        let origin = Origin { device: home.identity.device.to_string(), boot: home.boot.to_string() };
+        let files = Files::new(OsDisk, home.config.data_dir.join("drift"));
+        let book = Book::new(origin, files.read());
+        Self::start(book, files, courier, home.clock.clone())
+    }
+
+    fn start<D: Disk>(
+        book: Book,
+        files: Files<D>,
+        courier: Courier,
+        clock: Clock,
+    ) -> (Self, mpsc::Receiver<DriftNews>) {
+        let (news, told) = mpsc::channel(SMALL_QUEUE);
+        let (ending, asked) = mpsc::channel(1);
+        let (book, changed) = (Arc::new(Mutex::new(book)), Arc::<Notify>::default());
+        let writer = Writer { book: Arc::clone(&book), changed: Arc::clone(&changed), files };
+        tokio::spawn(writer.run(asked));
+        (Self { book, changed, news, ending, courier, clock }, told)
+    }
+
+    /// A version is about to be loaded. Gives every how manieth of its rows is counted, if that was measured before.
+    pub(super) fn watch(&self, manifest: &Manifest) -> Option<u32> {
+        let spec = manifest.drift.as_ref()?;
+        let mut book = self.book();
+        if let Err(why) = book.watch(&manifest.release, manifest.model.digest, spec) {
+            tracing::warn!(release = %manifest.release, why, "the device does not watch its features by itself");
+        }
+        book.every(&manifest.release)
+    }
+
+    /// The runner has measured every how manieth row is counted.
+    pub(super) fn paced(&self, paced: &Paced) {
+        self.book().paced(paced);
+        self.changed.notify_one();
+    }
+
+    /// The runner has closed a window, just now.
+    pub(super) async fn closed(&self, sketched: Sketched) {
+        let (release, now) = (sketched.release.clone(), self.clock.now());
+        let began = Timestamp(now.as_millis().saturating_sub(sketched.age_ms));
+        let closed = self.book().close(sketched, began, now);
+        let Closed { message, figures, alarms } = match closed {
+            Ok(closed) => closed,
+            Err(why) => return tracing::warn!(%release, why, "a window of features is dropped"),
+        };
+        self.changed.notify_one();
+        if !self.courier.take_sketch(message) {
+            self.book().lost(&release);
+            tracing::warn!(%release, "the courier is far behind, and a window of features is lost");
+        }
+        for DriftAlarm { feature, alarm, .. } in &alarms {
+            let (score, sign) = (alarm.direction.score, alarm.direction.sign);
+            tracing::warn!(
+                %release, feature, ?score, ?sign, alarm.evidence, alarm.threshold, alarm.shift,
+                "a feature has drifted"
+            );
+        }
+        // The shell may have ended.
+        let _ = self.news.send(DriftNews { figures, alarms }).await;
+    }
+
+    /// Alarms that no window of telemetry has told.
+    pub(super) fn untold(&self) -> Vec<DriftAlarm> {
+        self.book().untold()
+    }
+
+    /// These alarms are in a window that was given to the courier.
+    pub(super) fn told(&self, alarms: &[DriftAlarm]) {
+        self.book().told(alarms);
+    }
+
+    /// Forgets releases whose model is not among what the device keeps.
+    pub(super) fn keep(&self, digests: &BTreeSet<Digest>) {
+        self.book().keep(digests);
+        self.changed.notify_one();
+    }
+
+    /// For the operator of the device.
+    pub(super) fn views(&self) -> Vec<DriftView> {
+        self.book().views()
+    }
+
+    /// Waits until everything is written down. A disk that hangs is not waited for.
+    pub(super) async fn finish(&self) {
+        let (done, finished) = oneshot::channel();
+        let written = async {
+            if self.ending.send(done).await.is_ok() {
+                let _ = finished.await;
+            }
+        };
+        if timeout(LAST_WRITE, written).await.is_err() {
+            tracing::warn!("what is known of drift was not written down at the end");
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        lock(&self.book)
+    }
+}
+
+/// What is under the lock is whole at every moment.
+fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes the book down.
+struct Writer<D> {
+    book: Arc<Mutex<Book>>,
+    changed: Arc<Notify>,
+    files: Files<D>,
+}
+
+impl<D: Disk> Writer<D> {
+    /// Runs until it is asked to end, or nobody can ask any more.
+    async fn run(self, mut asked: mpsc::Receiver<oneshot::Sender<()>>) {
+        let mut save_at = Instant::now() + SAVE_EVERY;
+        loop {
+            let asker = tokio::select! {
+                () = self.changed.notified() => {
+                    self.save(Hurry::Now).await;
+                    continue;
+                }
+                () = tokio::time::sleep_until(save_at.into()), if lock(&self.book).waits() => {
+                    self.save(Hurry::None).await;
+                    save_at = Instant::now() + SAVE_EVERY;
+                    continue;
+                }
+                asker = asked.recv() => asker,
+            };
+            self.save(Hurry::None).await;
+            if let Some(asker) = asker {
+                let _ = asker.send(());
+            }
+            return;
+        }
+    }
+
+    /// On a thread where the disk may take its time.
+    async fn save(&self, least: Hurry) {
+        let changes = lock(&self.book).changes(least);
+        if changes.is_empty() {
+            return;
+        }
+        let (book, files) = (Arc::clone(&self.book), self.files.clone());
+        let saved = tokio::task::spawn_blocking(move || {
+            for change in changes {
+                if let Err(error) = files.write(&change) {
+                    let release = change.release();
+                    tracing::warn!(%error, %release, "what is known of the drift of a release is not written down");
+                    if let Change::Write(kept) = &change {
+                        lock(&book).unsaved(&kept.release);
+                    }
+                }
+            }
+        });
+        let _ = saved.await;
+    }
+}

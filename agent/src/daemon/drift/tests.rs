@@ -1,0 +1,372 @@
+use std::time::Duration;
+
+use muster_sketch::{
+    detector::Sign,
+    reference::{FeatureReference, NumericReference, Reference, ReferenceId, ReferenceValues},
+    window::{FeatureCounts, FeatureWindow, Window},
+};
+use shared::{
+    ReleaseId,
+    manifest::{CapturePolicy, DriftGuardrail, DriftSpec, FeatureSource, Reading, Side},
+    sketch::SketchMessage,
+    telemetry::Sums,
+};
+
+use super::*;
+use crate::{
+    daemon::telemetry::courier::Letter,
+    runner::{Pace, Paced},
+};
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Values between 0 and 1 (a linear congruential generator).
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1_u64 << 24) as f32
+    }
+}
+
+fn release(text: &str) -> ReleaseId {
+    text.parse().unwrap()
+}
+
+fn model() -> Digest {
+    Digest::of(b"model")
+}
+
+/// Two numbers.
+fn spec(guardrail: Option<f64>) -> DriftSpec {
+    let mut noise = Noise(1);
+    let sample: Vec<f32> = (0..10_000).map(|_| noise.next()).collect();
+    let feature = |name: &str| {
+        let values = ReferenceValues::Numeric(NumericReference::from_sample(name, &sample).unwrap());
+        FeatureReference { name: name.into(), values }
+    };
+    let source =
+        |index| FeatureSource { side: Side::Input, tensor: "x".into(), reading: Reading::Element { index } };
+    DriftSpec {
+        sources: vec![source(0), source(1)],
+        reference: Reference::new(vec![feature("quiet"), feature("loud")]).unwrap(),
+        capture: CapturePolicy { every: None, window_secs: 600, min_rows: 50 },
+        guardrail: guardrail.map(|one_false_alarm_in_years| DriftGuardrail { one_false_alarm_in_years }),
+    }
+}
+
+/// What a runner tells of `rows` rows, with the second feature higher by `shift`.
+fn sketched(spec: &DriftSpec, rows: usize, shift: f32, noise: &mut Noise) -> Sketched {
+    Sketched {
+        release: release("digits@1"),
+        reference: spec.reference.id(),
+        age_ms: 1_000,
+        every: 2,
+        features: counts(spec, rows, shift, noise),
+    }
+}
+
+fn counts(spec: &DriftSpec, rows: usize, shift: f32, noise: &mut Noise) -> Vec<FeatureCounts> {
+    let mut window = FeatureWindow::new(Arc::new(spec.reference.clone()));
+    for _ in 0..rows {
+        window.record(&[noise.next(), noise.next() + shift], &[]).unwrap();
+    }
+    window.seal().unwrap()
+}
+
+fn book(kept: Vec<book::Kept>) -> Book {
+    Book::new(Origin { device: "cam-1".into(), boot: "boot".into() }, kept)
+}
+
+fn watching(spec: &DriftSpec) -> Book {
+    let mut book = book(vec![]);
+    book.watch(&release("digits@1"), model(), spec).unwrap();
+    book
+}
+
+/// Takes a window of 200 rows in that ends at `at_ms`.
+fn close(book: &mut Book, spec: &DriftSpec, shift: f32, at_ms: u64, noise: &mut Noise) -> Closed {
+    let sketched = sketched(spec, 200, shift, noise);
+    book.close(sketched, Timestamp(at_ms - 1_000), Timestamp(at_ms)).unwrap()
+}
+
+fn read(message: &[u8], reference: &Reference) -> (ReleaseId, Window) {
+    let message = SketchMessage::decode(message).unwrap();
+    (message.release, Window::decode(message.window, reference).unwrap())
+}
+
+/// What was written, as the next run reads it.
+fn kept(changes: Vec<Change>) -> Vec<book::Kept> {
+    let kept = changes.into_iter().map(|change| match change {
+        Change::Write(kept) => serde_json::from_slice(&serde_json::to_vec(&kept).unwrap()).unwrap(),
+        Change::Drop(release) => panic!("{release} is not dropped"),
+    });
+    kept.collect()
+}
+
+#[test]
+fn a_window_travels_with_its_name_and_what_it_says_is_told_with_its_version() {
+    let (spec, mut noise) = (spec(None), Noise(2));
+    let mut book = watching(&spec);
+    let told = sketched(&spec, 400, 0.0, &mut noise);
+    let closed = book.close(told.clone(), Timestamp(5_000), Timestamp(9_000)).unwrap();
+    let (named, window) = read(&closed.message, &spec.reference);
+    assert_eq!((named, window.sequence, window.stride), (release("digits@1"), 1, 2));
+    assert_eq!((window.from_ms, window.to_ms, window.origin.boot.as_str()), (5_000, 9_000, "boot"));
+    assert_eq!(window.features, told.features);
+    let Sums { sum, count } = closed.figures.drift;
+    assert!(count == 2 && sum.abs() < 0.1, "about nothing without drift: {sum}");
+    let drifted = close(&mut book, &spec, 0.5, 20_000, &mut noise);
+    assert!(drifted.figures.drift.sum > 0.5 && drifted.figures.is_plausible(), "{drifted:?}");
+    assert!(drifted.alarms.is_empty(), "without a guardrail the device says nothing");
+    assert_eq!(read(&drifted.message, &spec.reference).1.sequence, 2);
+}
+
+#[test]
+fn numbers_of_windows_are_unique_over_all_releases_of_a_run() {
+    let (spec, mut noise) = (spec(None), Noise(3));
+    let mut book = watching(&spec);
+    book.watch(&release("faces@4"), Digest::of(b"faces"), &spec).unwrap();
+    let mut numbers = vec![];
+    for of in ["digits@1", "faces@4", "digits@1"] {
+        let told = Sketched { release: release(of), ..sketched(&spec, 60, 0.0, &mut noise) };
+        let closed = book.close(told, Timestamp(0), Timestamp(1)).unwrap();
+        let (named, window) = read(&closed.message, &spec.reference);
+        assert_eq!(named, release(of));
+        numbers.push(window.sequence);
+    }
+    assert_eq!(numbers, [1, 2, 3]);
+}
+
+#[test]
+fn what_a_runner_cannot_have_counted_does_not_leave() {
+    let (spec, mut noise) = (spec(None), Noise(4));
+    let mut book = watching(&spec);
+    let mut refused = |change: &dyn Fn(&mut Sketched)| {
+        let mut told = sketched(&spec, 60, 0.0, &mut noise);
+        change(&mut told);
+        book.close(told, Timestamp(0), Timestamp(1)).unwrap_err()
+    };
+    assert!(refused(&|told| told.release = release("digits@2")).contains("not watched"));
+    assert!(refused(&|told| told.reference = ReferenceId::from(7)).contains("reference"));
+    assert!(refused(&|told| told.features.truncate(1)).contains("features"));
+    assert!(refused(&|told| told.features.clear()).contains("0 rows"));
+    let few = counts(&spec, 49, 0.0, &mut Noise(5));
+    assert!(refused(&|told| told.features.clone_from(&few)).contains("49 rows"));
+    let mixed = vec![few[0].clone(), counts(&spec, 60, 0.0, &mut Noise(5))[1].clone()];
+    assert!(refused(&|told| told.features.clone_from(&mixed)).contains("rows"));
+    let good = close(&mut book, &spec, 0.0, 2_000, &mut Noise(6));
+    assert_eq!(read(&good.message, &spec.reference).1.sequence, 1, "what is dropped takes no number");
+}
+
+#[test]
+fn what_was_measured_of_a_release_is_known_in_the_next_run_and_not_of_another_model() {
+    let spec = spec(None);
+    let mut first = watching(&spec);
+    let reference = spec.reference.id();
+    let pace = Pace { every: 9, beyond_limit: false, rows: 5_000 };
+    let name = release("digits@1");
+    assert_eq!(first.every(&name), None);
+    first.paced(&Paced { release: name.clone(), reference: ReferenceId::from(7), pace });
+    first.paced(&Paced { release: name.clone(), reference, pace: Pace { every: 0, ..pace } });
+    assert!(first.every(&name).is_none() && first.changes(Hurry::Now).is_empty());
+    first.paced(&Paced { release: name.clone(), reference, pace });
+    let written = kept(first.changes(Hurry::Now));
+    assert!(first.changes(Hurry::None).is_empty(), "it is written once");
+
+    let mut next = book(written.clone());
+    next.watch(&name, model(), &spec).unwrap();
+    assert_eq!(next.every(&name), Some(9));
+    let mut other = book(written);
+    other.watch(&name, Digest::of(b"another"), &spec).unwrap();
+    assert_eq!(other.every(&name), None);
+}
+
+#[test]
+fn a_release_that_the_device_no_longer_keeps_is_forgotten_with_its_file() {
+    let spec = spec(None);
+    let mut book = watching(&spec);
+    book.keep(&BTreeSet::from([model(), Digest::of(b"more")]));
+    assert!(book.changes(Hurry::None).is_empty() && book.views().len() == 1);
+    book.keep(&BTreeSet::from([Digest::of(b"more")]));
+    assert!(book.views().is_empty());
+    let changes = book.changes(Hurry::Now);
+    assert!(matches!(&changes[..], [Change::Drop(gone)] if *gone == release("digits@1")), "{changes:?}");
+}
+
+#[test]
+fn what_is_known_of_releases_is_bounded() {
+    let spec = spec(None);
+    let mut book = book(vec![]);
+    for version in 1..=book::MAX_RELEASES + 3 {
+        book.watch(&release(&format!("digits@{version}")), model(), &spec).unwrap();
+    }
+    assert_eq!((book.views().len(), book.changes(Hurry::None).len()), (book::MAX_RELEASES, 3));
+}
+
+/// Windows of 200 rows, one in ten minutes: quiet ones until the baseline is learnt, then drifted ones until something
+/// alarms.
+fn until_alarm(book: &mut Book, spec: &DriftSpec, noise: &mut Noise, from: u64) -> (DriftAlarm, u64) {
+    for window in 1..200 {
+        let at_ms = from + window * 600_000;
+        let shift = if window > 20 { 0.3 } else { 0.0 };
+        if let Some(alarm) = close(book, spec, shift, at_ms, noise).alarms.pop() {
+            assert!(window > 20, "a false alarm");
+            return (alarm, at_ms);
+        }
+    }
+    panic!("no alarm")
+}
+
+#[test]
+fn a_guarded_release_alarms_by_itself_and_then_not_for_a_day() {
+    let (spec, mut noise) = (spec(Some(10.0)), Noise(7));
+    let mut book = watching(&spec);
+    let (alarm, at_ms) = until_alarm(&mut book, &spec, &mut noise, DAY_MS);
+    assert_eq!((alarm.feature.as_str(), &alarm.release), ("loud", &release("digits@1")));
+    assert_eq!((alarm.alarm.direction.sign, alarm.alarm.at_secs), (Sign::Up, at_ms / 1_000));
+    assert!(alarm.is_plausible() && alarm.alarm.shift > 0.0, "{alarm:?}");
+    let mut again = vec![];
+    for window in 1..=200 {
+        let at_ms = at_ms + window * 600_000;
+        again.extend(close(&mut book, &spec, 0.3, at_ms, &mut noise).alarms);
+    }
+    assert_eq!(again.len(), 1, "it is told again after a day, while it lasts");
+    assert!(again[0].alarm.at_secs - alarm.alarm.at_secs >= DAY_MS / 1_000);
+    assert_eq!(book.views()[0].alarms, [alarm, again[0].clone()]);
+}
+
+#[test]
+fn the_evidence_of_a_run_goes_on_in_the_next_to_the_bit() {
+    let (spec, mut noise) = (spec(Some(10.0)), Noise(8));
+    let mut stays = watching(&spec);
+    let mut restarts = watching(&spec);
+    let mut alarms = (vec![], vec![]);
+    for window in 1..60 {
+        let shift = if window > 20 { 0.1 } else { 0.0 };
+        let told = sketched(&spec, 200, shift, &mut noise);
+        let at = Timestamp(DAY_MS + window * 600_000);
+        alarms.0.extend(stays.close(told.clone(), at, at).unwrap().alarms);
+        alarms.1.extend(restarts.close(told, at, at).unwrap().alarms);
+        restarts = book(kept(restarts.changes(Hurry::None)));
+        restarts.watch(&release("digits@1"), model(), &spec).unwrap();
+    }
+    assert!(!alarms.0.is_empty());
+    assert_eq!(alarms.0, alarms.1);
+}
+
+#[test]
+fn an_alarm_is_written_at_once_and_told_again_by_the_next_run_until_it_was_told() {
+    let (spec, mut noise) = (spec(Some(10.0)), Noise(9));
+    let mut first = watching(&spec);
+    first.changes(Hurry::None);
+    close(&mut first, &spec, 0.0, DAY_MS, &mut noise);
+    assert!(first.changes(Hurry::Now).is_empty(), "evidence alone has time");
+    assert!(first.waits());
+    let (alarm, _) = until_alarm(&mut first, &spec, &mut noise, DAY_MS);
+    let mut second = book(kept(first.changes(Hurry::Now)));
+    assert_eq!(second.untold(), std::slice::from_ref(&alarm));
+    second.told(std::slice::from_ref(&alarm));
+    assert!(second.untold().is_empty());
+    assert!(second.changes(Hurry::Now).is_empty(), "the window that tells it is not safe yet");
+    let third = book(kept(second.changes(Hurry::None)));
+    assert!(third.untold().is_empty());
+    assert_eq!(third.views()[0].alarms, [alarm], "the operator of the device still sees it");
+}
+
+#[test]
+fn a_guardrail_whose_numbers_make_no_rule_costs_the_guardrail_alone() {
+    let mut odd = spec(Some(f64::NAN));
+    let mut book = book(vec![]);
+    assert!(book.watch(&release("digits@1"), model(), &odd).unwrap_err().contains("NaN"));
+    odd.guardrail = None;
+    let closed = close(&mut book, &odd, 0.0, 2_000, &mut Noise(10));
+    assert!(closed.alarms.is_empty() && !book.views()[0].guardrail);
+}
+
+/// A file of a guarded release with 32 features takes a quarter of a megabyte.
+#[test]
+fn what_is_kept_of_a_feature_is_small() {
+    let (spec, mut noise) = (spec(Some(10.0)), Noise(11));
+    let mut book = watching(&spec);
+    (1..40).for_each(|window| drop(close(&mut book, &spec, 0.01, DAY_MS + window * 600_000, &mut noise)));
+    let kept = kept(book.changes(Hurry::None));
+    let bytes = serde_json::to_vec(&kept[0]).unwrap().len() / 2;
+    assert!(bytes < 9_000, "{bytes} bytes a feature");
+}
+
+/// The whole way, but for a runner and a server.
+struct Rig {
+    drift: Drift,
+    news: mpsc::Receiver<DriftNews>,
+    letters: std::sync::mpsc::Receiver<Letter>,
+    files: Files<OsDisk>,
+}
+
+impl Rig {
+    fn open(dir: &std::path::Path) -> Self {
+        let (courier, letters) = Courier::detached(4);
+        let files = Files::new(OsDisk, dir.join("drift"));
+        let clock = Clock::start(Timestamp(0));
+        let (drift, news) = Drift::start(book(files.read()), files.clone(), courier, clock);
+        Self { drift, news, letters, files }
+    }
+
+    fn watch(&self, spec: &DriftSpec) {
+        self.drift.book().watch(&release("digits@1"), model(), spec).unwrap();
+    }
+
+    /// Waits until the file of the release is there, or is gone.
+    async fn has_file(&self, there: bool) {
+        let written = async {
+            while self.files.path_of(&release("digits@1")).exists() != there {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(30), written).await.expect("it is done in time");
+    }
+}
+
+#[tokio::test]
+async fn what_was_measured_is_on_the_disk_at_once_and_goes_with_its_release() {
+    let (dir, spec) = (tempfile::tempdir().unwrap(), spec(None));
+    let rig = Rig::open(dir.path());
+    rig.watch(&spec);
+    let pace = Pace { every: 4, beyond_limit: true, rows: 10_000 };
+    rig.drift.paced(&Paced { release: release("digits@1"), reference: spec.reference.id(), pace });
+    rig.has_file(true).await;
+    drop(rig);
+    std::fs::write(dir.path().join("drift/torn.json"), "{").unwrap();
+    std::fs::write(dir.path().join("drift/digits@7.json.tmp"), "half").unwrap();
+    let rig = Rig::open(dir.path());
+    rig.watch(&spec);
+    let view = rig.drift.views().remove(0);
+    assert_eq!((view.every, view.beyond_limit, view.windows), (Some(4), true, 0));
+    assert!(!dir.path().join("drift/digits@7.json.tmp").exists());
+    rig.drift.keep(&BTreeSet::new());
+    rig.has_file(false).await;
+}
+
+#[tokio::test]
+async fn a_window_goes_to_the_courier_and_its_figures_to_the_telemetry() {
+    let (dir, spec, mut noise) = (tempfile::tempdir().unwrap(), spec(Some(10.0)), Noise(12));
+    let mut rig = Rig::open(dir.path());
+    rig.watch(&spec);
+    rig.drift.closed(sketched(&spec, 60, 0.0, &mut noise)).await;
+    let news = rig.news.recv().await.unwrap();
+    assert_eq!((news.figures.drift.count, news.figures.release), (2, release("digits@1")));
+    let Ok(Letter::Sketch(message)) = rig.letters.try_recv() else { panic!("a window is sent") };
+    let (_, window) = read(&message, &spec.reference);
+    assert_eq!(window.to_ms - window.from_ms, 1_000);
+    rig.drift.closed(sketched(&spec, 30, 0.0, &mut noise)).await;
+    assert!(rig.letters.try_recv().is_err() && rig.news.try_recv().is_err(), "too few rows to leave");
+    // Nobody reads the letters: what finds no room is counted.
+    for _ in 0..6 {
+        rig.drift.closed(sketched(&spec, 60, 0.0, &mut noise)).await;
+    }
+    let view = rig.drift.views().remove(0);
+    assert_eq!((view.windows, view.rows, view.windows_lost), (7, 420, 2));
+    rig.drift.finish().await;
+    assert_eq!(rig.files.read().len(), 1, "what the guardrail has learnt is written down at the end");
+}

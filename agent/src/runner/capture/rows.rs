@@ -1,0 +1,133 @@
+//! The rows of one inference on their way into a window.
+
+use std::{ops::Range, sync::Arc};
+
+use muster_engine::{Tensor, features::Row};
+use tokio::{sync::OwnedSemaphorePermit, task};
+
+use super::{COMPUTING, Capture, OBSERVING, observed::Observed};
+
+/// Rows that are read before they are counted, and before others get their turn: microseconds of a table, a millisecond or two
+/// of large images.
+const CHUNK: usize = 16;
+
+/// Which rows of an inference are of interest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counting {
+    /// All, to be looked at.
+    Look { rows: usize },
+    /// Some, to be counted.
+    Some { first: usize, rows: usize, every: usize },
+}
+
+/// The inputs of an inference that is under way.
+pub(crate) struct Kept {
+    pub(super) capture: Arc<Capture>,
+    pub(super) inputs: Vec<(String, Tensor)>,
+    pub(super) counting: Counting,
+}
+
+/// The same with its answer, and the permission to count it.
+pub(crate) struct Answered {
+    kept: Kept,
+    outputs: Vec<Tensor>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Counting {
+    /// Of an inference with rows that have the numbers from `first` on; `None` when there is none of interest.
+    pub(super) fn of(every: u32, first: u64, rows: usize) -> Option<Self> {
+        match every {
+            COMPUTING => None,
+            OBSERVING => (rows > 0).then_some(Self::Look { rows }),
+            every => {
+                let next = first.next_multiple_of(every.into());
+                let first = usize::try_from(next - first).ok().filter(|first| *first < rows)?;
+                Some(Self::Some { first, rows, every: every as usize })
+            }
+        }
+    }
+
+    fn places(self) -> (Range<usize>, usize) {
+        match self {
+            Self::Look { rows } => (0..rows, 1),
+            Self::Some { first, rows, every } => (first..rows, every),
+        }
+    }
+}
+
+impl Kept {
+    /// The answer is good. `None` when too many wait already.
+    pub(crate) fn answered(self, outputs: &[Tensor]) -> Option<Answered> {
+        let place = Arc::clone(&self.capture.common.counting).try_acquire_owned();
+        let Ok(place) = place else {
+            let (rows, every) = self.counting.places();
+            self.capture.left_out(rows.step_by(every).len() as u64);
+            return None;
+        };
+        Some(Answered { kept: self, outputs: outputs.to_vec(), _place: place })
+    }
+}
+
+impl Answered {
+    /// Reads the rows and counts them. The lock is not held while they are read, and other tasks get their turn.
+    pub(crate) async fn count(self) {
+        let Self { kept: Kept { capture, inputs, counting }, outputs, _place: place } = self;
+        let (range, step) = counting.places();
+        let mut places = range.step_by(step);
+        let mut rows = vec![Row::default(); CHUNK.min(places.len())];
+        loop {
+            let mut read = 0;
+            // In this order: of two iterators, the first is asked once more than the second.
+            for (row, place) in rows.iter_mut().zip(places.by_ref()) {
+                capture.extractor.read(&inputs, &outputs, place, row);
+                read += 1;
+            }
+            if let Some(observed) = capture.take(&rows[..read], counting) {
+                return look(capture, observed).await;
+            }
+            if places.len() == 0 {
+                return drop(place);
+            }
+            task::yield_now().await;
+        }
+    }
+}
+
+/// On a thread where it may take its time.
+async fn look(capture: Arc<Capture>, mut observed: Observed) {
+    let looked = task::spawn_blocking(move || {
+        let found = observed.look();
+        capture.looked(observed, found);
+    });
+    if let Err(error) = looked.await {
+        tracing::error!(%error, "every how manieth row is to be counted cannot be computed; none is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kth_row_is_counted_whatever_inferences_they_come_in() {
+        for (every, batches) in [(1, vec![3, 1]), (3, vec![1; 10]), (4, vec![2, 9, 1, 1, 5]), (7, vec![50])] {
+            let (mut first, mut counted) = (0, vec![]);
+            for rows in batches {
+                let counting = Counting::of(every, first, rows);
+                let (range, step) = counting.map_or((0..0, 1), Counting::places);
+                counted.extend(range.step_by(step).map(|place| first + place as u64));
+                first += rows as u64;
+            }
+            let expected: Vec<u64> = (0..first).step_by(every as usize).collect();
+            assert_eq!(counted, expected, "every {every}");
+        }
+    }
+
+    #[test]
+    fn an_inference_without_rows_is_of_no_interest() {
+        assert_eq!(Counting::of(OBSERVING, 5, 0), None);
+        assert_eq!(Counting::of(1, 5, 0), None);
+        assert_eq!(Counting::of(COMPUTING, 5, 9), None);
+    }
+}
