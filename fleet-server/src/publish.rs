@@ -331,7 +331,8 @@ mod tests {
         let most = usize::try_from(MAX_MANIFEST_BYTES).unwrap();
         check_manifest_size(most, Some(&spec)).unwrap();
         let error = check_manifest_size(most + 1, Some(&spec)).unwrap_err().to_string();
-        let is_clear = error.starts_with("the manifest has 4194305 bytes") && error.contains("reference of 1 features");
+        let is_clear =
+            error.starts_with("the manifest has 4194305 bytes") && error.contains("reference of 1 features");
         assert!(is_clear, "{error}");
     }
 }

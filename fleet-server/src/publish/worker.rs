@@ -96,7 +96,8 @@ pub fn main() -> io::Result<()> {
 }
 
 fn limit(task: &Task) -> io::Result<()> {
-    let (sample_mib, sample_secs) = if task.sample.is_some() { (SAMPLE_MIB, SAMPLE_CPU_SECS) } else { (0, 0) };
+    let (sample_mib, sample_secs) =
+        if task.sample.is_some() { (SAMPLE_MIB, SAMPLE_CPU_SECS) } else { (0, 0) };
     let room_mib = u64::from(task.budgets.memory_mib) + SLACK_MIB + sample_mib;
     let address_space = (own_address_space() + room_mib * 1_024) * 1_024;
     for (resource, most) in [

@@ -72,7 +72,11 @@ async fn a_sample_becomes_the_reference_in_the_signed_manifest() {
 async fn without_a_sample_nothing_is_watched() {
     let world = World::start().await;
     let (status, published) = world.publish_watched(&[]).await;
-    assert_eq!((status, published["gate"]["drift"].clone()), (StatusCode::CREATED, Value::Null), "{published}");
+    assert_eq!(
+        (status, published["gate"]["drift"].clone()),
+        (StatusCode::CREATED, Value::Null),
+        "{published}"
+    );
     assert_eq!(world.watched(1).await, None);
 }
 
@@ -120,13 +124,18 @@ async fn what_cannot_be_watched_is_refused_with_place_and_reason() {
     let bad = StatusCode::UNPROCESSABLE_ENTITY;
     let small = images_as_table(|pixel| format!("p{pixel}")).lines().take(600).collect::<Vec<_>>().join("\n");
     let why = refused(world.publish_watched(&[("reference", small.as_bytes())]).await, bad, "bad_reference");
-    assert!(why.contains("feature 'image.mean[0]' has 599 usable values") && why.contains("1000 are needed"), "{why}");
+    assert!(
+        why.contains("feature 'image.mean[0]' has 599 usable values") && why.contains("1000 are needed"),
+        "{why}"
+    );
     let why = refused(world.publish_watched(&[("reference", b"hello")]).await, bad, "bad_reference");
     assert!(why.contains("1 columns") && why.contains("64 elements"), "{why}");
-    let why = refused(world.publish_watched(&[("reference", b"PK\x03\x04broken")]).await, bad, "bad_reference");
+    let why =
+        refused(world.publish_watched(&[("reference", b"PK\x03\x04broken")]).await, bad, "bad_reference");
     assert!(why.contains("not an .npz file"), "{why}");
 
-    let watched = async |schema: &[u8]| world.publish_watched(&[("reference", &sample), ("features", schema)]).await;
+    let watched =
+        async |schema: &[u8]| world.publish_watched(&[("reference", &sample), ("features", schema)]).await;
     let why = refused(watched(b"[[numeric]]\nindex = 64").await, bad, "bad_features");
     assert!(why.starts_with("features:1:1: there is no element 64"), "{why}");
     let why = refused(watched(b"\xff").await, bad, "bad_features");

@@ -23,8 +23,7 @@ fn samples(fleet: &Fleet) -> Vec<PathBuf> {
     command.arg(repository().join("tests/python/make_samples.py"));
     command.arg(repository().join("fleet-server/demo/digits-test.bin")).arg(&folder);
     let _ = answer(command).ok();
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
@@ -46,7 +45,8 @@ fn every_form_that_python_writes_a_sample_in_gives_the_same_reference() {
     let fleet = Fleet::start(0);
     // Without names of its own, which a table would have.
     let schema = fleet.server.scratch().join("features.toml");
-    fs::write(&schema, "[[image]]\n[[numeric]]\nindex = 20\n[[confidence]]\n[[entropy]]\n[[class]]\n").unwrap();
+    fs::write(&schema, "[[image]]\n[[numeric]]\nindex = 20\n[[confidence]]\n[[entropy]]\n[[class]]\n")
+        .unwrap();
     let samples = samples(&fleet);
     assert_eq!(samples.len(), 6);
     let mut references = Vec::new();

@@ -135,14 +135,17 @@ fn every_mistake_has_a_line_and_says_what_to_do() {
         assert!(error.starts_with(place) && error.contains(why), "{text}: {error}");
     }
     let image = "[[image]]\nstatistics = [\"blur\"]";
-    assert!(read(image, &camera()).unwrap_err().contains("no figure 'blur' of an image: there are mean, dev"));
+    assert!(
+        read(image, &camera()).unwrap_err().contains("no figure 'blur' of an image: there are mean, dev")
+    );
     assert!(read("[[image]]\nchannels = 4", &camera()).unwrap_err().contains("6144 elements, and a row of"));
 }
 
 #[test]
 fn scores_that_are_whole_numbers_are_refused_at_their_line() {
     let labels = (vec![floats("x", &json!(["N", 3]))], vec![spec("label", DataType::Int64, &json!(["N"]))]);
-    let error = read("[[categorical]]\noutput = \"label\"\n\n[[entropy]]\noutput = \"label\"", &labels).unwrap_err();
+    let error =
+        read("[[categorical]]\noutput = \"label\"\n\n[[entropy]]\noutput = \"label\"", &labels).unwrap_err();
     assert!(error.starts_with("features:4:1") && error.contains("not INT64"), "{error}");
 }
 
@@ -196,7 +199,8 @@ fn what_cannot_be_guessed_is_not_watched() {
     let plan = Plan::derived();
     let error = plan.features(Model { inputs: &text, outputs: &two }, None).unwrap_err();
     assert!(error.contains("say in features.toml"), "{error}");
-    let many: Vec<TensorSpec> = (0..5).map(|number| floats(&format!("x{number}"), &json!(["N", 64]))).collect();
+    let many: Vec<TensorSpec> =
+        (0..5).map(|number| floats(&format!("x{number}"), &json!(["N", 64]))).collect();
     let error = plan.features(Model { inputs: &many, outputs: &two }, None).unwrap_err();
     assert!(error.contains("320 features could be watched, and 256 are"), "{error}");
 }

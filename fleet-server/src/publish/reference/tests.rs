@@ -48,6 +48,9 @@ fn sample_of(text: &str, session: &dyn Session) -> Sample {
     Sample::read(file.path(), session.inputs(), &BTreeMap::new()).unwrap()
 }
 
+/// An empty cell. In a table of one column it needs its quotes, or the line would be empty and no row.
+const NOTHING: &str = "\"\"";
+
 fn column(values: impl Iterator<Item = String>) -> String {
     std::iter::once("speed".to_owned()).chain(values).collect::<Vec<_>>().join("\n")
 }
@@ -73,7 +76,10 @@ fn inputs_and_answers_of_a_table_are_counted() {
     assert_eq!(numeric(&made, 0).counts().range(), Some((0.0, 4_999.0)));
     assert_eq!(numeric(&made, 1).counts().range(), Some((0.0, 9_998.0)));
     let report = &made.report;
-    assert_eq!((report.cases, report.input_rows, report.output_rows, report.unanswered), (5_000, 5_000, 5_000, 0));
+    assert_eq!(
+        (report.cases, report.input_rows, report.output_rows, report.unanswered),
+        (5_000, 5_000, 5_000, 0)
+    );
     assert_eq!((report.kinds["numeric"], report.derived), (2, true));
     assert_eq!(report.reference, made.spec.reference.id().to_string());
 }
@@ -98,7 +104,7 @@ fn of_a_large_sample_all_is_read_and_an_even_part_run() {
 fn missing_values_infinities_ties_and_tiny_numbers_are_counted_and_break_nothing() {
     let session = doubler(|_| Ok(1.0));
     let values = (0..6_000_u32).map(|row| match row % 6 {
-        0 => String::new(),
+        0 => NOTHING.into(),
         1 => "inf".into(),
         2 => "-inf".into(),
         3 => "1e-42".into(),
@@ -116,9 +122,13 @@ fn missing_values_infinities_ties_and_tiny_numbers_are_counted_and_break_nothing
 fn too_few_rows_are_refused_with_feature_and_reason() {
     let session = doubler(Ok);
     let error = make(&Plan::derived(), &sample_of(&ramp(999), &session), &session, RUN_LIMIT).unwrap_err();
-    assert!(error.contains("feature 'speed' has 999 usable values") && error.contains("1000 are needed"), "{error}");
-    let values = (0..3_000_u32).map(|row| if row % 3 == 0 { String::new() } else { "nan".into() });
-    let error = make(&Plan::derived(), &sample_of(&column(values), &session), &session, RUN_LIMIT).unwrap_err();
+    assert!(
+        error.contains("feature 'speed' has 999 usable values") && error.contains("1000 are needed"),
+        "{error}"
+    );
+    let values = (0..3_000_u32).map(|row| if row % 3 == 0 { NOTHING.into() } else { "nan".into() });
+    let error =
+        make(&Plan::derived(), &sample_of(&column(values), &session), &session, RUN_LIMIT).unwrap_err();
     assert!(error.contains("feature 'speed' has 0 usable values") && error.contains("(3000 more"), "{error}");
 }
 
@@ -142,7 +152,11 @@ fn a_model_that_is_too_slow_is_watched_by_its_inputs_and_told_when_its_answers_w
     let sample = sample_of(&ramp(2_000), &session);
     let made = make(&Plan::derived(), &sample, &session, Duration::ZERO).unwrap();
     assert_eq!((made.spec.sources.len(), made.report.output_rows), (1, 0));
-    assert!(made.report.notes[0].starts_with("answers of the model are not watched"), "{:?}", made.report.notes);
+    assert!(
+        made.report.notes[0].starts_with("answers of the model are not watched"),
+        "{:?}",
+        made.report.notes
+    );
     let model = Model { inputs: session.inputs(), outputs: session.outputs() };
     let plan = Plan::read("[[numeric]]\noutput = \"y\"", model).unwrap();
     let error = make(&plan, &sample, &session, Duration::ZERO).unwrap_err();
@@ -161,15 +175,22 @@ fn categories_are_those_listed_or_those_of_the_sample() {
         ReferenceValues::Numeric(_) => panic!("it is a category"),
     };
     let found = of("[[categorical]]\nname = \"speed\"").unwrap();
-    assert_eq!(category(&found), (["10", "20", "30"].map(str::to_owned).into(), vec![1_000, 1_000, 1_000, 0]));
+    assert_eq!(
+        category(&found),
+        (["10", "20", "30"].map(str::to_owned).into(), vec![1_000, 1_000, 1_000, 0])
+    );
     let codes = |made: &Made| match &made.spec.sources[0].reading {
         Reading::Code { codes, vocabulary, .. } => (codes.clone(), *vocabulary),
         other => panic!("{other:?}"),
     };
     assert_eq!(codes(&found), (vec![10, 20, 30], Vocabulary::Sampled));
-    let schema = "[[categorical]]\ncodes = [30, 40, 20, 10]\nnames = [\"c\", \"d\", \"b\", \"a\"]\nlist = \"closed\"";
+    let schema =
+        "[[categorical]]\ncodes = [30, 40, 20, 10]\nnames = [\"c\", \"d\", \"b\", \"a\"]\nlist = \"closed\"";
     let listed = of(schema).unwrap();
-    assert_eq!(category(&listed), (["c", "d", "b", "a"].map(str::to_owned).into(), vec![1_000, 0, 1_000, 1_000, 0]));
+    assert_eq!(
+        category(&listed),
+        (["c", "d", "b", "a"].map(str::to_owned).into(), vec![1_000, 0, 1_000, 1_000, 0])
+    );
     assert_eq!(codes(&listed), (vec![30, 40, 20, 10], Vocabulary::Closed));
     let error = of("[[categorical]]\ncodes = [10, 20]").unwrap_err();
     assert!(error.contains("feature 'x'") && error.contains("the code 30, 1000 times"), "{error}");
@@ -260,7 +281,9 @@ fn every_kind_of_feature_can_be_watched_of_the_digits() {
     "#;
     let made = digits(2, Some(schema)).unwrap();
     assert_eq!((made.report.features, made.report.kinds.len(), made.report.derived), (9, 7, false));
-    let ReferenceValues::Category(pixel) = &made.spec.reference.features()[1].values else { panic!("a category") };
+    let ReferenceValues::Category(pixel) = &made.spec.reference.features()[1].values else {
+        panic!("a category")
+    };
     assert_eq!(pixel.names().len(), 17);
     assert!(numeric(&made, 8).scale() > 0.0);
 }
