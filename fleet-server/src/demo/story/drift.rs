@@ -19,6 +19,9 @@ use crate::{
 /// A baseline takes a thousand images, which are eight seconds; an alarm a check or two.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// What an alarm of the detectors is called; others say that data are broken.
+const DRIFT: &str = "drift";
+
 impl Story {
     /// Tells of a frozen camera and of darkness, as the server sees them through `release`.
     pub(super) async fn drift(
@@ -63,7 +66,8 @@ impl Story {
         let what = format!("the server finds that the sensor of {camera} broke");
         let is_its_sensor =
             |alarm: &AlarmView| matches!(&alarm.scope, Scope::Sensor { device } if device == camera);
-        let look = async || Ok(fleet.drift_alarms().await?.into_iter().find(is_its_sensor));
+        let moved = |alarm: &AlarmView| is_its_sensor(alarm) && alarm.cause == DRIFT;
+        let look = async || Ok(fleet.drift_alarms().await?.into_iter().find(moved));
         let alarm = self.scene.until((&what, "server"), PATIENCE, look).await?;
         self.say("drift", &format!("sensor: {}", alarm.text), Tone::Good);
         for alarm in fleet.drift_alarms().await? {
@@ -82,7 +86,9 @@ impl Story {
         self.scene.until(("the server checks again", "server"), PATIENCE, look).await?;
         self.say("fleet", "the light goes out: every camera sees half of it", Tone::Warning);
         traffic.show_all(View::Dark);
-        let is_the_world = |alarm: &AlarmView| alarm.scope == Scope::World && !before.contains(&alarm.id);
+        let is_the_world = |alarm: &AlarmView| {
+            alarm.scope == Scope::World && alarm.cause == DRIFT && !before.contains(&alarm.id)
+        };
         let look = async || Ok(fleet.drift_alarms().await?.into_iter().find(is_the_world));
         let alarm =
             self.scene.until(("the server finds that the world changed", "server"), PATIENCE, look).await?;
