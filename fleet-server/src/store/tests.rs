@@ -12,6 +12,7 @@ macro_rules! on_each_database {
 
 mod begin;
 mod challengers;
+mod drift;
 mod experiments;
 mod foreign_texts;
 mod freezes;

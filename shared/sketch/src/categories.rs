@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     reference::CategoryReference,
-    window::{MAX_WINDOW_ROWS, RecordError},
+    window::{MAX_WINDOW_ROWS, RecordError, check_window_rows},
 };
 
 /// What was counted of a feature with categories: in one window, in many, or in the reference sample.
@@ -72,11 +72,14 @@ impl CategoryCounts {
 
     /// Whether one window can have counted this in `bins` bins. What cannot be, in words.
     pub(crate) fn check(&self, bins: usize) -> Result<(), &'static str> {
+        self.check_sum(bins)?;
+        check_window_rows(self.rows())
+    }
+
+    /// Whether windows together can have.
+    pub(crate) fn check_sum(&self, bins: usize) -> Result<(), &'static str> {
         if self.bins.len() != bins {
             return Err("it has not one count for each category and one for the others");
-        }
-        if self.rows() > MAX_WINDOW_ROWS {
-            return Err("it counts more rows than a window holds");
         }
         Ok(())
     }

@@ -27,7 +27,8 @@
 //! # Scopes
 //! Every device is compared with its own first samples ([`DeviceWatch`]). Of a group the e-values are multiplied,
 //! with the strongest twentieth of the devices held at 1 ([`Fleet`]), so that a broken sensor is not taken for the world.
-//! The verdict says which of them moved ([`Scope`]). A device that was broken from its first day has a broken
+//! The verdict says which of them moved ([`Scope`]). Every version of a model has a fleet of its own, held against those of the others
+//! ([`Fleet::against`]). A device that was broken from its first day has a broken
 //! baseline, and only the comparison with its siblings shows that ([`odd_baselines`]).
 //!
 //! # Numbers
@@ -37,7 +38,7 @@
 
 mod baseline;
 mod device;
-mod elementary;
+pub(crate) mod elementary;
 mod evidence;
 mod first_day;
 mod fleet;
@@ -55,7 +56,7 @@ pub use evidence::{Alarm, Detector};
 pub use first_day::{OddBaseline, Oddity, odd_baselines};
 pub use fleet::{
     Checked, Contrast, Finding, Fleet, FleetBatch, FleetError, FleetRule, FleetSize, Group, LeftOut,
-    MAX_DEVICES, MAX_GROUPS, MIN_GROUP_DEVICES, Scope,
+    MAX_DEVICES, MAX_GROUPS, MIN_GROUP_DEVICES, Scope, Shift,
 };
 pub use payoff::Payoff;
 pub use rule::{BadRule, MIN_STANDARD_ERRORS, Rule, Threshold, Zone};

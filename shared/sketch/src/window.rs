@@ -40,6 +40,7 @@ mod tests;
 use thiserror::Error;
 
 pub use counts::NumericCounts;
+pub(crate) use counts::check_window_rows;
 pub use feature::{FeatureCounts, FeatureWindow};
 pub use merged::{Added, MAX_BOOTS, MergeError, MergedWindows};
 pub use moments::{CLIP, Moments, UNITS_PER_ONE};
@@ -63,6 +64,25 @@ pub const MISSING: f32 = f32::from_bits(0x7fcd_5553);
 #[must_use]
 pub fn is_missing(value: f32) -> bool {
     value.to_bits() == MISSING.to_bits()
+}
+
+/// Why counts are not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum CountsError {
+    /// They are of another feature or of another reference.
+    #[error(
+        "counts of another kind or in other bins: the same bin means another range there; keep the reference's id beside \
+         counts and add only those of one"
+    )]
+    OtherReference,
+    /// No windows give them.
+    #[error(
+        "counts that no windows against this reference give, {what}: they were damaged, or belong to another"
+    )]
+    Implausible {
+        /// What cannot be.
+        what: &'static str,
+    },
 }
 
 /// Why a row was not counted.

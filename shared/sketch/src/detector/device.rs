@@ -101,6 +101,15 @@ impl DeviceWatch {
         }
     }
 
+    /// Whether it counts nothing as it is part of an incident that is known.
+    #[must_use]
+    pub fn is_suppressed(&self, at_secs: u64) -> bool {
+        match self {
+            Self::Learning { .. } => false,
+            Self::Watching { detector, .. } => detector.is_suppressed(at_secs),
+        }
+    }
+
     /// The complete baseline.
     #[must_use]
     pub fn baseline(&self) -> Option<&[u64]> {

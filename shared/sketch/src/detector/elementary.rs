@@ -12,7 +12,7 @@ const FRACTION_BITS: u32 = 52;
 const EXPONENT_BIAS: i64 = 1023;
 
 /// Natural logarithm of a normal positive number, to within two units in the last place or 1e-16.
-pub(super) fn ln(x: f64) -> f64 {
+pub(crate) fn ln(x: f64) -> f64 {
     debug_assert!(x.is_normal() && x > 0.0, "{x} has no logarithm here");
     let bits = x.to_bits();
     let mut exponent = ((bits >> FRACTION_BITS) & 0x7ff).cast_signed() - EXPONENT_BIAS;
@@ -34,7 +34,7 @@ pub(super) fn ln(x: f64) -> f64 {
 }
 
 /// Exponential of a number from -700 to 700, to a relative 1e-15.
-pub(super) fn exp(x: f64) -> f64 {
+pub(crate) fn exp(x: f64) -> f64 {
     debug_assert!(x.abs() <= 700.0, "{x} is beyond what a float holds");
     let power = (x * LOG2_E + 0.5).floor();
     let rest = (x - power * LN_2_HIGH) - power * LN_2_LOW;

@@ -3,11 +3,15 @@
 //! A check takes what every device counted since the last one. Its order is: devices one by one, the groups and the fleet from the
 //! payoffs of their devices, then the findings. A device that is part of a finding counts nothing for a while, neither for itself
 //! nor for a group, so an incident is told once and does not hide the next one elsewhere.
+//!
+//! Counts of two versions of a model are never added, as their references differ: each version has a fleet of its own, and what one
+//! finds is [held against](Fleet::against) the others.
 
 mod admit;
 mod attribute;
 mod many;
 mod rule;
+mod versions;
 
 use std::collections::BTreeMap;
 
@@ -22,7 +26,7 @@ use super::{
 };
 pub use admit::LeftOut;
 use attribute::Raised;
-pub use attribute::{Contrast, Finding, Scope};
+pub use attribute::{Contrast, Finding, Scope, Shift};
 use many::Many;
 pub use rule::{FleetRule, FleetSize};
 

@@ -158,6 +158,12 @@ impl Move {
         }
     }
 
+    /// With `unit` as 1, such as a score's standard deviation.
+    pub(super) fn in_units_of(&self, unit: f64) -> Self {
+        let Self { samples, sum, variance, error } = *self;
+        Self { samples, sum: sum / unit, variance: variance / (unit * unit), error: error / unit }
+    }
+
     /// Moves of the same devices at another check: their baselines err alike at both.
     pub(super) fn add_check(&mut self, other: &Self) {
         self.samples += other.samples;

@@ -2,6 +2,7 @@
 
 mod fleet;
 mod state;
+mod versions;
 
 use proptest::{collection::vec, prelude::*};
 

@@ -131,13 +131,15 @@ impl NumericCounts {
 
     /// Whether one window can have counted this against `edges`. What cannot be, in words.
     pub(crate) fn check(&self, edges: &Edges) -> Result<(), &'static str> {
+        self.check_sum(edges)?;
+        check_window_rows(self.rows())
+    }
+
+    /// Whether windows together can have.
+    pub(crate) fn check_sum(&self, edges: &Edges) -> Result<(), &'static str> {
         let finite = self.finite();
         if self.bins.len() != edges.bins() {
             return Err("it has not one count for each bin");
-        }
-        let rows = finite.saturating_add(self.non_finite).saturating_add(self.missing);
-        if rows > MAX_WINDOW_ROWS {
-            return Err("it counts more rows than a window holds");
         }
         if !self.moments.are_possible(finite) {
             return Err("its moments are larger than its values can be");
@@ -161,4 +163,8 @@ impl NumericCounts {
         };
         if fits { Ok(()) } else { Err("its smallest and largest value do not lie in its bins") }
     }
+}
+
+pub(crate) fn check_window_rows(rows: u64) -> Result<(), &'static str> {
+    if rows > MAX_WINDOW_ROWS { Err("it counts more rows than a window holds") } else { Ok(()) }
 }

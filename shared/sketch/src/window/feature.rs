@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_WINDOW_ROWS, MIN_WINDOW_ROWS, NumericCounts, RecordError, RowWindow};
+use super::{CountsError, MAX_WINDOW_ROWS, MIN_WINDOW_ROWS, NumericCounts, RecordError, RowWindow};
 use crate::{
     categories::{CategoryCounts, CategoryWindow},
     reference::{Reference, ReferenceValues},
@@ -50,15 +50,41 @@ impl FeatureCounts {
         }
     }
 
-    /// Adds what `other` counted of the same feature.
-    pub(super) fn merge(&mut self, other: &Self) {
+    /// Adds what `other` counted of the same feature: integer addition, so the same bits in any order. Counts do not carry
+    /// their reference; two with as many bins of the same kind are told apart only by the id that is kept beside them.
+    ///
+    /// # Errors
+    /// When they are of another kind or have another number of bins. Nothing was added then.
+    pub fn merge(&mut self, other: &Self) -> Result<(), CountsError> {
+        let same_bins = self.bins().len() == other.bins().len();
         match (self, other) {
-            (Self::Numeric(sum), Self::Numeric(more)) => sum.merge(more),
-            (Self::Category(sum), Self::Category(more)) => sum.merge(more),
-            (Self::Numeric(_), Self::Category(_)) | (Self::Category(_), Self::Numeric(_)) => {
-                debug_assert!(false, "features of two references are never added");
+            (Self::Numeric(sum), Self::Numeric(more)) if same_bins => sum.merge(more),
+            (Self::Category(sum), Self::Category(more)) if same_bins => sum.merge(more),
+            (Self::Numeric(_) | Self::Category(_), Self::Numeric(_) | Self::Category(_)) => {
+                return Err(CountsError::OtherReference);
             }
         }
+        Ok(())
+    }
+
+    /// Whether windows of a feature like `reference` can have counted this, however many: for counts that were stored and read
+    /// again.
+    ///
+    /// # Errors
+    /// When it has another kind or other bins, or numbers that do not fit each other.
+    pub fn check(&self, reference: &ReferenceValues) -> Result<(), CountsError> {
+        if !self.has_bins_of(reference) {
+            return Err(CountsError::OtherReference);
+        }
+        let checked = match (self, reference) {
+            (Self::Numeric(counts), ReferenceValues::Numeric(numeric)) => counts.check_sum(numeric.edges()),
+            (Self::Category(counts), ReferenceValues::Category(category)) => {
+                counts.check_sum(category.names().len() + 1)
+            }
+            (Self::Numeric(_), ReferenceValues::Category(_))
+            | (Self::Category(_), ReferenceValues::Numeric(_)) => Ok(()), // was ruled out above
+        };
+        checked.map_err(|what| CountsError::Implausible { what })
     }
 
     /// Whether this has the bins of a feature like `reference`.
@@ -73,7 +99,7 @@ impl FeatureCounts {
     }
 
     /// Whether one window can have counted this of a feature like `reference`.
-    pub(super) fn check(&self, reference: &ReferenceValues) -> Result<(), &'static str> {
+    pub(super) fn check_window(&self, reference: &ReferenceValues) -> Result<(), &'static str> {
         match (self, reference) {
             (Self::Numeric(counts), ReferenceValues::Numeric(numeric)) => counts.check(numeric.edges()),
             (Self::Category(counts), ReferenceValues::Category(category)) => {

@@ -113,9 +113,7 @@ impl MergedWindows {
         if !is_new {
             return Ok(Added::SeenBefore);
         }
-        for (sum, more) in self.features.iter_mut().zip(&window.features) {
-            sum.merge(more);
-        }
+        add_each(&mut self.features, &window.features);
         self.windows += 1;
         self.extend_span(window.from_ms, window.to_ms);
         Ok(Added::Counted)
@@ -144,9 +142,7 @@ impl MergedWindows {
         for (origin, seen) in &other.seen {
             self.seen.entry(origin.clone()).or_default().unite(seen);
         }
-        for (sum, more) in self.features.iter_mut().zip(&other.features) {
-            sum.merge(more);
-        }
+        add_each(&mut self.features, &other.features);
         self.windows = self.windows.saturating_add(other.windows);
         if let Some((from_ms, to_ms)) = other.span_ms {
             self.extend_span(from_ms, to_ms);
@@ -221,6 +217,14 @@ impl MergedWindows {
     fn extend_span(&mut self, from_ms: u64, to_ms: u64) {
         let (first, last) = self.span_ms.unwrap_or((from_ms, to_ms));
         self.span_ms = Some((first.min(from_ms), last.max(to_ms)));
+    }
+}
+
+/// Both are of one reference, which was checked, so none is refused.
+fn add_each(sums: &mut [FeatureCounts], more: &[FeatureCounts]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        let added = sum.merge(more);
+        debug_assert_eq!(added, Ok(()));
     }
 }
 

@@ -315,3 +315,49 @@ fn a_class_beyond_the_last_is_unseen() {
     window.record_class(5).unwrap();
     assert_eq!(window.seal().unseen(), 1);
 }
+
+#[test]
+fn counts_of_one_feature_are_added_and_others_refused() {
+    let reference = reference();
+    let [speed, animal, load] = [0, 1, 2].map(|place| &reference.features()[place].values);
+    let rows: Vec<Row> = (0..40_u8).map(|row| ([f32::from(row), 1.0], Some("cat"))).collect();
+    let features = window(&reference, (0, 0), 1, &rows).features;
+    let (mut sum, before) = (features[0].clone(), features[0].clone());
+    assert_eq!(sum.merge(&features[1]), Err(CountsError::OtherReference));
+    let constant = NumericReference::from_sample("b", &[1.0; 1_000]).unwrap();
+    let other = FeatureCounts::empty(&ReferenceValues::Numeric(constant));
+    assert_eq!(sum.merge(&other), Err(CountsError::OtherReference));
+    assert_eq!(sum, before, "what is refused changes nothing");
+    sum.merge(&before).unwrap();
+    assert_eq!((sum.rows(), sum.check(speed)), (80, Ok(())));
+    assert_eq!(sum.check(animal), Err(CountsError::OtherReference));
+    assert!(matches!(sum.check(load), Err(CountsError::Implausible { .. })), "other values are in its bins");
+}
+
+#[test]
+fn sums_may_have_more_rows_than_a_window_and_nothing_else_that_none_has() {
+    let reference = reference();
+    let [speed, animal] = [0, 1].map(|place| &reference.features()[place].values);
+    let rows: Vec<Row> = (0..40_u8).map(|row| ([f32::from(row), 1.0], Some("dog"))).collect();
+    let features = window(&reference, (0, 0), 1, &rows).features;
+    let mut sums = [features[0].clone(), features[1].clone()];
+    for sum in &mut sums {
+        (0..30).for_each(|_| sum.merge(&sum.clone()).unwrap());
+        assert!(sum.rows() > MAX_WINDOW_ROWS);
+    }
+    let [numbers, animals] = &sums;
+    assert_eq!((numbers.check(speed), animals.check(animal)), (Ok(()), Ok(())));
+    assert!(numbers.check_window(speed).is_err() && animals.check_window(animal).is_err());
+    let stored = serde_json::to_string(numbers).unwrap();
+    for (from, to) in [
+        (r#""longest_run":1"#, r#""longest_run":0"#),
+        (r#""bins":[0"#, r#""bins":[7"#),
+        (r#""moments":["#, r#""moments":[9"#),
+        (r#""range":""#, r#""range":"AAAAAAAA"#),
+        (r#""bins":[0,"#, r#""bins":["#),
+    ] {
+        assert!(stored.contains(from), "{from} is not in {stored}");
+        let damaged = serde_json::from_str::<FeatureCounts>(&stored.replacen(from, to, 1));
+        assert!(damaged.map_or(true, |damaged| damaged.check(speed).is_err()), "{to} was taken");
+    }
+}

@@ -264,7 +264,7 @@ impl Window {
         }
         let rows = self.features.first().map_or(0, FeatureCounts::rows);
         for (counts, feature) in self.features.iter().zip(reference.features()) {
-            let checked = counts.check(&feature.values);
+            let checked = counts.check_window(&feature.values);
             let agreed = if counts.rows() == rows { Ok(()) } else { Err("it has other rows than the first") };
             checked.and(agreed).map_err(|what| (format!("feature '{}'", feature.name), what))?;
         }

@@ -12,6 +12,7 @@ mod one_feature;
 mod population;
 mod random;
 mod summary;
+mod versions;
 
 /// How many times as much as usual.
 fn long(times: u64) -> u64 {

@@ -163,8 +163,14 @@ impl Population {
         self.devices[device].break_it(fault, &mut self.random, &self.reference);
     }
 
+    /// Only these devices, by number and groups.
+    pub fn keep(&mut self, which: impl Fn(usize, &[Group]) -> bool) {
+        let mut number = 0..;
+        self.devices.retain(|device| number.next().is_some_and(|number| which(number, &device.groups)));
+    }
+
     pub fn break_devices(&mut self, which: impl Fn(&[Group]) -> bool, fault: Fault) {
-        let hit: Vec<_> = (0..DEVICES).filter(|&n| which(&self.devices[n].groups)).collect();
+        let hit: Vec<_> = (0..self.devices.len()).filter(|&n| which(&self.devices[n].groups)).collect();
         hit.into_iter().for_each(|device| self.break_device(device, fault));
     }
 

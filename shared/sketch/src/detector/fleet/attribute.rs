@@ -13,10 +13,10 @@ use super::{
 };
 
 /// Standard errors by which a group has to differ from the others. Several groups are tried, so more than the usual three.
-const CLEAR: f64 = 4.0;
+pub(super) const CLEAR: f64 = 4.0;
 
 /// Standard errors by which the others have to have moved for an alarm of a group to be the world's.
-const MOVED: f64 = 3.0;
+pub(super) const MOVED: f64 = 3.0;
 
 /// Who moved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,7 +34,8 @@ pub enum Scope {
         /// As `hall-3`.
         value: String,
     },
-    /// Those that run the model version in question, and not the others.
+    /// Those that run the model version in question, and not the others: of one fleet ([`Group::Treated`]), or of several, one a
+    /// version ([`Fleet::against`]).
     Model,
     /// Devices everywhere: what they see has changed.
     World,
@@ -69,8 +70,21 @@ pub struct Finding {
     pub devices: usize,
     /// Those of them that raised an alarm of their own at the same check.
     pub devices_alarmed: usize,
+    /// How far the fleet's devices moved together, where it is not a single one.
+    pub moved: Option<Shift>,
     /// How far the group and the others moved, where a group was found or tried.
     pub contrast: Option<Contrast>,
+}
+
+/// How far devices moved together since the evidence rose, without those that moved most and least: in standard deviations of
+/// the score under their reference, positive in the alarm's direction.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shift {
+    /// As far as this.
+    pub by: f64,
+    /// Standard error of that.
+    pub error: f64,
 }
 
 /// A group against the others of its key, in standard deviations of the score under the reference, positive
@@ -96,12 +110,21 @@ pub(super) struct Raised {
 }
 
 impl Contrast {
-    fn clarity(&self) -> f64 {
+    pub(super) fn of(inside: Shift, outside: Shift) -> Self {
+        Self {
+            inside: inside.by,
+            inside_error: inside.error,
+            outside: outside.by,
+            outside_error: outside.error,
+        }
+    }
+
+    pub(super) fn clarity(&self) -> f64 {
         let error = (self.inside_error * self.inside_error + self.outside_error * self.outside_error).sqrt();
         (self.inside - self.outside) / error
     }
 
-    fn explains(&self) -> bool {
+    pub(super) fn explains(&self) -> bool {
         self.outside < 0.5 * self.inside && self.clarity() >= CLEAR
     }
 
@@ -135,6 +158,7 @@ impl Fleet {
             alarm,
             devices: 1,
             devices_alarmed: 1,
+            moved: None,
             contrast: None,
         })
     }
@@ -164,6 +188,7 @@ impl Fleet {
             alarm: lead.alarm,
             devices: lead.devices,
             devices_alarmed: shown.iter().filter(|device| device.alarm.is_some()).count(),
+            moved: self.moved(scores, &lead.alarm),
             contrast,
         }
     }
@@ -177,13 +202,22 @@ impl Fleet {
             if known.group == *group { inside.add_devices(&moved) } else { outside.add_devices(&moved) }
         }
         let deviation = scores.scores[score].deviation;
-        let contrast = Contrast {
-            inside: alarm.direction.sign.of(inside.mean()) / deviation,
-            inside_error: inside.standard_error() / deviation,
-            outside: alarm.direction.sign.of(outside.mean()) / deviation,
-            outside_error: outside.standard_error() / deviation,
-        };
-        (contrast.inside_error.is_finite() && contrast.outside_error.is_finite()).then_some(contrast)
+        let shift = |moved: &Move| Shift::of(&moved.in_units_of(deviation), alarm);
+        Some(Contrast::of(shift(&inside)?, shift(&outside)?))
+    }
+
+    fn moved(&self, scores: &Scores, alarm: &Alarm) -> Option<Shift> {
+        let score = scores.scores.iter().position(|score| score.name == alarm.direction.score)?;
+        let moved = self.world.moved(score, alarm.since_secs);
+        Shift::of(&moved.in_units_of(scores.scores[score].deviation), alarm)
+    }
+}
+
+impl Shift {
+    /// Nothing without samples.
+    pub(super) fn of(moved: &Move, alarm: &Alarm) -> Option<Self> {
+        let shift = Self { by: alarm.direction.sign.of(moved.mean()), error: moved.standard_error() };
+        shift.error.is_finite().then_some(shift)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn fleet_rule(threshold: f64) -> FleetRule {
+pub(super) fn fleet_rule(threshold: f64) -> FleetRule {
     let Rule { zone, threshold, suppress_secs } = rule(threshold);
     FleetRule { device_zone: zone, group_zone: zone, threshold, suppress_secs }
 }
