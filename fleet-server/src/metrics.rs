@@ -34,6 +34,13 @@ pub struct Fate {
     pub fate: &'static str,
 }
 
+/// What drift was not looked for in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LeftOut {
+    /// `stratum`, `release`, `device`, `group`, `finding`.
+    pub what: &'static str,
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -49,6 +56,11 @@ pub struct Metrics {
     pub connected: Gauge<i64>,
     /// Effects of rollouts that were carried out.
     pub effects: Counter<u64, AtomicU64>,
+    /// Checks for drift that were finished.
+    pub drift_checks: Counter,
+    /// Alarms of drift that were opened.
+    pub drift_alarms: Counter,
+    left_out: Family<LeftOut, Counter>,
 }
 
 impl Default for Metrics {
@@ -61,6 +73,9 @@ impl Default for Metrics {
             blocks_deferred: Counter::default(),
             connected: Gauge::default(),
             effects: Counter::default(),
+            drift_checks: Counter::default(),
+            drift_alarms: Counter::default(),
+            left_out: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("http_answers", "Answers of the HTTP API", metrics.http.clone());
@@ -77,6 +92,17 @@ impl Default for Metrics {
         );
         registry.register("devices_connected", "Devices that hold a connection", metrics.connected.clone());
         registry.register("rollout_effects", "Effects of rollouts carried out", metrics.effects.clone());
+        registry.register(
+            "drift_checks",
+            "Checks for drift that were finished",
+            metrics.drift_checks.clone(),
+        );
+        registry.register("drift_alarms", "Alarms of drift that were opened", metrics.drift_alarms.clone());
+        registry.register(
+            "drift_left_out",
+            "What came for drift and was beyond a bound",
+            metrics.left_out.clone(),
+        );
         metrics
     }
 }
@@ -96,6 +122,13 @@ impl Metrics {
     /// Counts a message of a device.
     pub fn message(&self, stream: &'static str, fate: &'static str) {
         self.messages.get_or_create(&Fate { stream, fate }).inc();
+    }
+
+    /// Counts what was beyond a bound of drift.
+    pub fn drift_left_out(&self, what: &'static str, count: u64) {
+        if count > 0 {
+            self.left_out.get_or_create(&LeftOut { what }).inc_by(count);
+        }
     }
 
     /// Everything as text: what was counted here, and what the database knows of the fleet.
