@@ -13,6 +13,8 @@ mod check;
 mod event;
 mod feature;
 mod guardrail;
+mod kll;
+mod relearn;
 mod specs;
 mod task;
 
@@ -24,8 +26,13 @@ use event::tell;
 
 pub use event::DriftEvent;
 pub use guardrail::told_by_device;
+pub use kll::{NoValues, kll_bytes};
+pub use relearn::{Relearn as RelearnOrder, TooManyOrders, relearn};
 pub use specs::Specs;
 pub use task::run;
+
+#[cfg(test)]
+mod tests;
 
 /// How drift is watched, where nothing else is said of a model.
 #[derive(Debug, Clone, PartialEq)]

@@ -29,7 +29,7 @@ use tokio::sync::Mutex;
 use crate::{
     app::App,
     broker::{Admission, BoxError, Delivery, Peer, PublishError, Sink, SinkError, Verdict},
-    drift::{self, Specs},
+    drift,
     rollouts::Greeting,
     signing::Beside,
     store::{SketchRow, StoreError, TelemetryRow},
@@ -48,7 +48,6 @@ pub struct Gateway {
     blocks: Arc<BlockServer>,
     telemetry: Batcher<TelemetryRow>,
     sketches: Batcher<SketchRow>,
-    specs: Specs,
     noting: Mutex<()>,
 }
 
@@ -61,8 +60,7 @@ impl Gateway {
         telemetry: Batcher<TelemetryRow>,
         sketches: Batcher<SketchRow>,
     ) -> Self {
-        let specs = Specs::new(app.store.clone());
-        Self { app, blocks, telemetry, sketches, specs, noting: Mutex::new(()) }
+        Self { app, blocks, telemetry, sketches, noting: Mutex::new(()) }
     }
 
     async fn message(&self, device: &DeviceId, up: Up, payload: Bytes) -> Result<(), BoxError> {
@@ -135,7 +133,7 @@ impl Gateway {
         if let Some(why) = telemetry::drop_implausible_challengers(&mut report) {
             self.refused(device, "challengers", why);
         }
-        let (alarms, dropped) = telemetry::take_alarms(&self.specs, &mut report).await?;
+        let (alarms, dropped) = telemetry::take_alarms(&self.app.specs, &mut report).await?;
         if dropped > 0 {
             self.refused(device, "drift", "alarms that no detector of a watched release raises");
         }
@@ -153,7 +151,7 @@ impl Gateway {
     }
 
     async fn sketch(&self, device: &DeviceId, payload: &[u8]) -> Result<(), BoxError> {
-        match sketches::read(&self.specs, device, payload).await? {
+        match sketches::read(&self.app.specs, device, payload).await? {
             sketches::Read::Window(row) => {
                 self.sketches.store(*row).await?;
                 self.app.metrics.message("sketch", "stored");

@@ -18,7 +18,7 @@ use crate::{
     broker::{BrokerLimits, EmbeddedBroker},
     config::Config,
     data_dir::{DataDir, DataDirError},
-    drift::{self, DriftConfig},
+    drift,
     gateway::{self, Batcher, BlockServer, Gateway, SketchStore, TelemetryStore, run_batches},
     pki::PkiError,
     publish::{self, PublishError},
@@ -125,7 +125,6 @@ impl Server {
         let app = parts.app.clone();
         let mut tasks = JoinSet::new();
         let blocks = BlockServer::new(app.clone());
-        let drift = DriftConfig::from(&config.drift);
         let (to_telemetry, telemetry) = Batcher::channel::<TelemetryStore>();
         let (to_sketches, sketches) = Batcher::channel::<SketchStore>();
         let gateway = Arc::new(Gateway::new(app.clone(), blocks.clone(), to_telemetry, to_sketches));
@@ -140,13 +139,12 @@ impl Server {
         let _ = app.broker.set(Arc::new(broker));
         let store = TelemetryStore { app: app.clone(), keep };
         tasks.spawn(lives(run_batches(store, telemetry, stop.clone())));
-        let store = SketchStore { app: app.clone(), config: drift.clone() };
-        tasks.spawn(lives(run_batches(store, sketches, stop.clone())));
+        tasks.spawn(lives(run_batches(SketchStore { app: app.clone() }, sketches, stop.clone())));
         tasks.spawn(run_servers(app.clone(), parts.identity, stop.clone()));
         tasks.spawn(lives(run_blocks(blocks, stop.clone())));
         tasks.spawn(lives(gateway::redrive(app.clone(), stop.clone())));
-        tasks.spawn(lives(gateway::keep_house(app.clone(), keep, drift.keep, stop.clone())));
-        tasks.spawn(lives(drift::run(app.clone(), drift, stop.clone())));
+        tasks.spawn(lives(gateway::keep_house(app.clone(), keep, stop.clone())));
+        tasks.spawn(lives(drift::run(app.clone(), stop.clone())));
         tasks.spawn(run_rollouts(app.clone(), parts.inbox, stop.clone()));
         tasks.spawn(serve_http(listeners.http, parts.http_tls, app.clone(), http.clone()));
         first_start::announce(&data_dir, &addresses)?;

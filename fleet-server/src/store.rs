@@ -220,4 +220,4 @@ fn millis(time: shared::Timestamp) -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,10 +10,7 @@ use muster_sketch::detector::{FleetRule, Group, Scores};
 use shared::{ModelName, ReleaseId, Timestamp, manifest::DriftSpec};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    DriftConfig, Specs,
-    feature::{Counted, Feature, OfVersion},
-};
+use super::feature::{Counted, Feature, OfVersion};
 use crate::{
     app::App,
     servers::holds_lease,
@@ -38,7 +35,6 @@ pub(super) struct Fleet {
 /// A check under way.
 pub(super) struct Check<'a> {
     pub(super) app: &'a Arc<App>,
-    pub(super) config: &'a DriftConfig,
     pub(super) period: u64,
     pub(super) now: Timestamp,
     pub(super) stop: &'a CancellationToken,
@@ -62,8 +58,8 @@ impl Fleet {
 
 impl Check<'_> {
     /// Checks everything that was counted in the period.
-    pub(super) async fn run(&self, specs: &Specs) -> Result<(), StoreError> {
-        for (model, fleets) in self.fleets(specs).await? {
+    pub(super) async fn run(&self) -> Result<(), StoreError> {
+        for (model, fleets) in self.fleets().await? {
             if self.model(&model, fleets).await? == Progress::GivenUp {
                 return Ok(());
             }
@@ -77,11 +73,11 @@ impl Check<'_> {
         Ok(())
     }
 
-    async fn fleets(&self, specs: &Specs) -> Result<BTreeMap<ModelName, Vec<Arc<Fleet>>>, StoreError> {
+    async fn fleets(&self) -> Result<BTreeMap<ModelName, Vec<Arc<Fleet>>>, StoreError> {
         let store = &self.app.store;
         let mut fleets = BTreeMap::<_, Vec<_>>::new();
         for release in store.releases_to_check(self.period).await? {
-            let Some(spec) = specs.of(&release).await? else { continue };
+            let Some(spec) = self.app.specs.of(&release).await? else { continue };
             let scores = match spec.scores() {
                 Ok(scores) => scores,
                 Err(error) => {
@@ -89,7 +85,7 @@ impl Check<'_> {
                     continue;
                 }
             };
-            let known = store.drift_devices(&release, &self.config.strata, self.now).await?;
+            let known = store.drift_devices(&release, &self.app.drift.strata, self.now).await?;
             let groups = known.into_iter().map(|(device, strata)| (device, groups(&strata))).collect();
             let orders = store.drift_orders(&release, self.period).await?;
             let devices = store.count_pending(&release, self.period).await?;
@@ -101,7 +97,7 @@ impl Check<'_> {
     }
 
     async fn model(&self, model: &ModelName, fleets: Vec<Arc<Fleet>>) -> Result<Progress, StoreError> {
-        let settings = self.app.store.drift_settings(model).await?.unwrap_or(self.config.settings);
+        let settings = self.app.store.drift_settings(model).await?.unwrap_or(self.app.drift.settings);
         let rules = self.rules(&settings, &fleets);
         for features in chunks(&costs(&fleets)) {
             let mut of = BTreeMap::<String, Vec<OfVersion>>::new();
@@ -133,7 +129,12 @@ impl Check<'_> {
             devices: fleets.iter().map(|fleet| fleet.groups.len() as u64).sum(),
             groups: fleets.iter().map(|fleet| groups(fleet)).sum(),
         };
-        let rule = |fleet: &Arc<Fleet>| match rule(settings, &fleet.scores, watched, self.config.check_secs) {
+        let rule = |fleet: &Arc<Fleet>| match rule(
+            settings,
+            &fleet.scores,
+            watched,
+            self.app.drift.check_secs,
+        ) {
             Ok(rule) => Some(rule),
             Err(error) => {
                 let release = &fleet.release;

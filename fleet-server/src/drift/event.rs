@@ -16,6 +16,7 @@ const KIND: &str = "drift";
 #[derive(Debug, Clone, Serialize)]
 pub struct DriftEvent<'a> {
     event: &'static str,
+    text: String,
     alarm: &'a FleetAlarm,
 }
 
@@ -23,13 +24,13 @@ impl<'a> DriftEvent<'a> {
     /// It was raised.
     #[must_use]
     pub fn detected(alarm: &'a FleetAlarm) -> Self {
-        Self { event: "drift.detected", alarm }
+        Self { event: "drift.detected", text: alarm.found.to_string(), alarm }
     }
 
     /// It is over.
     #[must_use]
     pub fn closed(alarm: &'a FleetAlarm) -> Self {
-        Self { event: "drift.closed", alarm }
+        Self { event: "drift.closed", text: alarm.found.to_string(), alarm }
     }
 
     /// Adds it to the events as part of `tx`.

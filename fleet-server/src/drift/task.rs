@@ -6,7 +6,7 @@ use shared::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{DriftConfig, Specs, check::Check};
+use super::{DriftConfig, check::Check};
 use crate::{
     app::App,
     servers::holds_lease,
@@ -20,10 +20,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 const FOLLOW_EVERY: Duration = Duration::from_secs(2);
 
 /// Checks until `stop`; the feature under way is finished first.
-pub async fn run(app: Arc<App>, config: DriftConfig, stop: CancellationToken) {
-    let specs = Specs::new(app.store.clone());
+pub async fn run(app: Arc<App>, stop: CancellationToken) {
     loop {
-        let pause = match turn(&app, &config, &specs, &stop).await {
+        let pause = match turn(&app, &stop).await {
             Ok(pause) => pause,
             Err(error) => {
                 tracing::error!(
@@ -41,28 +40,22 @@ pub async fn run(app: Arc<App>, config: DriftConfig, stop: CancellationToken) {
 }
 
 /// Does what is due, and tells how long nothing will be.
-async fn turn(
-    app: &Arc<App>,
-    config: &DriftConfig,
-    specs: &Specs,
-    stop: &CancellationToken,
-) -> Result<Duration, StoreError> {
+async fn turn(app: &Arc<App>, stop: &CancellationToken) -> Result<Duration, StoreError> {
     if !app.lease.is_ours(Instant::now()) {
         return Ok(FOLLOW_EVERY);
     }
-    if let Some((period, at)) = close(app, config).await? {
-        Check { app, config, period, now: at, stop }.run(specs).await?;
+    if let Some((period, at)) = close(app, app.clock.now()).await? {
+        Check { app, period, now: at, stop }.run().await?;
     }
     let now = app.clock.now();
-    let next = Timestamp((look_at(now, config) + 1).saturating_mul(1_000 * config.check_secs));
+    let next = Timestamp((look_at(now, &app.drift) + 1).saturating_mul(1_000 * app.drift.check_secs));
     let pause = next.since(now);
     Ok(if app.store.is_shared() { pause.min(FOLLOW_EVERY) } else { pause })
 }
 
 /// The period that is to be checked, and the moment of its check: one that was closed before and not finished, or the open one
 /// when it is time. Whatever arrives from now on is of the next.
-async fn close(app: &App, config: &DriftConfig) -> Result<Option<(u64, Timestamp)>, StoreError> {
-    let now = app.clock.now();
+pub(super) async fn close(app: &App, now: Timestamp) -> Result<Option<(u64, Timestamp)>, StoreError> {
     let mut tx = app.store.begin().await?;
     if !holds_lease(app, &mut tx).await? {
         return Ok(None);
@@ -71,7 +64,7 @@ async fn close(app: &App, config: &DriftConfig) -> Result<Option<(u64, Timestamp
     if let Some(period) = before.due() {
         return Ok(Some((period, before.closed_at)));
     }
-    let look = look_at(now, config);
+    let look = look_at(now, &app.drift);
     if look <= before.look {
         return Ok(None);
     }

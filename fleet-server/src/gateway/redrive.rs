@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fleet_core::drift::Keep;
 use tokio_util::sync::CancellationToken;
 
 use super::{send_desired, telemetry::oldest};
@@ -34,7 +33,7 @@ pub async fn redrive(app: Arc<App>, stop: CancellationToken) {
 }
 
 /// Removes figures older than `keep`, folds sums of counts as they grow old and signs metadata in time, until `stop`.
-pub async fn keep_house(app: Arc<App>, keep: Duration, counts: Keep, stop: CancellationToken) {
+pub async fn keep_house(app: Arc<App>, keep: Duration, stop: CancellationToken) {
     loop {
         let now = app.clock.now();
         if let Err(error) = app.signing.refresh(now).await {
@@ -43,7 +42,7 @@ pub async fn keep_house(app: Arc<App>, keep: Duration, counts: Keep, stop: Cance
         if let Err(error) = app.store.trim_telemetry(oldest(now, keep)).await {
             tracing::error!(error = &error as &dyn std::error::Error, "old figures were not removed");
         }
-        if let Err(error) = fold_sums(&app, &counts, &stop).await {
+        if let Err(error) = fold_sums(&app, &stop).await {
             tracing::error!(error = &error as &dyn std::error::Error, "old sums of counts were not folded");
         }
         let until_signing = app.signing.next_refresh(now).max(SIGN_AT_MOST_EVERY);
@@ -54,8 +53,8 @@ pub async fn keep_house(app: Arc<App>, keep: Duration, counts: Keep, stop: Cance
 }
 
 /// A part at a time, so that others who write come between.
-async fn fold_sums(app: &App, keep: &Keep, stop: &CancellationToken) -> Result<(), StoreError> {
-    while app.store.fold_sums(keep, app.clock.now()).await? && !stop.is_cancelled() {}
+async fn fold_sums(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
+    while app.store.fold_sums(&app.drift.keep, app.clock.now()).await? && !stop.is_cancelled() {}
     Ok(())
 }
 

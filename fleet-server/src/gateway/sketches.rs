@@ -15,7 +15,7 @@ use shared::{
 use super::batch::BatchStore;
 use crate::{
     app::App,
-    drift::{DriftConfig, Specs},
+    drift::Specs,
     store::{SketchRow, StoreError},
 };
 
@@ -23,8 +23,6 @@ use crate::{
 pub struct SketchStore {
     /// Whose windows.
     pub app: Arc<App>,
-    /// What is kept of them.
-    pub config: DriftConfig,
 }
 
 impl BatchStore for SketchStore {
@@ -39,8 +37,8 @@ impl BatchStore for SketchStore {
     const LINGER: Duration = Duration::from_millis(250);
 
     async fn store(&self, rows: &[SketchRow]) -> bool {
-        let now = self.app.clock.now();
-        match self.app.store.insert_windows(rows, &self.config.keep, &self.config.strata, now).await {
+        let (now, drift) = (self.app.clock.now(), &self.app.drift);
+        match self.app.store.insert_windows(rows, &drift.keep, &drift.strata, now).await {
             Ok(left_out) => {
                 let metrics = &self.app.metrics;
                 metrics.drift_left_out("stratum", left_out.strata);

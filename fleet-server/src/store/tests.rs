@@ -19,7 +19,7 @@ mod freezes;
 mod groups;
 mod history;
 mod marks;
-mod scene;
+pub(crate) mod scene;
 mod servers;
 mod verdicts;
 

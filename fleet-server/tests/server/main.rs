@@ -5,6 +5,7 @@ mod api;
 mod broker;
 mod command_line;
 mod devices;
+mod drift;
 mod experiments;
 mod history;
 mod operator;

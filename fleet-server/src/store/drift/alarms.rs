@@ -16,6 +16,8 @@ pub struct AlarmFilter {
     pub model: Option<ModelName>,
     /// In this state, in a word; in any when absent.
     pub state: Option<String>,
+    /// Only those that are not over.
+    pub open_only: bool,
     /// Of one feature.
     pub feature: Option<String>,
     /// Found last at or after this moment.
@@ -152,12 +154,14 @@ impl Store {
     pub async fn alarms(&self, filter: &AlarmFilter) -> Result<Vec<FleetAlarm>, StoreError> {
         let rows = sqlx::query(
             "SELECT document FROM drift_alarms WHERE ($1 = '' OR model = $1) AND ($2 = '' OR state = $2) \
-             AND ($3 = '' OR feature = $3) AND last_at >= $4 ORDER BY id DESC LIMIT $5",
+             AND ($3 = '' OR feature = $3) AND last_at >= $4 AND ($5 = 0 OR state <> 'closed') \
+             ORDER BY id DESC LIMIT $6",
         )
         .bind(filter.model.as_ref().map_or("", ModelName::as_str))
         .bind(filter.state.as_deref().unwrap_or_default())
         .bind(filter.feature.as_deref().unwrap_or_default())
         .bind(millis(filter.since.unwrap_or_default()))
+        .bind(i64::from(filter.open_only))
         .bind(MAX_ROWS)
         .fetch_all(&self.reader)
         .await?;

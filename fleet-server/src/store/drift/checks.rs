@@ -1,7 +1,7 @@
 //! Periods: windows are added to the one that is open, and a check works through the one that was closed.
 
 use fleet_core::drift::{Stratum, Sums, strata};
-use shared::{ReleaseId, Timestamp};
+use shared::{DeviceId, ModelName, ReleaseId, Timestamp};
 use sqlx::any::AnyRow;
 
 use super::{
@@ -174,6 +174,36 @@ impl Store {
             Ok((row.text("id")?, strata(&own, &inventory, labels)))
         };
         rows.iter().map(device).collect()
+    }
+
+    /// Releases of a model that devices sent windows of lately, the newest first.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn drift_releases(&self, model: &ModelName) -> Result<Vec<ReleaseId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT model, version FROM drift_devices WHERE model = $1 ORDER BY version DESC",
+        )
+        .bind(model.as_str())
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(release_of).collect()
+    }
+
+    /// Whether a device has sent windows of a release lately.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn is_in_fleet(&self, release: &ReleaseId, device: &DeviceId) -> Result<bool, StoreError> {
+        let (model, version) = bound(release);
+        let row =
+            sqlx::query("SELECT device FROM drift_devices WHERE model = $1 AND version = $2 AND device = $3")
+                .bind(model)
+                .bind(version)
+                .bind(device.as_str())
+                .fetch_optional(&self.reader)
+                .await?;
+        Ok(row.is_some())
     }
 
     /// Ends the check of `period`: what it held is in what is known now.

@@ -74,6 +74,28 @@ impl Store {
         Ok(())
     }
 
+    /// The same of every device of a release.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn count_all_anew(tx: &mut Tx, release: &ReleaseId, now: Timestamp) -> Result<(), StoreError> {
+        let (model, version) = bound(release);
+        let period = Self::drift_period(tx).await?.current;
+        sqlx::query("UPDATE drift_devices SET not_before = $1 WHERE model = $2 AND version = $3")
+            .bind(millis(now))
+            .bind(&model)
+            .bind(version)
+            .execute(&mut **tx)
+            .await?;
+        sqlx::query("DELETE FROM drift_pending WHERE model = $1 AND version = $2 AND period = $3")
+            .bind(&model)
+            .bind(version)
+            .bind(signed(period))
+            .execute(&mut **tx)
+            .await?;
+        Ok(())
+    }
+
     /// What was ordered of a release up to `period`, in order.
     ///
     /// # Errors
