@@ -114,8 +114,11 @@ async fn watched_release(
     version: Option<u32>,
 ) -> Answer<(ReleaseId, std::sync::Arc<DriftSpec>)> {
     let not_watched = || {
-        Problem::not_found("not_watched", format!("no release of {model} that is asked about is watched for drift"))
-            .hint("publish it with a sample of its inputs: muster model publish --features FILE --reference FILE")
+        Problem::not_found(
+            "not_watched",
+            format!("no release of {model} that is asked about is watched for drift"),
+        )
+        .hint("publish it with a sample of its inputs: muster model publish --features FILE --reference FILE")
     };
     let releases = match version {
         Some(version) => {

@@ -14,7 +14,8 @@ use shared::{ReleaseId, device::parse_label};
 pub use challengers::{ChallengerCommand, ChallengerStart};
 pub use devices::{DeviceCommand, LimitsArgs, ListArgs};
 pub use drift::{
-    AlarmStateWord, DriftCommand, DriftExportArgs, DriftReportArgs, DriftSettingsArgs, ExportFormat, RelearnWord,
+    AlarmStateWord, DriftCommand, DriftExportArgs, DriftReportArgs, DriftSettingsArgs, ExportFormat,
+    RelearnWord,
 };
 pub use experiment::{AtEndWord, ExperimentArgs, ExperimentCommand};
 pub use operator::{EventsArgs, FreezeArgs, FreezeCommand, GroupCommand, HistoryArgs, RolloutNoun, Trial};

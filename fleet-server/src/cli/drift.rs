@@ -82,9 +82,9 @@ async fn export(client: &Client, args: DriftExportArgs) -> Result<(), Failure> {
             view.to_string().into_bytes()
         }
     };
-    tokio::fs::write(&args.file, &bytes)
-        .await
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot write {}: {error}", args.file.display())))?;
+    tokio::fs::write(&args.file, &bytes).await.map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot write {}: {error}", args.file.display()))
+    })?;
     say(&format!("wrote {} bytes to {}", bytes.len(), args.file.display()));
     Ok(())
 }
@@ -98,15 +98,22 @@ fn relearnt(view: &RelearntView, dry_run: bool) -> Vec<String> {
 }
 
 fn settings_lines(view: &SettingsView) -> Vec<String> {
-    let of = if view.is_default { "the server's, nobody has said anything of this model" } else { "the model's own" };
+    let of = if view.is_default {
+        "the server's, nobody has said anything of this model"
+    } else {
+        "the model's own"
+    };
     vec![
         format!("  settings      {of}"),
         format!("  false alarms  at most one in {} years", view.one_false_alarm_in_years),
         format!("  silent        {} s after a finding", view.suppress_secs),
-        format!("  new baseline  {}", match view.relearn {
-            Relearn::Never => "only when somebody orders it",
-            Relearn::WhenAcknowledged => "also when somebody acknowledges a drift",
-        }),
+        format!(
+            "  new baseline  {}",
+            match view.relearn {
+                Relearn::Never => "only when somebody orders it",
+                Relearn::WhenAcknowledged => "also when somebody acknowledges a drift",
+            }
+        ),
         format!("  checks        every {} s", view.check_secs),
         format!("  strata        {}", view.strata.join(", ")),
     ]
@@ -149,7 +156,8 @@ fn feature_lines(FeatureDrift { feature, status }: &FeatureDrift) -> Vec<String>
         (status.groups_left_out, "groups"),
         (status.findings_left_out, "findings"),
     ];
-    let left_out: Vec<_> = left_out.iter().filter(|(count, _)| *count > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let left_out: Vec<_> =
+        left_out.iter().filter(|(count, _)| *count > 0).map(|(n, what)| format!("{n} {what}")).collect();
     lines.extend((!left_out.is_empty()).then(|| format!("      left out    {}", left_out.join(", "))));
     lines
 }

@@ -10,9 +10,7 @@ use muster_sketch::detector::{FleetRule, Group, Scores};
 use shared::{ModelName, ReleaseId, Timestamp, manifest::DriftSpec};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    feature::{Counted, Feature, OfVersion},
-};
+use super::feature::{Counted, Feature, OfVersion};
 use crate::{
     app::App,
     servers::holds_lease,
@@ -131,7 +129,12 @@ impl Check<'_> {
             devices: fleets.iter().map(|fleet| fleet.groups.len() as u64).sum(),
             groups: fleets.iter().map(|fleet| groups(fleet)).sum(),
         };
-        let rule = |fleet: &Arc<Fleet>| match rule(settings, &fleet.scores, watched, self.app.drift.check_secs) {
+        let rule = |fleet: &Arc<Fleet>| match rule(
+            settings,
+            &fleet.scores,
+            watched,
+            self.app.drift.check_secs,
+        ) {
             Ok(rule) => Some(rule),
             Err(error) => {
                 let release = &fleet.release;

@@ -49,7 +49,8 @@ fn points(reference: &NumericReference, counts: &NumericCounts) -> Option<Vec<We
     let edges = reference.edges().as_slice();
     let mut points = Vec::new();
     for (bin, &count) in counts.bins().iter().enumerate().filter(|(_, count)| **count > 0) {
-        let from = bin.checked_sub(1).and_then(|before| edges.get(before)).map_or(lowest, |&edge| edge.max(lowest));
+        let from =
+            bin.checked_sub(1).and_then(|before| edges.get(before)).map_or(lowest, |&edge| edge.max(lowest));
         let to = edges.get(bin).map_or(highest, |&edge| edge.min(highest));
         points.extend(spread(f64::from(from), f64::from(to), count));
     }
@@ -101,7 +102,8 @@ mod tests {
     #[test]
     fn quantiles_of_the_sketch_are_those_of_the_values() {
         // A triangle that reaches beyond the reference.
-        let values: Vec<f32> = (0..100_000).map(|n| 4_000.0 * (1.0 + (n as f32 / 1e5).sqrt() * 2.0)).collect();
+        let values: Vec<f32> =
+            (0..100_000).map(|n| 4_000.0 * (1.0 + (n as f32 / 1e5).sqrt() * 2.0)).collect();
         let (reference, counts) = counted(&values);
         let bytes = kll_bytes(&reference, &counts).unwrap();
         assert!(bytes.len() < 4_096, "{} bytes", bytes.len());
@@ -119,7 +121,8 @@ mod tests {
     #[test]
     fn a_single_value_is_that_value_and_nothing_makes_no_sketch() {
         let (reference, counts) = counted(&[7.25]);
-        let sketch = KllSketch::<KllFloat<f32>>::deserialize(&kll_bytes(&reference, &counts).unwrap()).unwrap();
+        let sketch =
+            KllSketch::<KllFloat<f32>>::deserialize(&kll_bytes(&reference, &counts).unwrap()).unwrap();
         assert_eq!((sketch.n(), sketch.min_item().unwrap().into_inner()), (1, 7.25));
         let (reference, counts) = counted(&[f32::NAN]);
         assert_eq!(kll_bytes(&reference, &counts), Err(NoValues));

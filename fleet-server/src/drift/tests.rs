@@ -17,8 +17,8 @@ use shared::{
     artifact::{Artifact, Encoding, Packed},
     device::{Inventory, Labels},
     manifest::{
-        Budgets, CapturePolicy, DataType, Dim, DriftSpec, FeatureSource, Golden, Lineage, MANIFEST_FORMAT, Manifest,
-        ProbationPolicy, Reading, Runtime, Side, TensorSpec, Tolerance,
+        Budgets, CapturePolicy, DataType, Dim, DriftSpec, FeatureSource, Golden, Lineage, MANIFEST_FORMAT,
+        Manifest, ProbationPolicy, Reading, Runtime, Side, TensorSpec, Tolerance,
     },
     trust::Signer,
 };
@@ -77,8 +77,7 @@ impl Plant {
         let folder = tempfile::tempdir().unwrap();
         let server = start(&folder, scene).await;
         let now = Timestamp(server.app().clock.now().as_millis() + 86_400_000);
-        let mut plant =
-            Self { server, folder, random: Random(seed), versions: vec![], now, sequence: 0 };
+        let mut plant = Self { server, folder, random: Random(seed), versions: vec![], now, sequence: 0 };
         // The check that is due when the server starts has nothing to look at; the next ones are the test's.
         plant.until_idle().await;
         plant.add_version(&["a", "b"]).await;
@@ -151,7 +150,8 @@ impl Plant {
     /// Closes the period, without checking it.
     async fn close(&mut self) -> u64 {
         self.now = self.now + Duration::from_secs(CHECK_SECS.into());
-        let (period, at) = close(self.app(), self.now).await.unwrap().expect("this server checks, and it is time");
+        let (period, at) =
+            close(self.app(), self.now).await.unwrap().expect("this server checks, and it is time");
         assert_eq!(at, self.now);
         period
     }
@@ -256,7 +256,8 @@ fn spec(random: &mut Random) -> DriftSpec {
 
 fn new_release(release: &ReleaseId, spec: &DriftSpec) -> NewRelease {
     let digest = Digest::of(release.to_string().as_bytes());
-    let packed = Packed { encoding: Encoding::Stored, digest, size_bytes: 1, block_bytes: 1, blocks: vec![digest] };
+    let packed =
+        Packed { encoding: Encoding::Stored, digest, size_bytes: 1, block_bytes: 1, blocks: vec![digest] };
     let artifact = Artifact { digest, size_bytes: 1, packed };
     let tensor = |name: &str| TensorSpec {
         name: name.into(),

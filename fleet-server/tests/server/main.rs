@@ -6,6 +6,7 @@ mod broker;
 mod command_line;
 mod devices;
 mod drift_gate;
+mod drift;
 mod experiments;
 mod history;
 mod operator;

@@ -12,9 +12,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     api::{
-        Shared, models,
+        Shared,
         dry_run::DryRun,
         freezes::check_reason,
+        models,
         problem::{Answer, Problem},
         routes::Caller,
     },

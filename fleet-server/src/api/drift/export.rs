@@ -116,21 +116,25 @@ pub async fn drift_windows(
         None | Some("json") => {
             complete &= windows.len() <= MAX_WINDOWS;
             windows.truncate(MAX_WINDOWS);
-            let view = |(start_secs, span_secs, (windows, counts)): (u64, u64, (u64, Option<FeatureCounts>))| {
-                let counted = FeatureReport::of(feature, &counts?);
-                Some(WindowView { from: start_secs * 1_000, span_secs, windows, counted })
-            };
+            let view =
+                |(start_secs, span_secs, (windows, counts)): (u64, u64, (u64, Option<FeatureCounts>))| {
+                    let counted = FeatureReport::of(feature, &counts?);
+                    Some(WindowView { from: start_secs * 1_000, span_secs, windows, counted })
+                };
             let windows = windows.into_iter().filter_map(view).collect();
             let feature = FeatureBins::of(feature);
             let release = release.to_string();
             Ok(Json(WindowsView { release, stratum, feature, windows, complete }).into_response())
         }
         Some("kll") if complete => kll(feature, windows.into_iter().filter_map(|(.., (_, counts))| counts)),
-        Some("kll") => Err(Problem::bad_request("too_many_windows", "there is more than one answer may read")
-            .hint("ask for a shorter time")),
+        Some("kll") => {
+            Err(Problem::bad_request("too_many_windows", "there is more than one answer may read")
+                .hint("ask for a shorter time"))
+        }
         Some(other) => {
             let other: String = other.chars().take(64).collect();
-            Err(Problem::bad_request("bad_format", format!("'{other}' is no format")).hint("write json or kll"))
+            Err(Problem::bad_request("bad_format", format!("'{other}' is no format"))
+                .hint("write json or kll"))
         }
     }
 }
@@ -144,7 +148,8 @@ fn kll(feature: &FeatureReference, counts: impl Iterator<Item = FeatureCounts>) 
     for more in counts {
         sum.merge(&more).map_err(|error| Problem::internal(&error))?;
     }
-    let (ReferenceValues::Numeric(reference), FeatureCounts::Numeric(counts)) = (&feature.values, &sum) else {
+    let (ReferenceValues::Numeric(reference), FeatureCounts::Numeric(counts)) = (&feature.values, &sum)
+    else {
         let detail = format!("{} has categories, and a sketch of quantiles needs numbers", feature.name);
         return Err(Problem::bad_request("not_a_number", detail).hint("ask for json"));
     };

@@ -128,7 +128,10 @@ async fn releases(app: &Shared, model: &ModelName, body: &RelearnBody) -> Answer
         }
     }
     if releases.is_empty() {
-        return Err(Problem::not_found("not_watched", format!("no device has sent counts of {model} lately")));
+        return Err(Problem::not_found(
+            "not_watched",
+            format!("no device has sent counts of {model} lately"),
+        ));
     }
     if let Some(feature) = &body.feature {
         let mut known = BTreeSet::new();

@@ -128,7 +128,8 @@ pub async fn drift_report(
     let model = known_model(&app, &model).await?;
     let (release, spec) = watched_release(&app, &model, query.version).await?;
     let features = spec.reference.features();
-    let is_asked = |feature: &FeatureReference| query.feature.as_ref().is_none_or(|only| *only == feature.name);
+    let is_asked =
+        |feature: &FeatureReference| query.feature.as_ref().is_none_or(|only| *only == feature.name);
     if !features.iter().any(is_asked) {
         let asked = query.feature.unwrap_or_default();
         return Err(super::no_feature(&model, &asked, features.iter().map(|feature| feature.name.clone())));

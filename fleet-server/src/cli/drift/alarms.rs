@@ -81,7 +81,12 @@ fn lines(view: &AlarmView) -> Vec<String> {
         format!("alarm {}, {}", view.id, view.state),
         format!("  {}", view.text),
         format!("  release   {}", view.release),
-        format!("  found     {}, last {}, {} times", moment(Some(view.opened_at)), moment(Some(view.last_at)), view.times),
+        format!(
+            "  found     {}, last {}, {} times",
+            moment(Some(view.opened_at)),
+            moment(Some(view.last_at)),
+            view.times
+        ),
     ];
     if let Some(by) = &view.by {
         let why = view.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! What devices counted, against what the model was made with.
 
 use fleet_core::drift::Distances;
-use muster_sketch::distance::Score;
+use muster_sketch::{distance::Score, quality::QualityKind};
 
 use super::bars::{bar, line, shares};
 use crate::{
@@ -60,10 +60,10 @@ fn row(stratum: &StratumReport, feature: &FeatureReport) -> [String; 7] {
         Some(Distances::Category(of)) => (score(of.psi), format!("{} JS", score(of.jensen_shannon))),
         None => (String::new(), String::new()),
     };
-    let broken: Vec<_> = feature
+    let defects: Vec<_> = feature
         .quality
         .iter()
-        .map(|finding| format!("{:?} {:.2} %", finding.kind, 100.0 * finding.share))
+        .map(|finding| format!("{} {:.2} %", broken(finding.kind), 100.0 * finding.share))
         .collect();
     [
         name(stratum),
@@ -72,8 +72,18 @@ fn row(stratum: &StratumReport, feature: &FeatureReport) -> [String; 7] {
         feature.missing.to_string(),
         psi,
         other,
-        broken.join(", "),
+        defects.join(", "),
     ]
+}
+
+fn broken(kind: QualityKind) -> &'static str {
+    match kind {
+        QualityKind::Missing => "missing",
+        QualityKind::NonFinite => "not finite",
+        QualityKind::OutOfRange => "out of range",
+        QualityKind::NewCategory => "new category",
+        QualityKind::Stuck => "stuck",
+    }
 }
 
 /// A figure and what it is without drift; one that is noise says so.
@@ -93,14 +103,13 @@ fn sketched<'a>(
 ) -> Vec<String> {
     let reference = shares(&bins.reference);
     let counted: Vec<_> = counted.map(|(name, of)| (name, shares(&of.counts))).collect();
-    let highest = counted.iter().flat_map(|(_, shares)| shares).chain(&reference).copied().fold(0.0, f64::max);
+    let highest =
+        counted.iter().flat_map(|(_, shares)| shares).chain(&reference).copied().fold(0.0, f64::max);
     let widest = counted.iter().map(|(name, _)| name.chars().count()).fold(9, usize::max);
     let mut lines = vec![bins.feature.clone()];
     let full = highest.max(f64::MIN_POSITIVE);
     lines.push(format!("  {:<widest$}  |{}|", "reference", line(&reference, full)));
-    lines.extend(
-        counted.iter().map(|(name, shares)| format!("  {name:<widest$}  |{}|", line(shares, full))),
-    );
+    lines.extend(counted.iter().map(|(name, shares)| format!("  {name:<widest$}  |{}|", line(shares, full))));
     lines
 }
 
@@ -138,8 +147,9 @@ fn labels(bins: &FeatureBins) -> Vec<String> {
     let none = |names: &[String]| names.iter().cloned().chain(["(none of them)".to_owned()]).collect();
     match (&bins.edges, &bins.categories) {
         (Some(edges), _) => {
-            let below = edges.first().map(|edge| format!("below {edge:.4}")).unwrap_or_default();
-            let from = edges.iter().map(|edge| format!("from {edge:.4}"));
+            // Edges were floats of single precision, and are shortest as those.
+            let below = edges.first().map(|&edge| format!("below {}", edge as f32)).unwrap_or_default();
+            let from = edges.iter().map(|&edge| format!("from {}", edge as f32));
             std::iter::once(below).chain(from).collect()
         }
         (None, Some(names)) => none(names),
@@ -190,7 +200,9 @@ mod tests {
         let bins = |feature: &FeatureReference| FeatureBins {
             feature: feature.name.clone(),
             edges: match &feature.values {
-                ReferenceValues::Numeric(of) => Some(of.edges().as_slice().iter().copied().map(f64::from).collect()),
+                ReferenceValues::Numeric(of) => {
+                    Some(of.edges().as_slice().iter().copied().map(f64::from).collect())
+                }
                 ReferenceValues::Category(_) => None,
             },
             categories: match &feature.values {
@@ -222,7 +234,7 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         let bins = lines(&report(), true).join("\n");
-        assert!(bins.contains("below 0.0000") && bins.contains("from 96.0000"), "{bins}");
+        assert!(bins.contains("below 0 ") && bins.contains("from 2 "), "{bins}");
         let nothing = DriftReport { strata: vec![], ..report() };
         assert!(lines(&nothing, false)[1].contains("no device"));
     }

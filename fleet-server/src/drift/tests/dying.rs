@@ -133,7 +133,14 @@ mod postgres {
         let stop = CancellationToken::new();
         let beginning = Check { app: plant.app(), period, now: plant.now, stop: &stop };
         let mut polls = 2;
-        while plant.app().store.drift_state(&plant.versions[0].0, "level").await.unwrap().is_none_or(|s| s.period < period) {
+        while plant
+            .app()
+            .store
+            .drift_state(&plant.versions[0].0, "level")
+            .await
+            .unwrap()
+            .is_none_or(|s| s.period < period)
+        {
             assert!(!cut_after(polls, beginning.run()).await, "it is cut off before it is finished");
             polls += 1;
         }

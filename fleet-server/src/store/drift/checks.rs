@@ -196,14 +196,13 @@ impl Store {
     /// When the database refuses.
     pub async fn is_in_fleet(&self, release: &ReleaseId, device: &DeviceId) -> Result<bool, StoreError> {
         let (model, version) = bound(release);
-        let row = sqlx::query(
-            "SELECT device FROM drift_devices WHERE model = $1 AND version = $2 AND device = $3",
-        )
-        .bind(model)
-        .bind(version)
-        .bind(device.as_str())
-        .fetch_optional(&self.reader)
-        .await?;
+        let row =
+            sqlx::query("SELECT device FROM drift_devices WHERE model = $1 AND version = $2 AND device = $3")
+                .bind(model)
+                .bind(version)
+                .bind(device.as_str())
+                .fetch_optional(&self.reader)
+                .await?;
         Ok(row.is_some())
     }
 
