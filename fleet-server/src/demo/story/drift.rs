@@ -32,12 +32,14 @@ impl Story {
         release: &str,
     ) -> anyhow::Result<()> {
         if devices.len() < MIN_GROUP_DEVICES {
-            let text = format!("left out: fewer than {MIN_GROUP_DEVICES} devices are not told from the world");
+            let text =
+                format!("left out: fewer than {MIN_GROUP_DEVICES} devices are not told from the world");
             self.say("drift", &text, Tone::Warning);
             return Ok(());
         }
         let features = self.baselines(fleet, release, devices.len()).await?;
-        let text = format!("every device has a baseline of its own: 1,000 images, {} features", features.len());
+        let text =
+            format!("every device has a baseline of its own: 1,000 images, {} features", features.len());
         self.say("drift", &text, Tone::Plain);
         self.freeze(fleet, traffic, &devices[0].name).await?;
         // The incident of the frozen camera is over when all count again.
@@ -52,7 +54,8 @@ impl Story {
         release: &str,
         devices: usize,
     ) -> anyhow::Result<Vec<FeatureStatus>> {
-        let ready = |of: &FeatureStatus| of.watching == devices && of.suppressed == 0 && of.devices == devices;
+        let ready =
+            |of: &FeatureStatus| of.watching == devices && of.suppressed == 0 && of.devices == devices;
         let look = async || {
             let features = fleet.drift_of(release).await?;
             Ok((!features.is_empty() && features.iter().all(ready)).then_some(features))
