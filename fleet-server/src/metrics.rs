@@ -34,6 +34,13 @@ pub struct Fate {
     pub fate: &'static str,
 }
 
+/// What became of a delivery to a webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Delivered {
+    /// `delivered`, `refused`, `unreachable`, `timed_out`, `gone`.
+    pub outcome: &'static str,
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -49,6 +56,8 @@ pub struct Metrics {
     pub connected: Gauge<i64>,
     /// Effects of rollouts that were carried out.
     pub effects: Counter<u64, AtomicU64>,
+    /// Deliveries to webhooks.
+    pub webhooks: Family<Delivered, Counter>,
 }
 
 impl Default for Metrics {
@@ -61,6 +70,7 @@ impl Default for Metrics {
             blocks_deferred: Counter::default(),
             connected: Gauge::default(),
             effects: Counter::default(),
+            webhooks: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("http_answers", "Answers of the HTTP API", metrics.http.clone());
@@ -77,6 +87,11 @@ impl Default for Metrics {
         );
         registry.register("devices_connected", "Devices that hold a connection", metrics.connected.clone());
         registry.register("rollout_effects", "Effects of rollouts carried out", metrics.effects.clone());
+        registry.register(
+            "webhook_deliveries",
+            "Deliveries to webhooks by what became of them",
+            metrics.webhooks.clone(),
+        );
         metrics
     }
 }
@@ -96,6 +111,11 @@ impl Metrics {
     /// Counts a message of a device.
     pub fn message(&self, stream: &'static str, fate: &'static str) {
         self.messages.get_or_create(&Fate { stream, fate }).inc();
+    }
+
+    /// Counts a delivery to a webhook.
+    pub fn webhook(&self, outcome: &'static str) {
+        self.webhooks.get_or_create(&Delivered { outcome }).inc();
     }
 
     /// Everything as text: what was counted here, and what the database knows of the fleet.

@@ -4,6 +4,7 @@ mod challengers;
 mod devices;
 mod experiment;
 mod operator;
+mod webhooks;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -14,6 +15,7 @@ pub use challengers::{ChallengerCommand, ChallengerStart};
 pub use devices::{DeviceCommand, LimitsArgs, ListArgs};
 pub use experiment::{AtEndWord, ExperimentArgs, ExperimentCommand};
 pub use operator::{EventsArgs, FreezeArgs, FreezeCommand, GroupCommand, HistoryArgs, RolloutNoun, Trial};
+pub use webhooks::{WebhookAdd, WebhookCommand};
 
 use crate::{auth::Role, demo::DemoOptions, sim::SimOptions};
 
@@ -96,6 +98,9 @@ pub enum Command {
     /// Let people and programs in.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Tell other systems of events.
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
     /// Say which server is meant.
     Context,
     /// Try a model; started by the server.

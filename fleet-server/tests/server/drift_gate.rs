@@ -68,7 +68,8 @@ async fn an_alarm_takes_the_release_back_and_every_view_of_the_rollout_says_why(
     let (id, mut device) = watched(&world, json!({})).await;
     raise(&world, 7, "digits@1", json!("model"), 1).await;
     let view = world.until_rollout(&id, |view| view["status"]["counts"]["restored"] == 1).await;
-    let why = "wave 1: brightness drifts: larger by 0.40 standard deviations on the devices with this release";
+    let why =
+        "wave 1: brightness drifts: larger by 0.40 standard deviations on the devices with this release";
     assert!(view["status"]["reason"].as_str().unwrap().starts_with(why), "{view}");
     assert_eq!(view["status"]["waves"][0]["drift"]["number"], 7);
     device.until_generation(2).await;
@@ -96,7 +97,8 @@ async fn an_alarm_of_a_server_that_died_before_it_told_anybody_reaches_the_rollo
     let twice = |view: &Value| view["revision"].as_u64() > held["revision"].as_u64();
     world.until_rollout(&id, twice).await;
     let told = world.get(&format!("/api/v1/rollouts/{id}/events")).await;
-    let numbers: Vec<_> = told.as_array().unwrap().iter().map(|event| &event["document"]["alarm"]["number"]).collect();
+    let numbers: Vec<_> =
+        told.as_array().unwrap().iter().map(|event| &event["document"]["alarm"]["number"]).collect();
     assert_eq!(numbers.iter().filter(|number| **number == &json!(3)).count(), 1, "{told}");
     assert_eq!(numbers.iter().filter(|number| **number == &json!(4)).count(), 1, "{told}");
 }
@@ -109,7 +111,8 @@ async fn alarms_of_one_device_of_broken_data_and_of_other_releases_stop_nothing(
     raise(&world, 2, "digits@1", json!({"sensor": {"device": "cam-7"}}), 1).await;
     let now = world.server().app().clock.now();
     let mut broken = alarm(3, "digits@1", &json!("world"), 1, now);
-    broken["alarm"]["found"]["cause"] = json!({"kind": "quality", "devices": 1, "finding": {"kind": "missing"}});
+    broken["alarm"]["found"]["cause"] =
+        json!({"kind": "quality", "devices": 1, "finding": {"kind": "missing"}});
     write(&world, &broken).await;
     // An alarm that counts, and after which nothing else is to come.
     raise(&world, 4, "digits@1", json!("model"), 1).await;
@@ -129,7 +132,10 @@ async fn drift_of_everybody_with_the_release_stops_it_when_nobody_else_is_watche
     if !is("halted")(&view) {
         view = world.until_rollout(&id, is("halted")).await;
     }
-    assert!(view["status"]["reason"].as_str().unwrap().contains("on all devices with this release"), "{view}");
+    assert!(
+        view["status"]["reason"].as_str().unwrap().contains("on all devices with this release"),
+        "{view}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,3 +34,4 @@ mod swaps;
 mod telemetry;
 mod treachery;
 mod virtual_fleet;
+mod webhooks;

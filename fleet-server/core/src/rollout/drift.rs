@@ -123,7 +123,8 @@ impl Rollout {
 
 /// As the name of a feature is in a reference; what comes over a wire may be longer.
 fn cut(name: &str) -> String {
-    let end = name.char_indices().map(|(at, char)| at + char.len_utf8()).take_while(|end| *end <= MAX_NAME_BYTES);
+    let end =
+        name.char_indices().map(|(at, char)| at + char.len_utf8()).take_while(|end| *end <= MAX_NAME_BYTES);
     name[..end.last().unwrap_or(0)].to_owned()
 }
 
@@ -150,8 +151,12 @@ fn words(Direction { score, sign }: Direction) -> String {
         ScoreName::Location => side("larger", "smaller"),
         ScoreName::Spread => side("wider", "narrower"),
         ScoreName::Skew => side("skewed upwards", "skewed downwards"),
-        ScoreName::LowerTail | ScoreName::FarLowerTail => side("more at the lower end", "less at the lower end"),
-        ScoreName::UpperTail | ScoreName::FarUpperTail => side("more at the upper end", "less at the upper end"),
+        ScoreName::LowerTail | ScoreName::FarLowerTail => {
+            side("more at the lower end", "less at the lower end")
+        }
+        ScoreName::UpperTail | ScoreName::FarUpperTail => {
+            side("more at the upper end", "less at the upper end")
+        }
         ScoreName::OutsideRange => side("more outside of the range", "less outside of the range"),
         ScoreName::Region(part) => {
             format!("{} in eighth {} of the range", side("more", "less"), u32::from(part) + 1)

@@ -188,8 +188,7 @@ fn a_paused_rollout_is_stopped_by_drift_as_a_running_one() {
 fn figures_that_are_no_numbers_can_still_be_stored_and_long_names_are_cut() {
     let (mut rollout, _) = baking(OnAlarm::Ignore);
     let Input::Drifted { alarm } = alarm(1, Scope::Model, 0) else { panic!() };
-    let broken =
-        DriftAlarm { feature: "ü".repeat(100), shift: f64::NAN, evidence: f64::INFINITY, ..alarm };
+    let broken = DriftAlarm { feature: "ü".repeat(100), shift: f64::NAN, evidence: f64::INFINITY, ..alarm };
     rollout.handle(Input::Drifted { alarm: broken }, Timestamp(3_000)).unwrap();
     let kept = rollout.status().waves[0].drift.clone().unwrap();
     assert_eq!((kept.feature, kept.shift, kept.evidence), ("ü".repeat(64), 0.0, 0.0));
