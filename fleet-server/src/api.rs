@@ -11,6 +11,7 @@
 mod audit;
 mod challengers;
 mod devices;
+mod drift;
 mod dry_run;
 mod enroll;
 mod enroll_tokens;
@@ -53,6 +54,10 @@ pub use devices::{
     AnswerView, AtView, BroughtBy, CustomView, DeliveryView, DeviceList, DeviceStatus, DeviceView,
     EvidenceView, LabelsView, ReleaseFigures, ReleaseOnDevice, SetLabels, SetLimits, SetQuarantine, WhyView,
 };
+pub use drift::{
+    AlarmView, CloseAlarm, DriftReport, DriftView, FeatureBins, FeatureDrift, FeatureReport, RelearnBody,
+    RelearntView, SetSettings, SettingsView, StratumReport, VersionDrift, WindowView, WindowsView,
+};
 pub use enroll_tokens::{CreateEnrollToken, CreatedEnrollToken};
 pub use experiments::{
     ExperimentSummaryView, ExperimentView, ReportView, StartExperiment, StopExperimentBody,
@@ -92,6 +97,16 @@ pub fn table(upload_mib: u32) -> Table {
         .needs(Permission::Read, routes!(challengers::report))
         .needs(Permission::Operate, routes!(challengers::start))
         .needs(Permission::Operate, routes!(challengers::stop))
+        .needs(Permission::Read, routes!(drift::show_drift))
+        .needs(Permission::Read, routes!(drift::show_settings))
+        .needs(Permission::Operate, routes!(drift::set_settings))
+        .needs(Permission::Read, routes!(drift::drift_report))
+        .needs(Permission::Read, routes!(drift::drift_windows))
+        .needs(Permission::Operate, routes!(drift::relearn_baselines))
+        .needs(Permission::Read, routes!(drift::list_alarms))
+        .needs(Permission::Read, routes!(drift::show_alarm))
+        .needs(Permission::Operate, routes!(drift::acknowledge_alarm))
+        .needs(Permission::Operate, routes!(drift::close_alarm))
         .needs(Permission::Read, routes!(rollouts::plan))
         .needs(Permission::Read, routes!(rollouts::list))
         .needs(Permission::Operate, routes!(rollouts::start))

@@ -12,8 +12,18 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    artifacts::Artifacts, auth::TokenKey, broker::Broker, clock::Clock, config::Limits, metrics::Metrics,
-    pki::Authority, rollouts::Executor, servers::Lease, signing::Signing, store::Store,
+    artifacts::Artifacts,
+    auth::TokenKey,
+    broker::Broker,
+    clock::Clock,
+    config::Limits,
+    drift::{DriftConfig, Specs},
+    metrics::Metrics,
+    pki::Authority,
+    rollouts::Executor,
+    servers::Lease,
+    signing::Signing,
+    store::Store,
 };
 
 /// Where the server can be reached.
@@ -38,6 +48,8 @@ pub struct App {
     pub look_every: Duration,
     /// Devices that no rollout reaches before somebody else agreed to it.
     pub approval: Vec<Selector>,
+    /// How drift is watched.
+    pub drift: DriftConfig,
     /// Folder for files of a publication under way.
     pub scratch: PathBuf,
 
@@ -54,6 +66,8 @@ pub struct App {
     pub signing: Signing,
     /// Where artifacts lie.
     pub artifacts: Artifacts,
+    /// What is watched of each release.
+    pub specs: Specs,
     /// Numbers for the monitoring.
     pub metrics: Metrics,
 

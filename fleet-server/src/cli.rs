@@ -10,6 +10,7 @@ mod challengers;
 mod client;
 mod context;
 mod devices;
+mod drift;
 mod experiments;
 mod failure;
 mod freezes;
@@ -64,6 +65,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Device(command) => devices::run(&client()?, command, &output).await,
         Command::Group(command) => groups::run(&client()?, command, &output).await,
         Command::Experiment(command) => experiments::run(&client()?, command, &output).await,
+        Command::Drift(command) => drift::run(&client()?, command, &output).await,
         Command::Freeze(command) => freezes::run(&client()?, command, &output).await,
         Command::Events(args) => history::events(&client()?, args, &output).await,
         Command::Token(command) => tokens::run(&client()?, command, &output).await,

@@ -3,6 +3,7 @@
 //! Every key has a default that works on one machine, so an empty file is a valid one. A key that does not exist
 //! is an error and not ignored: a misspelt limit would otherwise be no limit.
 
+mod drift;
 mod error;
 mod overlay;
 
@@ -15,6 +16,7 @@ use std::{
 use fleet_core::Selector;
 use serde::{Deserialize, Serialize};
 
+pub use drift::Drift;
 pub use error::ConfigError;
 pub use overlay::Variables;
 
@@ -44,6 +46,8 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// How rollouts are watched and who may start them alone.
     pub rollouts: Rollouts,
+    /// How inputs and outputs of models are watched for drift.
+    pub drift: Drift,
     /// Bounds that protect the server.
     pub limits: Limits,
 }
@@ -136,6 +140,7 @@ impl Default for Config {
             database: Database::default(),
             telemetry: TelemetryConfig::default(),
             rollouts: Rollouts::default(),
+            drift: Drift::default(),
             limits: Limits::default(),
         }
     }
@@ -223,10 +228,15 @@ impl Config {
             ("limits.device_blocks_kib_per_second", self.limits.device_blocks_kib_per_second),
             ("telemetry.keep_hours", self.telemetry.keep_hours),
             ("rollouts.look_secs", self.rollouts.look_secs),
+            ("drift.check_secs", self.drift.check_secs),
+            ("drift.keep_minutes_for_hours", self.drift.keep_minutes_for_hours),
+            ("drift.keep_hours_for_days", self.drift.keep_hours_for_days),
+            ("drift.keep_days_for_days", self.drift.keep_days_for_days),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::value(key, "0", "a number from 1 up"));
         }
+        self.drift.check()?;
         let life_secs = self.certificates.device_life_secs;
         if !DEVICE_LIFE_SECS.contains(&life_secs) {
             return Err(ConfigError::value(

@@ -4,9 +4,11 @@
 //! gate rollouts, carry its signature. A message is acknowledged to the device only after its commit. A message that
 //! makes no sense is dropped and counted, never an error of the link, or one broken device would reconnect for ever.
 
+mod batch;
 mod blocks;
 mod parts;
 mod redrive;
+mod sketches;
 mod telemetry;
 
 use std::sync::Arc;
@@ -27,29 +29,38 @@ use tokio::sync::Mutex;
 use crate::{
     app::App,
     broker::{Admission, BoxError, Delivery, Peer, PublishError, Sink, SinkError, Verdict},
+    drift,
     rollouts::Greeting,
     signing::Beside,
-    store::StoreError,
+    store::{SketchRow, StoreError, TelemetryRow},
 };
 
+pub use batch::{BatchStore, Batcher, Inbox, NotStored, run_batches};
 pub use blocks::BlockServer;
 pub use parts::metadata_file;
 pub use redrive::{keep_house, redrive};
-pub use telemetry::{TelemetryBatcher, run_batcher};
+pub use sketches::SketchStore;
+pub use telemetry::TelemetryStore;
 
 /// The server's ear on the broker.
 pub struct Gateway {
     app: Arc<App>,
     blocks: Arc<BlockServer>,
-    telemetry: TelemetryBatcher,
+    telemetry: Batcher<TelemetryRow>,
+    sketches: Batcher<SketchRow>,
     noting: Mutex<()>,
 }
 
 impl Gateway {
     /// A gateway for the parts that run beside it.
     #[must_use]
-    pub fn new(app: Arc<App>, blocks: Arc<BlockServer>, telemetry: TelemetryBatcher) -> Self {
-        Self { app, blocks, telemetry, noting: Mutex::new(()) }
+    pub fn new(
+        app: Arc<App>,
+        blocks: Arc<BlockServer>,
+        telemetry: Batcher<TelemetryRow>,
+        sketches: Batcher<SketchRow>,
+    ) -> Self {
+        Self { app, blocks, telemetry, sketches, noting: Mutex::new(()) }
     }
 
     async fn message(&self, device: &DeviceId, up: Up, payload: Bytes) -> Result<(), BoxError> {
@@ -60,11 +71,7 @@ impl Gateway {
                 self.request(device, &payload).await;
                 Ok(())
             }
-            // Sketches are for comparing distributions, which this server does not do yet.
-            Up::Sketches => {
-                self.refused(device, "sketch", "not asked for");
-                Ok(())
-            }
+            Up::Sketches => self.sketch(device, &payload).await,
         }
     }
 
@@ -126,14 +133,34 @@ impl Gateway {
         if let Some(why) = telemetry::drop_implausible_challengers(&mut report) {
             self.refused(device, "challengers", why);
         }
+        let (alarms, dropped) = telemetry::take_alarms(&self.app.specs, &mut report).await?;
+        if dropped > 0 {
+            self.refused(device, "drift", "alarms that no detector of a watched release raises");
+        }
+        // Before the report, which is told again until it is stored.
+        drift::told_by_device(&self.app, device, alarms).await?;
         if let Err(why) = telemetry::check(&report) {
             // It will make no more sense when it comes again, and must not stand before those that do.
             self.refused(device, "telemetry", why);
         } else {
-            self.telemetry.store(device.clone(), report).await?;
+            self.telemetry.store(TelemetryRow { device: device.clone(), telemetry: report }).await?;
             self.app.metrics.message("telemetry", "stored");
         }
         self.acknowledge(device, &acknowledgement).await;
+        Ok(())
+    }
+
+    async fn sketch(&self, device: &DeviceId, payload: &[u8]) -> Result<(), BoxError> {
+        match sketches::read(&self.app.specs, device, payload).await? {
+            sketches::Read::Window(row) => {
+                self.sketches.store(*row).await?;
+                self.app.metrics.message("sketch", "stored");
+            }
+            sketches::Read::Refused(why) => self.refused(device, "sketch", &why),
+        }
+        if let Some(acknowledgement) = sketches::acknowledgement(payload) {
+            self.acknowledge(device, &acknowledgement).await;
+        }
         Ok(())
     }
 

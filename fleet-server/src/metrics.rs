@@ -41,6 +41,13 @@ pub struct Delivered {
     pub outcome: &'static str,
 }
 
+/// What drift was not looked for in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LeftOut {
+    /// `stratum`, `release`, `device`, `group`, `finding`.
+    pub what: &'static str,
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -58,6 +65,11 @@ pub struct Metrics {
     pub effects: Counter<u64, AtomicU64>,
     /// Deliveries to webhooks.
     pub webhooks: Family<Delivered, Counter>,
+    /// Checks for drift that were finished.
+    pub drift_checks: Counter,
+    /// Alarms of drift that were opened.
+    pub drift_alarms: Counter,
+    left_out: Family<LeftOut, Counter>,
 }
 
 impl Default for Metrics {
@@ -71,6 +83,9 @@ impl Default for Metrics {
             connected: Gauge::default(),
             effects: Counter::default(),
             webhooks: Family::default(),
+            drift_checks: Counter::default(),
+            drift_alarms: Counter::default(),
+            left_out: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("http_answers", "Answers of the HTTP API", metrics.http.clone());
@@ -91,6 +106,17 @@ impl Default for Metrics {
             "webhook_deliveries",
             "Deliveries to webhooks by what became of them",
             metrics.webhooks.clone(),
+        );
+        registry.register(
+            "drift_checks",
+            "Checks for drift that were finished",
+            metrics.drift_checks.clone(),
+        );
+        registry.register("drift_alarms", "Alarms of drift that were opened", metrics.drift_alarms.clone());
+        registry.register(
+            "drift_left_out",
+            "What came for drift and was beyond a bound",
+            metrics.left_out.clone(),
         );
         metrics
     }
@@ -116,6 +142,13 @@ impl Metrics {
     /// Counts a delivery to a webhook.
     pub fn webhook(&self, outcome: &'static str) {
         self.webhooks.get_or_create(&Delivered { outcome }).inc();
+    }
+
+    /// Counts what was beyond a bound of drift.
+    pub fn drift_left_out(&self, what: &'static str, count: u64) {
+        if count > 0 {
+            self.left_out.get_or_create(&LeftOut { what }).inc_by(count);
+        }
     }
 
     /// Everything as text: what was counted here, and what the database knows of the fleet.

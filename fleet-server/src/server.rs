@@ -18,7 +18,8 @@ use crate::{
     broker::{BrokerLimits, EmbeddedBroker},
     config::Config,
     data_dir::{DataDir, DataDirError},
-    gateway::{self, BlockServer, Gateway, TelemetryBatcher},
+    drift,
+    gateway::{self, Batcher, BlockServer, Gateway, SketchStore, TelemetryStore, run_batches},
     pki::PkiError,
     publish::{self, PublishError},
     rollouts,
@@ -125,8 +126,9 @@ impl Server {
         let app = parts.app.clone();
         let mut tasks = JoinSet::new();
         let blocks = BlockServer::new(app.clone());
-        let (batcher, telemetry) = TelemetryBatcher::channel();
-        let gateway = Arc::new(Gateway::new(app.clone(), blocks.clone(), batcher));
+        let (to_telemetry, telemetry) = Batcher::channel::<TelemetryStore>();
+        let (to_sketches, sketches) = Batcher::channel::<SketchStore>();
+        let gateway = Arc::new(Gateway::new(app.clone(), blocks.clone(), to_telemetry, to_sketches));
         let broker = EmbeddedBroker::start(
             listeners.mqtt,
             parts.mqtt_tls,
@@ -136,12 +138,15 @@ impl Server {
         )
         .map_err(StartError::Broker)?;
         let _ = app.broker.set(Arc::new(broker));
-        tasks.spawn(lives(gateway::run_batcher(app.clone(), telemetry, keep, stop.clone())));
+        let store = TelemetryStore { app: app.clone(), keep };
+        tasks.spawn(lives(run_batches(store, telemetry, stop.clone())));
+        tasks.spawn(lives(run_batches(SketchStore { app: app.clone() }, sketches, stop.clone())));
         tasks.spawn(run_servers(app.clone(), parts.identity, stop.clone()));
         tasks.spawn(lives(run_blocks(blocks, stop.clone())));
         tasks.spawn(lives(gateway::redrive(app.clone(), stop.clone())));
         tasks.spawn(lives(gateway::keep_house(app.clone(), keep, stop.clone())));
         tasks.spawn(lives(webhooks::run(app.clone(), stop.clone())));
+        tasks.spawn(lives(drift::run(app.clone(), stop.clone())));
         tasks.spawn(run_rollouts(app.clone(), parts.inbox, stop.clone()));
         tasks.spawn(serve_http(listeners.http, parts.http_tls, app.clone(), http.clone()));
         first_start::announce(&data_dir, &addresses)?;

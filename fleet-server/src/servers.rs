@@ -41,7 +41,7 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 const TERM: Duration = Duration::from_secs(5);
 
 /// What the lease over time is called in the database.
-pub(crate) const ROLLOUTS: &str = "rollouts";
+const ROLLOUTS: &str = "rollouts";
 
 /// Another process runs under the same name.
 #[derive(Debug, Error)]
@@ -103,6 +103,20 @@ pub async fn run(app: Arc<App>, me: Identity, stop: CancellationToken) -> Result
         );
     }
     Ok(())
+}
+
+/// Whether this server still draws the consequences of time, looked at where it cannot change any more.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn holds_lease(app: &App, tx: &mut store::Tx) -> Result<bool, StoreError> {
+    let Some(epoch) = app.lease.epoch() else { return Ok(!app.store.is_shared()) };
+    let lease = Store::lease(tx, ROLLOUTS).await?;
+    let ours = lease.is_some_and(|lease| lease.epoch == epoch && lease.holder == *app.store.server());
+    if !ours {
+        app.lease.lose();
+    }
+    Ok(ours)
 }
 
 /// One beat, and everything that follows from those of the others, in one transaction.

@@ -7,9 +7,11 @@
 mod audit;
 mod challengers;
 mod connect;
+mod counted;
 mod cursors;
 mod desired;
 mod devices;
+mod drift;
 mod enroll_tokens;
 mod events;
 mod experiments;
@@ -20,6 +22,7 @@ mod history;
 mod limits;
 mod many;
 mod marks;
+mod packed;
 mod planning;
 mod releases;
 mod reports;
@@ -45,6 +48,7 @@ pub use audit::{AuditEntry, AuditError};
 pub use challengers::{ChallengedDevice, MatchRow, NamedChallengers};
 pub use desired::{Desired, DesiredChange};
 pub use devices::{DeviceRow, NewDevice};
+pub use drift::{AlarmFilter, DriftState, LeftOutOfWindows, Pending, Period, SketchRow, Strata, SummedRow};
 pub use enroll_tokens::{NewEnrollToken, Redeemed};
 pub use events::EventRow;
 pub use experiments::{ExperimentLookRow, ExperimentRow};
@@ -53,6 +57,7 @@ pub use freezes::{FreezeRow, NewFreeze};
 pub use groups::{GroupAdded, GroupRow};
 pub use limits::DeliverySums;
 pub use marks::{MarkedDevice, Pins};
+pub use packed::Packed;
 pub use releases::{NewRelease, ReleaseRow, Stored};
 pub use reports::ReportRow;
 pub use repository::SharedRepository;
@@ -218,4 +223,4 @@ fn millis(time: shared::Timestamp) -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

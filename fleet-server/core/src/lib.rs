@@ -7,6 +7,7 @@
 
 pub mod challenge;
 pub mod device;
+pub mod drift;
 pub mod experiment;
 pub mod plan;
 pub mod rollout;

@@ -244,7 +244,8 @@ pub async fn test(
 fn checked(body: AddWebhook, by: &str) -> Answer<NewWebhook> {
     let AddWebhook { url, events, ca_pem, insecure_http } = body;
     let trust = if insecure_http { Trust::InsecureHttp } else { Trust::TlsOnly };
-    let wrong = |code: &'static str, error: &dyn std::fmt::Display| Problem::bad_request(code, error.to_string());
+    let wrong =
+        |code: &'static str, error: &dyn std::fmt::Display| Problem::bad_request(code, error.to_string());
     let url = check_address(&url, trust).map_err(|error| wrong("bad_address", &error))?;
     let filter = EventFilter::new(events).map_err(|error| wrong("bad_events", &error))?;
     if let Some(pem) = &ca_pem {

@@ -2,6 +2,7 @@
 
 mod challengers;
 mod devices;
+mod drift;
 mod experiment;
 mod operator;
 mod webhooks;
@@ -13,6 +14,10 @@ use shared::{ReleaseId, device::parse_label};
 
 pub use challengers::{ChallengerCommand, ChallengerStart};
 pub use devices::{DeviceCommand, LimitsArgs, ListArgs};
+pub use drift::{
+    AlarmStateWord, DriftCommand, DriftExportArgs, DriftReportArgs, DriftSettingsArgs, ExportFormat,
+    RelearnWord,
+};
 pub use experiment::{AtEndWord, ExperimentArgs, ExperimentCommand};
 pub use operator::{EventsArgs, FreezeArgs, FreezeCommand, GroupCommand, HistoryArgs, RolloutNoun, Trial};
 pub use webhooks::{WebhookAdd, WebhookCommand};
@@ -90,6 +95,9 @@ pub enum Command {
     /// Give selectors names.
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Tell whether inputs and outputs of models have moved away from what they were made with.
+    #[command(subcommand)]
+    Drift(DriftCommand),
     /// Say when rollouts may not move.
     #[command(subcommand)]
     Freeze(FreezeCommand),

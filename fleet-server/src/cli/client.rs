@@ -46,6 +46,16 @@ impl Client {
         self.send(self.request(Method::GET, path).query(query)).await
     }
 
+    /// Reads something that is not JSON.
+    ///
+    /// # Errors
+    /// As the server says, or when it cannot be reached.
+    pub async fn get_bytes(&self, path: &str, query: &[(&str, String)]) -> Result<Vec<u8>, Failure> {
+        let response = self.answer(self.request(Method::GET, path).query(query)).await?;
+        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        Ok(bytes.to_vec())
+    }
+
     /// Sends something.
     ///
     /// # Errors

@@ -54,7 +54,18 @@ fn words(document: &Value) -> String {
     if let Ok(event) = serde_json::from_value(document.clone()) {
         return known(event);
     }
+    if let Some(text) = document.get("text").and_then(Value::as_str) {
+        return of_drift(document, text);
+    }
     serde_json::from_value(document.clone()).map_or_else(|_| named(document), of_experiment)
+}
+
+fn of_drift(document: &Value, text: &str) -> String {
+    let id = document.pointer("/alarm/id").and_then(Value::as_u64).unwrap_or(0);
+    match document.get("event").and_then(Value::as_str) {
+        Some("drift.closed") => format!("alarm {id} is over: {text}"),
+        _ => format!("alarm {id}: {text}"),
+    }
 }
 
 fn of_experiment(event: experiment::Event) -> String {

@@ -41,8 +41,7 @@ async fn add(client: &Client, args: WebhookAdd, output: &Output) -> Result<(), F
         ),
         None => None,
     };
-    let body =
-        AddWebhook { url: args.url, events: args.events, ca_pem, insecure_http: args.insecure_http };
+    let body = AddWebhook { url: args.url, events: args.events, ca_pem, insecure_http: args.insecure_http };
     let added: AddedWebhook = client.send_json(Method::POST, "/webhooks", &body).await?;
     say("the secret is shown this once; give it to the receiver, which checks signatures with it");
     output.one(&added, &added.webhook.id, || {

@@ -52,6 +52,23 @@ fn certificates_that_end_before_they_are_renewed_are_refused() {
 }
 
 #[test]
+fn what_drift_cannot_be_watched_by_is_refused() {
+    let wrong = [
+        ("check_secs = 0", "drift.check_secs is 0"),
+        ("check_secs = 700000", "drift.check_secs is 700000; expected a number from 1 to 604800"),
+        ("strata = [\"a site\"]", "drift.strata is [\"a site\"]"),
+        ("one_false_alarm_in_years = 0.0", "drift.one_false_alarm_in_years is 0; expected a number from 0.1"),
+        ("suppress_secs = 3000000", "drift.suppress_secs is 3000000"),
+        ("keep_minutes_for_hours = 400", "drift.keep_minutes_for_hours is 400; expected no longer than"),
+        ("keep_days_for_days = 13", "drift.keep_hours_for_days is 14; expected no longer than"),
+    ];
+    for (line, says) in wrong {
+        let error = parse(&format!("[drift]\n{line}")).unwrap_err().to_string();
+        assert!(error.starts_with(says), "{error}");
+    }
+}
+
+#[test]
 fn a_variable_wins_over_the_file() {
     let config = with(&[
         ("MUSTER__HTTP__LISTEN", "0.0.0.0:9000"),

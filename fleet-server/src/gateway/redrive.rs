@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{send_desired, telemetry::oldest};
-use crate::app::App;
+use crate::{app::App, store::StoreError};
 
 /// How often devices that have not confirmed their desired state are told again.
 const REDRIVE_EVERY: Duration = Duration::from_secs(30);
@@ -32,7 +32,7 @@ pub async fn redrive(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
-/// Removes figures older than `keep` and signs metadata in time, until `stop`.
+/// Removes figures older than `keep`, folds sums of counts as they grow old and signs metadata in time, until `stop`.
 pub async fn keep_house(app: Arc<App>, keep: Duration, stop: CancellationToken) {
     loop {
         let now = app.clock.now();
@@ -42,11 +42,20 @@ pub async fn keep_house(app: Arc<App>, keep: Duration, stop: CancellationToken) 
         if let Err(error) = app.store.trim_telemetry(oldest(now, keep)).await {
             tracing::error!(error = &error as &dyn std::error::Error, "old figures were not removed");
         }
+        if let Err(error) = fold_sums(&app, &stop).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "old sums of counts were not folded");
+        }
         let until_signing = app.signing.next_refresh(now).max(SIGN_AT_MOST_EVERY);
         if !wait(TRIM_EVERY.min(until_signing), &stop).await {
             return;
         }
     }
+}
+
+/// A part at a time, so that others who write come between.
+async fn fold_sums(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
+    while app.store.fold_sums(&app.drift.keep, app.clock.now()).await? && !stop.is_cancelled() {}
+    Ok(())
 }
 
 /// False when `stop` came first.

@@ -1,105 +1,49 @@
-//! Gathers telemetry of many devices into one transaction.
+//! Telemetry of devices: what of it is believed, and how it is stored.
 
 use std::{sync::Arc, time::Duration};
 
 use shared::{
-    DeviceId, Timestamp,
+    Timestamp,
     challenger::{ChallengerFigures, MAX_CHALLENGERS, MAX_MATCHES},
-    telemetry::{MAX_VERSIONS, Telemetry, VersionFigures},
+    manifest::DriftSpec,
+    telemetry::{DriftAlarm, MAX_DRIFT_ALARMS, MAX_VERSIONS, Telemetry, VersionFigures},
 };
-use thiserror::Error;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, timeout_at},
+
+use super::batch::BatchStore;
+use crate::{
+    app::App,
+    drift::Specs,
+    store::{StoreError, TelemetryRow},
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, store::TelemetryRow};
-
-/// Reports of one transaction: so many that the commit is a small part of it even where a disk is slow, so few that it
-/// takes some hundredths of a second.
-const BATCH: usize = 512;
-
-/// How long the first report of a batch waits for others. Devices send every few seconds; none notices.
-const LINGER: Duration = Duration::from_millis(50);
-
-/// Reports that wait; beyond it links are held back.
-const QUEUE: usize = 1_024;
-
-/// A report was not stored.
-#[derive(Debug, Error)]
-#[error("telemetry was not stored")]
-pub struct NotStored;
-
-type Job = (TelemetryRow, oneshot::Sender<bool>);
-
-/// The way to the batch task.
-#[derive(Clone)]
-pub struct TelemetryBatcher {
-    jobs: mpsc::Sender<Job>,
+/// Stores reports.
+pub struct TelemetryStore {
+    /// Whose reports.
+    pub app: Arc<App>,
+    /// How long figures by minute are kept.
+    pub keep: Duration,
 }
 
-impl TelemetryBatcher {
-    /// The two ends of the way to the task.
-    #[must_use]
-    pub fn channel() -> (Self, mpsc::Receiver<Job>) {
-        let (jobs, inbox) = mpsc::channel(QUEUE);
-        (Self { jobs }, inbox)
-    }
+impl BatchStore for TelemetryStore {
+    type Row = TelemetryRow;
 
-    /// Stores a report; when this returns, the device may forget it.
-    ///
-    /// # Errors
-    /// When the transaction failed; the device sends again.
-    pub async fn store(&self, device: DeviceId, telemetry: Telemetry) -> Result<(), NotStored> {
-        let (reply, answer) = oneshot::channel();
-        self.jobs.send((TelemetryRow { device, telemetry }, reply)).await.map_err(|_| NotStored)?;
-        if answer.await.unwrap_or(false) { Ok(()) } else { Err(NotStored) }
-    }
-}
+    const NAME: &'static str = "telemetry";
 
-/// Stores batches until `stop`; what was taken before is still stored.
-pub async fn run_batcher(
-    app: Arc<App>,
-    mut inbox: mpsc::Receiver<Job>,
-    keep: Duration,
-    stop: CancellationToken,
-) {
-    while let Some(first) = next(&mut inbox, &stop).await {
-        let batch = gather(&mut inbox, first).await;
-        let (rows, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let now = app.clock.now();
-        let stored = app.store.insert_telemetry(&rows, now, oldest(now, keep)).await;
+    /// So many that the commit is a small part of it even where a disk is slow, so few that it takes some hundredths of a
+    /// second.
+    const BATCH: usize = 512;
+
+    /// Devices send every few seconds; none notices.
+    const LINGER: Duration = Duration::from_millis(50);
+
+    async fn store(&self, rows: &[TelemetryRow]) -> bool {
+        let now = self.app.clock.now();
+        let stored = self.app.store.insert_telemetry(rows, now, oldest(now, self.keep)).await;
         if let Err(error) = &stored {
             tracing::error!(error = error as &dyn std::error::Error, "telemetry was not stored");
         }
-        for reply in replies {
-            // A device that left meanwhile sends its report again.
-            let _ = reply.send(stored.is_ok());
-        }
+        stored.is_ok()
     }
-}
-
-/// After `stop` nothing new is taken, and the queue runs empty.
-async fn next(inbox: &mut mpsc::Receiver<Job>, stop: &CancellationToken) -> Option<Job> {
-    tokio::select! {
-        job = inbox.recv() => job,
-        () = stop.cancelled() => {
-            inbox.close();
-            inbox.recv().await
-        }
-    }
-}
-
-async fn gather(inbox: &mut mpsc::Receiver<Job>, first: Job) -> Vec<Job> {
-    let deadline = Instant::now() + LINGER;
-    let mut batch = vec![first];
-    while batch.len() < BATCH
-        && let Ok(Some(job)) = timeout_at(deadline, inbox.recv()).await
-    {
-        batch.push(job);
-    }
-    batch
 }
 
 /// Figures from before this moment are counted into it: a device whose clock is wrong makes no rows of the past.
@@ -129,6 +73,25 @@ pub(super) fn drop_implausible_challengers(report: &mut Telemetry) -> Option<&'s
     window.states.truncate(MAX_CHALLENGERS);
     let dropped = told != (window.matches.len(), window.states.len());
     dropped.then_some("more challengers than a device can run, or figures of them that no counting makes")
+}
+
+/// Takes what a device says of drift that it found by itself, and drops what no detector of a release that is watched says. How
+/// many were dropped.
+pub(super) async fn take_alarms(
+    specs: &Specs,
+    report: &mut Telemetry,
+) -> Result<(Vec<DriftAlarm>, usize), StoreError> {
+    let told = std::mem::take(&mut report.drift_alarms);
+    let (count, mut believed) = (told.len(), Vec::new());
+    for alarm in told.into_iter().take(MAX_DRIFT_ALARMS) {
+        let spec = if alarm.is_plausible() { specs.of(&alarm.release).await? } else { None };
+        let knows = |spec: Arc<DriftSpec>| spec.reference.features().iter().any(|f| f.name == alarm.feature);
+        if spec.is_some_and(knows) {
+            believed.push(alarm);
+        }
+    }
+    let dropped = count - believed.len();
+    Ok((believed, dropped))
 }
 
 #[cfg(test)]

@@ -120,11 +120,11 @@ impl Fleet {
     }
 
     async fn pass_on(&self, turn: &mut Turn, raised: Raised) -> Result<(), StoreError> {
-        let Raised { id, release, found: Found { cause: Cause::Drift { finding } }, opened_at } = raised else {
+        let Raised { id, release, found: Found { cause: Cause::Drift { finding } }, opened_at } = raised
+        else {
             return Ok(());
         };
-        let is_concerned =
-            |entry: &&Entry| entry.row.release == release && !entry.machine.state().is_final();
+        let is_concerned = |entry: &&Entry| entry.row.release == release && !entry.machine.state().is_final();
         if !self.entries.values().any(|entry| is_concerned(&entry)) {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use shared::DeviceId;
 
 use super::{entry::Entry, fleet::Fleet};
 use crate::{
-    servers::ROLLOUTS,
+    servers,
     store::{Store, StoreError, Tx},
 };
 
@@ -57,13 +57,6 @@ impl Fleet {
 
     /// Whether this server still moves rollouts on with time, looked at where it cannot change any more.
     pub(super) async fn holds_lease(&self, tx: &mut Tx) -> Result<bool, StoreError> {
-        let Some(epoch) = self.app.lease.epoch() else { return Ok(!self.app.store.is_shared()) };
-        let lease = Store::lease(tx, ROLLOUTS).await?;
-        let ours =
-            lease.is_some_and(|lease| lease.epoch == epoch && lease.holder == *self.app.store.server());
-        if !ours {
-            self.app.lease.lose();
-        }
-        Ok(ours)
+        servers::holds_lease(&self.app, tx).await
     }
 }

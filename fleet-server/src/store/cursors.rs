@@ -36,14 +36,13 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn events_of_kind(tx: &mut Tx, kind: &str, after: u64) -> Result<Vec<EventRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM events WHERE kind = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
-        )
-        .bind(kind)
-        .bind(signed(after))
-        .bind(PAGE)
-        .fetch_all(&mut **tx)
-        .await?;
+        let rows =
+            sqlx::query("SELECT * FROM events WHERE kind = $1 AND sequence > $2 ORDER BY sequence LIMIT $3")
+                .bind(kind)
+                .bind(signed(after))
+                .bind(PAGE)
+                .fetch_all(&mut **tx)
+                .await?;
         rows.iter().map(EventRow::from_row).collect()
     }
 

@@ -148,6 +148,7 @@ impl Store {
             // Who takes a free name over does not take over what the device before did.
             Self::forget_device_figures(tx, &device.id).await?;
             Self::forget_challenger_devices(tx, &device.id).await?;
+            Self::forget_drift_device(tx, &device.id).await?;
         }
         Ok(added)
     }

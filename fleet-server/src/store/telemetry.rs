@@ -3,21 +3,20 @@
 //! A batch is one transaction of few statements, because a commit and a statement cost little more for hundreds of reports
 //! than for one. Each (device, boot, sequence) counts once, so a device that sends again after a lost acknowledgement changes nothing.
 
-mod counted;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::{
-    DeviceId, ReleaseId, Timestamp,
+    BootId, DeviceId, ReleaseId, Timestamp,
     telemetry::{Telemetry, VersionFigures},
 };
 
 use super::{
-    Columns, MAX_ROWS, Store, StoreError, Tx, challengers, figures, from_json,
+    Columns, MAX_ROWS, Store, StoreError, Tx, challengers,
+    counted::{Book, News, Numbered, sift},
+    figures, from_json,
     many::{most_rows, pieces, statement},
     millis, signed, to_json,
 };
-use counted::Counted;
 
 /// Milliseconds of one row.
 const MINUTE_MS: u64 = 60_000;
@@ -29,6 +28,18 @@ pub struct TelemetryRow {
     pub device: DeviceId,
     /// What.
     pub telemetry: Telemetry,
+}
+
+impl Numbered for TelemetryRow {
+    fn device(&self) -> &DeviceId {
+        &self.device
+    }
+    fn boot(&self) -> &BootId {
+        &self.telemetry.boot
+    }
+    fn sequence(&self) -> u64 {
+        self.telemetry.sequence
+    }
 }
 
 /// What all devices together did with one version in one minute.
@@ -53,7 +64,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         let mut sums = Sums::default();
-        let news = sift(&mut tx, batch).await?;
+        let news = sift(&mut tx, Book::Telemetry, batch).await?;
         save_status(&mut tx, &news, now).await?;
         let windows: Vec<_> = news.into_values().flat_map(|news| news.windows).collect();
         challengers::add(&mut tx, &windows, now).await?;
@@ -152,58 +163,12 @@ fn add<K: Ord>(sums: &mut BTreeMap<K, VersionFigures>, key: K, figures: &Version
     sums.entry(key).or_insert_with(|| VersionFigures::new(figures.release.clone())).merge(figures);
 }
 
-/// What a batch brings of one device that was not counted before.
-struct News<'a> {
-    /// In the order of their coming; never empty.
-    windows: Vec<&'a TelemetryRow>,
-    /// What was counted, with these.
-    counted: Counted,
-}
-
-/// Those windows that were never counted, by device. Whoever is unknown is left out.
-async fn sift<'a>(tx: &mut Tx, batch: &'a [TelemetryRow]) -> Result<BTreeMap<&'a str, News<'a>>, StoreError> {
-    let mut counted = counted_of(tx, batch).await?;
-    let mut news: BTreeMap<&str, News<'_>> = BTreeMap::new();
-    for row in batch {
-        let device = row.device.as_str();
-        let Some(before) = counted.get_mut(device) else { continue };
-        if before.take(&row.telemetry.boot, row.telemetry.sequence) {
-            let empty = || News { windows: vec![], counted: Counted::default() };
-            news.entry(device).or_insert_with(empty).windows.push(row);
-        }
-    }
-    for (device, news) in &mut news {
-        news.counted = counted.remove(*device).unwrap_or_default();
-    }
-    Ok(news)
-}
-
-/// What was counted of the devices of a batch.
-async fn counted_of(tx: &mut Tx, batch: &[TelemetryRow]) -> Result<BTreeMap<String, Counted>, StoreError> {
-    let devices: BTreeSet<_> = batch.iter().map(|row| row.device.as_str()).collect();
-    let devices: Vec<_> = devices.into_iter().collect();
-    let mut found = BTreeMap::new();
-    for piece in pieces(&devices, most_rows(tx)) {
-        let mut query = statement(
-            "SELECT devices.id, devices.counted FROM (VALUES",
-            piece.len(),
-            1,
-            ") AS keys CROSS JOIN devices WHERE devices.id = keys.column1",
-        );
-        for device in piece {
-            query = query.bind((*device).to_owned());
-        }
-        for row in query.fetch_all(&mut **tx).await? {
-            let counted =
-                row.optional_text("counted")?.map(|text| from_json("counted", &text)).transpose()?;
-            found.insert(row.text("id")?, counted.unwrap_or_default());
-        }
-    }
-    Ok(found)
-}
-
 /// Stores how each device is, how its telemetry gets here, as it last said, and what was counted of it.
-async fn save_status(tx: &mut Tx, news: &BTreeMap<&str, News<'_>>, now: Timestamp) -> Result<(), StoreError> {
+async fn save_status(
+    tx: &mut Tx,
+    news: &BTreeMap<&str, News<'_, TelemetryRow>>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let news: Vec<_> = news.iter().collect();
     for piece in pieces(&news, most_rows(tx)) {
         let mut query = statement(

@@ -12,13 +12,14 @@ macro_rules! on_each_database {
 
 mod begin;
 mod challengers;
+mod drift;
 mod experiments;
 mod foreign_texts;
 mod freezes;
 mod groups;
 mod history;
 mod marks;
-mod scene;
+pub(crate) mod scene;
 mod servers;
 mod verdicts;
 

@@ -127,7 +127,8 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn webhooks(&self) -> Result<Vec<WebhookRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM webhooks ORDER BY created_at, id").fetch_all(&self.reader).await?;
+        let rows =
+            sqlx::query("SELECT * FROM webhooks ORDER BY created_at, id").fetch_all(&self.reader).await?;
         rows.iter().map(WebhookRow::from_row).collect()
     }
 

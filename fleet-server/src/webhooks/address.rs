@@ -91,7 +91,8 @@ mod tests {
     fn without_encryption_only_this_machine_is_posted_to_unless_it_is_meant() {
         let strict = |text: &str| check_address(text, Trust::TlsOnly).map(drop);
         assert_eq!(strict("https://hooks.example/muster?key=1"), Ok(()));
-        for here in ["http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]:9/x", "http://127.8.0.1/"] {
+        for here in ["http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]:9/x", "http://127.8.0.1/"]
+        {
             assert_eq!(strict(here), Ok(()), "{here}");
         }
         for elsewhere in ["http://hooks.example/x", "http://10.0.0.1/", "http://localhost.example/"] {

@@ -96,22 +96,36 @@ mod tests {
     #[test]
     fn an_event_becomes_a_cloud_event_that_is_the_same_each_time() {
         let document = json!({"event": "drift.detected", "alarm": {"id": 7}});
-        let row =
-            EventRow { sequence: 42, at: AT, kind: "drift".into(), subject: "digits".into(), document };
+        let row = EventRow { sequence: 42, at: AT, kind: "drift".into(), subject: "digits".into(), document };
         let envelope = Envelope::of(&row, fleet());
         let event = read(&envelope);
-        assert_eq!((&event["specversion"], &event["type"]), (&json!("1.0"), &json!("dev.muster.drift.detected")));
+        assert_eq!(
+            (&event["specversion"], &event["type"]),
+            (&json!("1.0"), &json!("dev.muster.drift.detected"))
+        );
         assert_eq!((&event["subject"], &event["data"]["alarm"]["id"]), (&json!("digits"), &json!(7)));
-        assert_eq!((&event["time"], &event["datacontenttype"]), (&json!("2027-01-15T08:00:00.25Z"), &json!("application/json")));
+        assert_eq!(
+            (&event["time"], &event["datacontenttype"]),
+            (&json!("2027-01-15T08:00:00.25Z"), &json!("application/json"))
+        );
         assert_eq!((event["id"].as_str().unwrap(), &*envelope.id), (&*envelope.id, "evt_42_1800000000250"));
         let source = event["source"].as_str().unwrap();
-        assert!(source.starts_with("urn:muster:fleet:") && source.len() > 60 && !source.contains("sha256"), "{source}");
+        assert!(
+            source.starts_with("urn:muster:fleet:") && source.len() > 60 && !source.contains("sha256"),
+            "{source}"
+        );
         assert_eq!(Envelope::of(&row, fleet()), envelope);
     }
 
     #[test]
     fn a_document_without_a_name_has_the_type_of_its_kind() {
-        let row = EventRow { sequence: 1, at: AT, kind: "rollout".into(), subject: "r1".into(), document: json!("x") };
+        let row = EventRow {
+            sequence: 1,
+            at: AT,
+            kind: "rollout".into(),
+            subject: "r1".into(),
+            document: json!("x"),
+        };
         assert_eq!(read(&Envelope::of(&row, fleet()))["type"], "dev.muster.rollout");
     }
 
@@ -121,6 +135,9 @@ mod tests {
         let (one, other) = (test(), test());
         assert_ne!(one.id, other.id);
         let event = read(&one);
-        assert_eq!((&event["type"], event["id"].as_str()), (&json!("dev.muster.webhook.test"), Some(&*one.id)));
+        assert_eq!(
+            (&event["type"], event["id"].as_str()),
+            (&json!("dev.muster.webhook.test"), Some(&*one.id))
+        );
     }
 }

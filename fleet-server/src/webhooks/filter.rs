@@ -71,7 +71,9 @@ impl EventFilter {
 #[must_use]
 pub(super) fn full_name(row: &EventRow) -> String {
     match row.document.get("event").and_then(Value::as_str) {
-        Some(name) if name.split('.').next() == Some(row.kind.as_str()) && name.contains('.') => name.to_owned(),
+        Some(name) if name.split('.').next() == Some(row.kind.as_str()) && name.contains('.') => {
+            name.to_owned()
+        }
         Some(name) => format!("{}.{name}", row.kind),
         None => row.kind.clone(),
     }

@@ -75,7 +75,8 @@ mod tests {
     fn a_signature_is_that_of_the_reference_libraries() {
         let key = BASE64.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
-        let (id, timestamp, body) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
+        let (id, timestamp, body) =
+            ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
         mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
         let expected = "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
         assert_eq!(BASE64.encode(mac.finalize().into_bytes()), expected);
@@ -92,12 +93,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = crate::data_dir::DataDir::open(&folder.path().join("data")).unwrap();
         let key = TokenKey::open(&data_dir, false).unwrap();
-        let text = |key: &TokenKey, id: &str, salt: &str| WebhookSecret::derive(key, id, salt).text().to_string();
+        let text =
+            |key: &TokenKey, id: &str, salt: &str| WebhookSecret::derive(key, id, salt).text().to_string();
         let secret = text(&key, "a", "1");
         assert!(secret.starts_with("whsec_") && BASE64.decode(&secret[6..]).unwrap().len() == 32);
         assert_ne!(secret, text(&key, "a", "2"));
         assert_ne!(secret, text(&key, "b", "1"));
-        assert_ne!(text(&key, "a1", ""), text(&key, "a", "1"), "where one part ends is part of what is derived from");
+        assert_ne!(
+            text(&key, "a1", ""),
+            text(&key, "a", "1"),
+            "where one part ends is part of what is derived from"
+        );
         assert_eq!(secret, text(&TokenKey::open(&data_dir, true).unwrap(), "a", "1"));
         assert_eq!(format!("{:?}", WebhookSecret::derive(&key, "a", "1")), "WebhookSecret");
     }

@@ -65,7 +65,9 @@ pub enum BadCertificate {
     #[error("the CA is no certificate in PEM form: it begins with -----BEGIN CERTIFICATE-----")]
     NoPem,
     /// Too many.
-    #[error("the CA file holds more than {MAX_CERTIFICATES} certificates; give the one that signed the receiver's")]
+    #[error(
+        "the CA file holds more than {MAX_CERTIFICATES} certificates; give the one that signed the receiver's"
+    )]
     TooMany,
     /// One that cannot be a CA.
     #[error("a certificate of the CA file cannot be used: {0}")]

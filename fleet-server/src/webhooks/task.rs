@@ -14,7 +14,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Envelope, EventFilter, Failure, FailureKind, KIND, Sender, Then, WebhookSecret, host_of, schedule::CHANCES,
+    Envelope, EventFilter, Failure, FailureKind, KIND, Sender, Then, WebhookSecret, host_of,
+    schedule::CHANCES,
 };
 use crate::{
     app::App,
@@ -37,7 +38,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 static BELIEVES_SYSTEM: LazyLock<Option<Sender>> = LazyLock::new(|| match Sender::new(None) {
     Ok(sender) => Some(sender),
     Err(error) => {
-        tracing::error!(error = &error as &dyn std::error::Error, "webhooks without a CA of their own are not delivered");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "webhooks without a CA of their own are not delivered"
+        );
         None
     }
 });

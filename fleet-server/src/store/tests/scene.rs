@@ -10,18 +10,18 @@ use crate::servers::ServerId;
 /// Names a PostgreSQL where anyone who has it may make databases.
 const POSTGRES: &str = "MUSTER_POSTGRES";
 
-pub(super) struct Scene {
+pub(crate) struct Scene {
     folder: tempfile::TempDir,
     url: Option<String>,
 }
 
 impl Scene {
-    pub(super) async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), url: None }
     }
 
     /// A new database, which ends with the server that `tests/run` started.
-    pub(super) async fn postgres() -> Self {
+    pub(crate) async fn postgres() -> Self {
         let admin = env::var(POSTGRES).unwrap_or_else(|_| {
             panic!("{POSTGRES} is not set; it is the URL of a PostgreSQL. tests/run starts one and sets the variable")
         });
@@ -34,12 +34,17 @@ impl Scene {
         Self { folder: tempfile::tempdir().unwrap(), url: Some(url) }
     }
 
-    pub(super) async fn open(&self) -> Store {
+    /// Where it is; nothing when it is a file in the data directory.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
+    pub(crate) async fn open(&self) -> Store {
         self.open_as(&ServerId::new()).await
     }
 
     /// Opens it as one server among several.
-    pub(super) async fn open_as(&self, server: &ServerId) -> Store {
+    pub(crate) async fn open_as(&self, server: &ServerId) -> Store {
         Store::open(self.url.as_deref(), self.folder.path(), server.clone()).await.unwrap()
     }
 }

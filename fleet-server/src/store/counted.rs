@@ -1,10 +1,19 @@
 //! Which windows of a device were counted, in constant space: of each run of its agent the newest number and, as bits, the
 //! numbers before it. Receivers of encrypted packets know repeated ones by the same means (RFC 4303, section 3.4.3).
 
-use std::{fmt, num::ParseIntError};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    num::ParseIntError,
+};
 
 use serde::{Deserialize, Serialize};
-use shared::BootId;
+use shared::{BootId, DeviceId};
+
+use super::{
+    Columns as _, StoreError, Tx, from_json,
+    many::{most_rows, pieces, statement},
+};
 
 /// Numbers before the newest one that are known one by one. A device has 64 windows under way at most; what comes from
 /// further back was counted, or is given up rather than counted twice.
@@ -13,6 +22,81 @@ const REACH: u64 = 128;
 /// Runs of an agent that are remembered, those that spoke last. Each start leaves windows of the run before it, so more
 /// would need a device that starts again and again within one lost acknowledgement.
 const RUNS: usize = 16;
+
+/// A message that a device may send more than once.
+pub(super) trait Numbered {
+    /// Who sent it.
+    fn device(&self) -> &DeviceId;
+    /// In which run of its agent.
+    fn boot(&self) -> &BootId;
+    /// Its number within the run.
+    fn sequence(&self) -> u64;
+}
+
+/// Where it is written down what was counted of a kind of messages: a column of the devices.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Book {
+    /// Of telemetry.
+    Telemetry,
+    /// Of windows of counts.
+    Sketches,
+}
+
+/// What a batch brings of one device that was not counted before.
+pub(super) struct News<'a, Row> {
+    /// In the order of their coming; never empty.
+    pub(super) windows: Vec<&'a Row>,
+    /// What was counted, with these.
+    pub(super) counted: Counted,
+}
+
+/// Those messages of a batch that were never counted, by device. Whoever is unknown is left out.
+pub(super) async fn sift<'a, Row: Numbered>(
+    tx: &mut Tx,
+    book: Book,
+    batch: &'a [Row],
+) -> Result<BTreeMap<&'a str, News<'a, Row>>, StoreError> {
+    let devices: BTreeSet<_> = batch.iter().map(|row| row.device().as_str()).collect();
+    let mut counted = counted_of(tx, book, &devices.into_iter().collect::<Vec<_>>()).await?;
+    let mut news: BTreeMap<&str, News<'_, Row>> = BTreeMap::new();
+    for row in batch {
+        let device = row.device().as_str();
+        let Some(before) = counted.get_mut(device) else { continue };
+        if before.take(row.boot(), row.sequence()) {
+            let empty = || News { windows: vec![], counted: Counted::default() };
+            news.entry(device).or_insert_with(empty).windows.push(row);
+        }
+    }
+    for (device, news) in &mut news {
+        news.counted = counted.remove(*device).unwrap_or_default();
+    }
+    Ok(news)
+}
+
+/// What was counted of these devices.
+async fn counted_of(
+    tx: &mut Tx,
+    book: Book,
+    devices: &[&str],
+) -> Result<BTreeMap<String, Counted>, StoreError> {
+    let select = match book {
+        Book::Telemetry => "SELECT devices.id, devices.counted AS book FROM (VALUES",
+        Book::Sketches => "SELECT devices.id, devices.sketched AS book FROM (VALUES",
+    };
+    let mut found = BTreeMap::new();
+    for piece in pieces(devices, most_rows(tx)) {
+        let after = ") AS keys CROSS JOIN devices WHERE devices.id = keys.column1";
+        let mut query = statement(select, piece.len(), 1, after);
+        for device in piece {
+            query = query.bind((*device).to_owned());
+        }
+        for row in query.fetch_all(&mut **tx).await? {
+            let counted = row.optional_text("book")?.map(|text| from_json("counted", &text)).transpose()?;
+            found.insert(row.text("id")?, counted.unwrap_or_default());
+        }
+    }
+    Ok(found)
+}
 
 /// What was counted of one device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,56 @@
+//! What is told of alarms, to people and programs that follow events.
+
+use fleet_core::drift::FleetAlarm;
+use serde::Serialize;
+use shared::Timestamp;
+
+use crate::{
+    app::App,
+    store::{Store, StoreError, Tx},
+};
+
+/// Kind of the events; their subject is the model.
+const KIND: &str = "drift";
+
+/// An event about an alarm.
+#[derive(Debug, Clone, Serialize)]
+pub struct DriftEvent<'a> {
+    event: &'static str,
+    text: String,
+    alarm: &'a FleetAlarm,
+}
+
+impl<'a> DriftEvent<'a> {
+    /// It was raised.
+    #[must_use]
+    pub fn detected(alarm: &'a FleetAlarm) -> Self {
+        Self { event: "drift.detected", text: alarm.found.to_string(), alarm }
+    }
+
+    /// It is over.
+    #[must_use]
+    pub fn closed(alarm: &'a FleetAlarm) -> Self {
+        Self { event: "drift.closed", text: alarm.found.to_string(), alarm }
+    }
+
+    /// Adds it to the events as part of `tx`.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn insert(&self, tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
+        Store::insert_event(tx, now, KIND, self.alarm.release.model.as_str(), self).await
+    }
+}
+
+/// Tells everybody who waits of alarms that were stored and are new.
+pub(super) fn tell(app: &App, new: &[FleetAlarm]) {
+    if new.is_empty() {
+        return;
+    }
+    for alarm in new {
+        tracing::warn!(release = %alarm.release, alarm = alarm.id, feature = alarm.found.feature, "{}", alarm.found);
+    }
+    app.metrics.drift_alarms.inc_by(new.len() as u64);
+    app.changes.send_modify(|count| *count += 1);
+    app.rollouts.hear_alarms();
+}

@@ -1,0 +1,53 @@
+//! Drift that devices found by themselves.
+
+use fleet_core::drift::{FleetAlarm, Found, reconcile};
+use shared::{DeviceId, Timestamp, telemetry::DriftAlarm};
+
+use super::{DriftEvent, tell};
+use crate::{
+    app::App,
+    store::{Store, StoreError},
+};
+
+/// A device tells an alarm again in its next run when it does not know whether it was heard. What was closed within a month is
+/// looked through for it.
+const TOLD_AGAIN_MS: u64 = 31 * 86_400_000;
+
+/// Devices fill only half of the room for alarms: one that makes them up must not keep the checks from telling theirs.
+const ROOM: usize = Store::MAX_OPEN_ALARMS / 2;
+
+/// Stores what a device says, unless it is known. What was stored may be told to it as heard.
+///
+/// # Errors
+/// When the database refuses; the device tells it again.
+pub async fn told_by_device(app: &App, device: &DeviceId, alarms: Vec<DriftAlarm>) -> Result<(), StoreError> {
+    if alarms.is_empty() {
+        return Ok(());
+    }
+    let now = app.clock.now();
+    let since = Timestamp(now.as_millis().saturating_sub(TOLD_AGAIN_MS));
+    let mut tx = app.store.begin().await?;
+    let mut new = Vec::new();
+    for DriftAlarm { release, feature, alarm } in alarms {
+        let found = Found::by_device(device.as_str(), &feature, alarm);
+        let known = Store::known_alarms(&mut tx, &release, &feature, since).await?;
+        if known.iter().any(|known| found.is_told_again(&known.found)) {
+            continue;
+        }
+        let room = ROOM.saturating_sub(Store::count_open_alarms(&mut tx, &release.model).await?);
+        let reconciled = reconcile(known, vec![found], now, 0, room);
+        for alarm in &reconciled.repeated {
+            Store::save_alarm(&mut tx, alarm).await?;
+        }
+        for found in reconciled.new {
+            let alarm = FleetAlarm::open(Store::next_alarm(&mut tx).await?, release.clone(), found, now);
+            Store::save_alarm(&mut tx, &alarm).await?;
+            DriftEvent::detected(&alarm).insert(&mut tx, now).await?;
+            new.push(alarm);
+        }
+        app.metrics.drift_left_out("finding", reconciled.left_out as u64);
+    }
+    tx.commit().await.map_err(StoreError::from)?;
+    tell(app, &new);
+    Ok(())
+}

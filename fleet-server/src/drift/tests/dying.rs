@@ -1,0 +1,166 @@
+//! A check that dies anywhere is taken up where it was, by this server or another, and nothing counts twice.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
+
+use super::*;
+
+/// The windows and the last check of every test here.
+async fn before_the_check(scene: &Scene) -> (Plant, u64) {
+    let mut plant = Plant::start(scene, 31).await;
+    plant.learn(&[0]).await;
+    plant.bring(&[0], 300, &|device, value| if device == "a-1" { value + 3.0 } else { value }).await;
+    let period = plant.close().await;
+    (plant, period)
+}
+
+/// What is known after the check of a server that nothing happens to, but for times, which are real.
+async fn undisturbed(scene: &Scene) -> Vec<String> {
+    let (plant, period) = before_the_check(scene).await;
+    plant.check_period(period).await;
+    timeless(&plant).await
+}
+
+/// Moments are of the clock, in milliseconds; all else must be the same to the bit.
+async fn timeless(plant: &Plant) -> Vec<String> {
+    let mut known = plant.alarms().await;
+    for alarm in &mut known {
+        alarm.opened_at = Timestamp(0);
+        alarm.last_at = Timestamp(0);
+    }
+    let mut texts: Vec<_> = known
+        .iter()
+        .map(|alarm| {
+            let mut value = serde_json::to_value(&alarm.found.cause).unwrap();
+            value["finding"]["alarm"]["at_secs"] = 0.into();
+            value["finding"]["alarm"]["since_secs"] = 0.into();
+            format!("{} {:?} {} {value}", alarm.id, alarm.found.scope, alarm.times)
+        })
+        .collect();
+    for (release, feature, status) in
+        plant.app().store.drift_statuses(&plant.versions[0].0.model).await.unwrap()
+    {
+        let status = fleet_core::drift::FeatureStatus { at: Timestamp(0), ..status };
+        texts.push(format!("{release} {feature} {}", serde_json::to_string(&status).unwrap()));
+    }
+    texts.push(format!("{} events", plant.events().await.len()));
+    texts
+}
+
+/// Polls `what` so many times and drops it, as a power cut does. True when it was finished.
+async fn cut_after<F: Future>(polls: usize, what: F) -> bool {
+    let mut what = pin!(what);
+    let mut left = polls;
+    poll_fn(|context| {
+        if what.as_mut().poll(context).is_ready() {
+            return Poll::Ready(true);
+        }
+        left = left.saturating_sub(1);
+        if left == 0 { Poll::Ready(false) } else { Poll::Pending }
+    })
+    .await
+}
+
+async fn a_check_that_is_cut_off_anywhere_is_taken_up_and_counts_nothing_twice(scene: &Scene) {
+    let wanted = undisturbed(&Scene::sqlite().await).await;
+    let (plant, period) = before_the_check(scene).await;
+    let mut cuts = 0;
+    loop {
+        let stop = CancellationToken::new();
+        let check = Check { app: plant.app(), period, now: plant.now, stop: &stop };
+        if cut_after(2 + cuts, check.run()).await {
+            break;
+        }
+        cuts += 1;
+    }
+    assert!(cuts > 20, "{cuts} cuts are few for so many statements");
+    assert_eq!(timeless(&plant).await, wanted);
+    // One that comes once more finds nothing to do.
+    let known = plant.known().await;
+    plant.check_period(period).await;
+    assert_eq!(plant.known().await, known);
+}
+
+async fn two_checks_of_one_period_at_one_time_are_one(scene: &Scene) {
+    let wanted = undisturbed(&Scene::sqlite().await).await;
+    let (plant, period) = before_the_check(scene).await;
+    tokio::join!(plant.check_period(period), plant.check_period(period), plant.check_period(period));
+    assert_eq!(timeless(&plant).await, wanted);
+}
+
+mod sqlite {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_is_cut_off_anywhere_is_taken_up_and_counts_nothing_twice() {
+        super::a_check_that_is_cut_off_anywhere_is_taken_up_and_counts_nothing_twice(&Scene::sqlite().await)
+            .await;
+    }
+
+    #[tokio::test]
+    async fn two_checks_of_one_period_at_one_time_are_one() {
+        super::two_checks_of_one_period_at_one_time_are_one(&Scene::sqlite().await).await;
+    }
+}
+
+mod postgres {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_is_cut_off_anywhere_is_taken_up_and_counts_nothing_twice() {
+        let scene = Scene::postgres().await;
+        super::a_check_that_is_cut_off_anywhere_is_taken_up_and_counts_nothing_twice(&scene).await;
+    }
+
+    #[tokio::test]
+    async fn two_checks_of_one_period_at_one_time_are_one() {
+        super::two_checks_of_one_period_at_one_time_are_one(&Scene::postgres().await).await;
+    }
+
+    #[tokio::test]
+    async fn of_two_servers_one_checks_and_the_other_ends_what_it_began() {
+        let wanted = undisturbed(&Scene::sqlite().await).await;
+        let scene = Scene::postgres().await;
+        let (mut plant, period) = before_the_check(&scene).await;
+        let second = tempfile::tempdir().unwrap();
+        copy_keys(&plant.folder, &second);
+        let other = start(&second, &scene).await;
+        let later = plant.now + Duration::from_secs(86_400);
+        assert_eq!(close(other.app(), later).await.unwrap(), None, "the first one holds the lease");
+        let stop = CancellationToken::new();
+        let beginning = Check { app: plant.app(), period, now: plant.now, stop: &stop };
+        let mut polls = 2;
+        while plant
+            .app()
+            .store
+            .drift_state(&plant.versions[0].0, "level")
+            .await
+            .unwrap()
+            .is_none_or(|s| s.period < period)
+        {
+            assert!(!cut_after(polls, beginning.run()).await, "it is cut off before it is finished");
+            polls += 1;
+        }
+        std::mem::replace(&mut plant.server, other).stop().await;
+        // Its own task takes over with the lease, and the period that was closed is due.
+        plant.until_idle().await;
+        assert_eq!(timeless(&plant).await, wanted);
+    }
+}
+
+/// What a second server on the same database needs of the first one.
+fn copy_keys(first: &tempfile::TempDir, second: &tempfile::TempDir) {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let (from, to) = (first.path().join("data"), second.path().join("data"));
+    std::fs::DirBuilder::new().mode(0o700).create(&to).unwrap();
+    for entry in std::fs::read_dir(&from).unwrap() {
+        let path = entry.unwrap().path();
+        let is_key = path.extension().is_some_and(|ending| ending == "key" || ending == "pem");
+        if is_key || path.file_name().is_some_and(|name| name == crate::server::ADMIN_CONTEXT) {
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}

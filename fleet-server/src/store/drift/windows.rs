@@ -1,0 +1,246 @@
+//! Windows are added to what they belong to: their device's counts until the next check, and the sums of its strata.
+//!
+//! Each (device, boot, sequence) counts once, and adding is of integers, so the sums are the same to the bit whatever comes twice,
+//! late or in another order.
+
+use std::collections::BTreeMap;
+
+use fleet_core::drift::{ALL, Keep, Stratum, Sums, strata};
+use muster_sketch::window::Window;
+use shared::{BootId, DeviceId, ReleaseId, Timestamp};
+
+use super::{
+    super::{
+        Columns as _, Packed, Store, StoreError, Tx,
+        counted::{Book, News, Numbered, sift},
+        from_json,
+        many::{most_rows, pieces, statement},
+        millis, signed, to_json,
+    },
+    bound,
+    summed::{add_to_sums, and, is_kept, mixed},
+};
+
+/// Releases that a device has sent windows of lately, more than it can run. Beyond it windows are not added, so a device that
+/// makes up what it runs makes no rows without end.
+const MAX_RELEASES: i64 = 64;
+
+/// A window and who sent it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SketchRow {
+    /// Who.
+    pub device: DeviceId,
+    /// In which run of its agent.
+    pub boot: BootId,
+    /// Whose inputs and outputs were counted.
+    pub release: ReleaseId,
+    /// The counts, in the bins of the release's reference.
+    pub window: Window,
+}
+
+/// What of a batch was beyond a bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeftOutOfWindows {
+    /// Sums of strata that nothing was added to.
+    pub strata: u64,
+    /// Windows of releases that a device may not have so many of.
+    pub releases: u64,
+}
+
+impl Numbered for SketchRow {
+    fn device(&self) -> &DeviceId {
+        &self.device
+    }
+    fn boot(&self) -> &BootId {
+        &self.boot
+    }
+    fn sequence(&self) -> u64 {
+        self.window.sequence
+    }
+}
+
+impl Store {
+    /// Adds a batch of windows in one transaction. When it returns, all of them may be acknowledged. `labels` are those whose
+    /// values are strata.
+    ///
+    /// # Errors
+    /// When the database refuses; then none is added.
+    pub async fn insert_windows(
+        &self,
+        batch: &[SketchRow],
+        keep: &Keep,
+        labels: &[String],
+        now: Timestamp,
+    ) -> Result<LeftOutOfWindows, StoreError> {
+        let mut tx = self.begin().await?;
+        let mut left_out = LeftOutOfWindows::default();
+        let news = sift(&mut tx, Book::Sketches, batch).await?;
+        save_counted(&mut tx, &news).await?;
+        let strata = strata_of(&mut tx, news.keys().copied().collect(), labels).await?;
+        let period = Store::drift_period(&mut tx).await?.current;
+        let mut sums = BTreeMap::<_, Sums>::new();
+        for (device, news) in &news {
+            for (release, windows) in by_release(&news.windows) {
+                let Some(not_before) = note_device(&mut tx, release, device, now).await? else {
+                    left_out.releases += windows.len() as u64;
+                    continue;
+                };
+                let mut own = BTreeMap::<_, Sums>::new();
+                for row in windows {
+                    let (place, one) = (keep.place(row.window.to_ms, now), Sums::of(&row.window));
+                    let named = strata.get(*device).into_iter().flatten().map(Stratum::to_string);
+                    for stratum in named.chain([ALL.to_owned()]) {
+                        add(&mut sums, (release.clone(), stratum, place), &one)?;
+                    }
+                    if row.window.to_ms >= not_before {
+                        add(&mut own, (), &one)?;
+                    }
+                }
+                if let Some(sum) = own.get(&()) {
+                    add_to_device(&mut tx, release, device, period, sum).await?;
+                }
+            }
+        }
+        for ((release, stratum, place), sum) in sums {
+            if is_kept(&mut tx, &release, &stratum, now).await? {
+                add_to_sums(&mut tx, &release, &stratum, place, sum).await?;
+            } else {
+                left_out.strata += 1;
+            }
+        }
+        tx.commit().await?;
+        Ok(left_out)
+    }
+}
+
+fn by_release<'a>(windows: &[&'a SketchRow]) -> BTreeMap<&'a ReleaseId, Vec<&'a SketchRow>> {
+    let mut sorted = BTreeMap::<_, Vec<_>>::new();
+    windows.iter().for_each(|row| sorted.entry(&row.release).or_default().push(*row));
+    sorted
+}
+
+fn add<K: Ord>(sums: &mut BTreeMap<K, Sums>, key: K, more: &Sums) -> Result<(), StoreError> {
+    match sums.get_mut(&key) {
+        Some(sum) => sum.add(more).map_err(mixed),
+        None => {
+            sums.insert(key, more.clone());
+            Ok(())
+        }
+    }
+}
+
+async fn save_counted(tx: &mut Tx, news: &BTreeMap<&str, News<'_, SketchRow>>) -> Result<(), StoreError> {
+    let news: Vec<_> = news.iter().collect();
+    for piece in pieces(&news, most_rows(tx)) {
+        let mut query = statement(
+            "UPDATE devices SET sketched = new.column2 FROM (VALUES",
+            piece.len(),
+            2,
+            ") AS new WHERE devices.id = new.column1",
+        );
+        for (device, news) in piece {
+            query = query.bind((*device).to_owned()).bind(to_json(&news.counted));
+        }
+        query.execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// What these devices have in common with others.
+async fn strata_of(
+    tx: &mut Tx,
+    devices: Vec<&str>,
+    labels: &[String],
+) -> Result<BTreeMap<String, Vec<Stratum>>, StoreError> {
+    let mut found = BTreeMap::new();
+    for piece in pieces(&devices, most_rows(tx)) {
+        let mut query = statement(
+            "SELECT devices.id, devices.labels, devices.inventory FROM (VALUES",
+            piece.len(),
+            1,
+            ") AS keys CROSS JOIN devices WHERE devices.id = keys.column1",
+        );
+        for device in piece {
+            query = query.bind((*device).to_owned());
+        }
+        for row in query.fetch_all(&mut **tx).await? {
+            let own = from_json("labels", &row.text("labels")?)?;
+            let inventory = from_json("inventory", &row.text("inventory")?)?;
+            found.insert(row.text("id")?, strata(&own, &inventory, labels));
+        }
+    }
+    Ok(found)
+}
+
+/// Writes down that a device is of a release's fleet, and tells since when its windows count, in milliseconds by its clock.
+/// Nothing when it may be of no more fleets.
+async fn note_device(
+    tx: &mut Tx,
+    release: &ReleaseId,
+    device: &str,
+    now: Timestamp,
+) -> Result<Option<u64>, StoreError> {
+    let (model, version) = bound(release);
+    let known = sqlx::query(
+        "UPDATE drift_devices SET last_window_at = $1 WHERE model = $2 AND version = $3 AND device = $4 \
+         RETURNING not_before",
+    )
+    .bind(millis(now))
+    .bind(&model)
+    .bind(version)
+    .bind(device)
+    .fetch_optional(&mut **tx)
+    .await?;
+    if let Some(known) = known {
+        return Ok(Some(known.unsigned("not_before")?));
+    }
+    let count = sqlx::query("SELECT COUNT(*) AS releases_there FROM drift_devices WHERE device = $1");
+    let count = count.bind(device).fetch_one(&mut **tx).await?.number("releases_there")?;
+    if count >= MAX_RELEASES {
+        return Ok(None);
+    }
+    sqlx::query(
+        "INSERT INTO drift_devices (model, version, device, last_window_at, not_before) \
+         VALUES ($1, $2, $3, $4, 0)",
+    )
+    .bind(&model)
+    .bind(version)
+    .bind(device)
+    .bind(millis(now))
+    .execute(&mut **tx)
+    .await?;
+    Ok(Some(0))
+}
+
+/// Adds to what a device counts until the next check.
+async fn add_to_device(
+    tx: &mut Tx,
+    release: &ReleaseId,
+    device: &str,
+    period: u64,
+    more: &Sums,
+) -> Result<(), StoreError> {
+    let (model, version) = bound(release);
+    let row = sqlx::query(
+        "SELECT sums FROM drift_pending WHERE model = $1 AND version = $2 AND device = $3 AND period = $4",
+    )
+    .bind(&model)
+    .bind(version)
+    .bind(device)
+    .bind(signed(period))
+    .fetch_optional(&mut **tx)
+    .await?;
+    let sum = and(row.map(|row| row.text("sums")).transpose()?, more)?;
+    sqlx::query(
+        "INSERT INTO drift_pending (model, version, device, period, sums) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (model, version, device, period) DO UPDATE SET sums = excluded.sums",
+    )
+    .bind(&model)
+    .bind(version)
+    .bind(device)
+    .bind(signed(period))
+    .bind(Packed::of(&sum).as_text())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
