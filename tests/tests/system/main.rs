@@ -35,3 +35,4 @@ mod swaps;
 mod telemetry;
 mod treachery;
 mod virtual_fleet;
+mod webhooks;

@@ -17,14 +17,18 @@
 use std::fmt;
 
 use muster_sketch::{
-    detector::{Direction, MIN_GROUP_DEVICES, Scope, ScoreName, Sign},
+    detector::{Direction, MIN_GROUP_DEVICES, Scope},
     reference::MAX_NAME_BYTES,
 };
 use serde::{Deserialize, Serialize};
 use shared::Timestamp;
 
 use super::{Event, Refusal, Rollout, State, Verdict};
-use crate::{plan::WaveKind, strategy::OnAlarm};
+use crate::{
+    drift::{moved, whose},
+    plan::WaveKind,
+    strategy::OnAlarm,
+};
 
 /// What a drift alarm says of a release. Small, whatever it was found in: it is kept with the rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,39 +134,10 @@ fn cut(name: &str) -> String {
 
 impl fmt::Display for DriftAlarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { feature, devices, others, shift, evidence, threshold, .. } = self;
-        write!(f, "{feature} drifts: {} by {shift:.2} standard deviations ", words(self.direction))?;
-        match &self.scope {
-            Scope::Model => write!(f, "on the devices with this release and not on the others")?,
-            Scope::World => write!(f, "on all devices with this release")?,
-            Scope::Stratum { key, value } => write!(f, "on the devices with {key}={value}")?,
-            Scope::Sensor { device } => write!(f, "on {device}")?,
-        }
-        write!(f, " ({devices} counted; {others} watched with another release); ")?;
-        write!(f, "evidence {evidence:.1e}, {threshold:.1e} alarm")
-    }
-}
-
-/// What moved and which way, as people say it.
-fn words(Direction { score, sign }: Direction) -> String {
-    let up = sign == Sign::Up;
-    let side = |more: &str, less: &str| if up { more.to_owned() } else { less.to_owned() };
-    match score {
-        ScoreName::Location => side("larger", "smaller"),
-        ScoreName::Spread => side("wider", "narrower"),
-        ScoreName::Skew => side("skewed upwards", "skewed downwards"),
-        ScoreName::LowerTail | ScoreName::FarLowerTail => {
-            side("more at the lower end", "less at the lower end")
-        }
-        ScoreName::UpperTail | ScoreName::FarUpperTail => {
-            side("more at the upper end", "less at the upper end")
-        }
-        ScoreName::OutsideRange => side("more outside of the range", "less outside of the range"),
-        ScoreName::Region(part) => {
-            format!("{} in eighth {} of the range", side("more", "less"), u32::from(part) + 1)
-        }
-        ScoreName::Category(place) => format!("{} of category {place}", side("more", "less")),
-        ScoreName::OtherCategories => side("more of rare categories", "less of rare categories"),
-        ScoreName::UnseenCategory => side("more of unseen categories", "less of unseen categories"),
+        let Self { feature, scope, devices, others, shift, evidence, threshold, .. } = self;
+        write!(f, "{feature} drifts on {}: ", whose(scope))?;
+        write!(f, "{} by {shift:.2} standard deviations ", moved(self.direction))?;
+        write!(f, "({devices} devices counted, {others} watched with another release; ")?;
+        write!(f, "evidence {evidence:.1e}, alarm at {threshold:.1e})")
     }
 }
