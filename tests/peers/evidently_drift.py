@@ -31,6 +31,8 @@ from evidently.legacy.calculations.stattests.registry import get_stattest
 from evidently.presets import DataDriftPreset
 
 WINDOWS = (1_000, 200)
+# Of small windows so many are flagged without drift that fewer streams tell how many.
+SILENT_RUNS = {1_000: 100, 200: 20}
 KINDS = {"num": "number", "cat": "category"}
 
 
@@ -41,11 +43,13 @@ def main():
     for (name, kind, rows), runs in read(directory / "streams.csv").items():
         check_shortcut(directory, kind, runs[0])
         label = f"{name} ({KINDS[kind]}, reference of {int(rows):,})"
-        columns = [[ours(run) for run in runs]]
-        columns += [[evidently(directory, kind, run, size, name == "no drift") for run in runs] for size in WINDOWS]
-        samples = sum(int(run["stream"]) for run in runs)
-        show = silence if name == "no drift" else delays
-        print(f"| {label} | " + " | ".join(show(column, samples) for column in columns) + " |", flush=True)
+        is_silent = name == "no drift"
+        show = silence if is_silent else delays
+        cells = [show(runs, [ours(run) for run in runs])]
+        for size in WINDOWS:
+            some = runs[: SILENT_RUNS[size]] if is_silent else runs
+            cells.append(show(some, [evidently(directory, kind, run, size, is_silent) for run in some]))
+        print(f"| {label} | " + " | ".join(cells) + " |", flush=True)
 
 
 def read(path):
@@ -107,12 +111,13 @@ def check_shortcut(directory, kind, run):
     assert test.display_name in metrics[1]["metric_name"], metrics
 
 
-def silence(column, samples):
+def silence(runs, column):
+    samples = sum(int(run["stream"]) for run in runs)
     alarms = sum(alarms for alarms, _ in column)
     return f"**{alarms}** in {samples / 1e6:.1f} million samples: {1e6 * alarms / samples:.3g} in a million"
 
 
-def delays(column, _):
+def delays(_, column):
     found = sorted(delay for _, delay in column if delay is not None)
     early = sum(alarms for alarms, _ in column)
     never = len(column) - len(found) - early
