@@ -22,7 +22,9 @@ use bytes::Bytes;
 use shared::{
     Digest, ModelName, ReleaseId, Version,
     artifact::{Artifact, MAX_ARTIFACT_BYTES},
-    manifest::{Golden, InvalidManifest, Lineage, MANIFEST_FORMAT, MAX_MANIFEST_BYTES, Manifest, Runtime},
+    manifest::{
+        DriftSpec, Golden, InvalidManifest, Lineage, MANIFEST_FORMAT, MAX_MANIFEST_BYTES, Manifest, Runtime,
+    },
 };
 use thiserror::Error;
 
@@ -226,17 +228,17 @@ async fn seal(app: &Arc<App>, gated: Gated) -> Result<Sealed, PublishError> {
     };
     manifest.check()?;
     let manifest_json = serde_json::to_string(&manifest).expect("a manifest is texts, numbers and lists");
-    check_manifest_size(&manifest, &manifest_json)?;
+    check_manifest_size(manifest_json.len(), manifest.drift.as_ref())?;
     Ok(Sealed { manifest, manifest_json, gate })
 }
 
-fn check_manifest_size(manifest: &Manifest, json: &str) -> Result<(), PublishError> {
-    if json.len() as u64 <= MAX_MANIFEST_BYTES {
+fn check_manifest_size(size_bytes: usize, drift: Option<&DriftSpec>) -> Result<(), PublishError> {
+    if size_bytes as u64 <= MAX_MANIFEST_BYTES {
         return Ok(());
     }
-    let reference = serde_json::to_vec(&manifest.drift).unwrap_or_default();
-    let features = manifest.drift.as_ref().map_or(0, |drift| drift.sources.len());
-    Err(PublishError::ManifestSize { size_bytes: json.len(), reference_bytes: reference.len(), features })
+    let reference = serde_json::to_vec(&drift).unwrap_or_default();
+    let features = drift.map_or(0, |drift| drift.sources.len());
+    Err(PublishError::ManifestSize { size_bytes, reference_bytes: reference.len(), features })
 }
 
 /// Packs a file and stores its packed form.
@@ -310,5 +312,27 @@ fn check_sizes(upload: &Upload) -> Result<(), PublishError> {
             Err(PublishError::FeaturesSize { size_bytes: features.len() })
         }
         (Some(_) | None, _) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_that_devices_would_not_read_is_refused_with_what_makes_it_large() {
+        let spec: DriftSpec = serde_json::from_value(serde_json::json!({
+            "sources": [{"side": "output", "tensor": "y", "reading": "top_class"}],
+            "reference": [{"name": "class", "values": {"category": {
+                "names": ["a", "b"], "counts": {"bins": [600, 600, 0], "missing": 0},
+            }}}],
+        }))
+        .unwrap();
+        let most = usize::try_from(MAX_MANIFEST_BYTES).unwrap();
+        check_manifest_size(most, Some(&spec)).unwrap();
+        let error = check_manifest_size(most + 1, Some(&spec)).unwrap_err().to_string();
+        let is_clear =
+            error.starts_with("the manifest has 4194305 bytes") && error.contains("reference of 1 features");
+        assert!(is_clear, "{error}");
     }
 }

@@ -14,6 +14,7 @@
 //! (see [`crate::servers`]).
 
 mod begin;
+mod drift;
 mod effects;
 mod entry;
 mod experiments;
@@ -146,6 +147,7 @@ pub(super) enum Command {
     Start { wanted: Wanted, reply: Reply<RolloutId> },
     Order { id: RolloutId, order: Order, by: String, reply: Reply<()> },
     Refreeze { reply: Reply<()> },
+    HearAlarms,
     Withdraw { device: DeviceId, model: Option<ModelName>, reply: Reply<()> },
     StopEverything { reason: String, by: String, reply: Reply<Vec<RolloutId>> },
     StartExperiment { wanted: Box<WantedExperiment>, trial: bool, reply: Reply<Box<ExperimentStatus>> },
@@ -219,6 +221,13 @@ impl Executor {
     /// When it could not be stored; then rollouts go by the old ones.
     pub async fn refreeze(&self) -> Result<(), RolloutError> {
         self.ask(|reply| Command::Refreeze { reply }).await
+    }
+
+    /// Drift alarms may have been raised and committed: rollouts of their releases hear of them at once. They would hear of
+    /// them at the next look anyway, so nothing is lost by whoever dies before this.
+    pub fn hear_alarms(&self) {
+        // A full inbox has turns to make before which alarms are looked for by themselves.
+        let _ = self.commands.try_send(Command::HearAlarms);
     }
 
     /// A person wants no rollout to ask a device, or none of this model: those that still would leave it out.

@@ -8,6 +8,7 @@ mod audit;
 mod challengers;
 mod connect;
 mod counted;
+mod cursors;
 mod desired;
 mod devices;
 mod drift;

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use drift::{
-    CapturePolicy, DriftGuardrail, DriftSpec, FeatureSource, ImageLayout, ImageOrder, ImageStatistic, MAX_PROJECTIONS,
-    Reading, Side,
+    CapturePolicy, DriftGuardrail, DriftSpec, FeatureSource, ImageLayout, ImageOrder, ImageStatistic,
+    MAX_PROJECTIONS, Reading, Side,
 };
 pub use policy::{Budgets, ErrorTest, ProbationPolicy, Tolerance};
 pub use tensor::{DataType, Dim, TensorSpec};

@@ -6,14 +6,14 @@
 //! | AwaitingApproval | Approve, not by the author | Running{wave} | Assign, Compare |
 //! | Running | report, connect | Running | the device moves on; a failed one gets Restore |
 //! | Running | the network did not carry it, tries are left | Running | Assign again, later |
-//! | Running | failures of a wave > limit, or its metrics are degraded | RollingBack, or Halted if `on_halt` is pause | Restore, newest first |
+//! | Running | failures of a wave > limit, its metrics are degraded, or its release drifts | RollingBack, or Halted if `on_halt` is pause | Restore, newest first |
 //! | Running | the gate of the wave lets it pass, or Promote | Running{next}, AwaitingApproval{next}, Completed | Assign the next wave |
 //! | Running | every wave passed, and it is continuous | Watching | |
 //! | Watching | Join | Watching | Assign |
 //! | Watching | failures of late devices > limit | Halted | |
 //! | Running, Watching | Pause | Paused | |
 //! | Paused | Resume | Running, Watching | |
-//! | Paused, AwaitingApproval | as Running: failures, degraded metrics | as in Running | |
+//! | Paused, AwaitingApproval | as Running: failures, degraded metrics, drift | as in Running | |
 //! | all of these | Halt | Halted | |
 //! | Running, Watching, Completed | Retry | Running | Assign, to those that failed or fell silent |
 //! | all but RollingBack, RolledBack | Rollback | RollingBack | Restore, newest first |
@@ -23,6 +23,7 @@
 //!
 //! The gate of a wave stands in `gate.rs`: who has settled, how many were seen, fell silent and keep the release, how
 //! long it was watched, and what the metrics say. A wave that it neither passes nor stops is Held, with the reason.
+//! What a drift alarm does stands in `drift.rs`.
 //! Within a wave, devices are asked as the ramp, their windows, freezes and retries allow (`ask.rs`).
 //!
 //! What other rollouts of the model must hear of all this, they are told in the same turn ([`Rollout::tells`]).
@@ -35,6 +36,7 @@
 
 mod ask;
 mod contest;
+mod drift;
 mod freeze;
 mod gate;
 mod hold;
@@ -62,6 +64,7 @@ use progress::Record;
 use state::Wave;
 
 pub use contest::Contest;
+pub use drift::DriftAlarm;
 pub use freeze::Freeze;
 pub use hold::{FurtherBack, LetGo};
 pub use message::{Effect, Event, Input, Wakeup};
@@ -107,6 +110,10 @@ pub struct Rollout {
     #[serde(default)]
     hold_at: Option<Timestamp>,
 
+    /// The number of the newest drift alarm that it was told of.
+    #[serde(default)]
+    last_alarm: u64,
+
     /// Not yet polled; at most two effects for each device and a few for each change of state in a turn.
     effects: VecDeque<Effect>,
 }
@@ -130,6 +137,7 @@ impl Rollout {
             paced_at: Timestamp::default(),
             ask_at: None,
             hold_at: None,
+            last_alarm: 0,
             effects: VecDeque::new(),
         };
         rollout.begin_wave(0, now);
@@ -270,6 +278,7 @@ impl Rollout {
             Input::Join { planned } => self.join(planned, now)?,
             Input::Tick => {}
             Input::Judged { wave, verdict } => self.judged(wave, verdict)?,
+            Input::Drifted { alarm } => self.drifted(alarm)?,
             Input::Freezes { freezes } => self.learn_freezes(freezes),
             Input::Pause { by } => self.pause(by)?,
             Input::Resume { by } => self.resume(by, now)?,

@@ -2,6 +2,7 @@
 //! it stops.
 
 mod checks;
+mod drift;
 mod limits;
 mod pace;
 mod wave;
@@ -13,6 +14,7 @@ use thiserror::Error;
 use crate::verdict::InvalidPolicy;
 
 pub use checks::{InvalidCheck, Margin, MetricCheck, OtherMetrics, WrongCheck};
+pub use drift::{DriftGate, OnAlarm};
 pub use limits::{MaxFailed, MetricGate, Retries, SMALL_WAVE, StopAction};
 pub use pace::Ramp;
 pub use wave::{WaveShare, WaveSpec};
@@ -50,6 +52,9 @@ pub struct Strategy {
     pub quorum_percent: u32,
     /// What the metrics must show before a wave passes; nothing when absent.
     pub metrics: Option<MetricGate>,
+    /// What a drift alarm about the release does.
+    #[serde(skip_serializing_if = "DriftGate::is_default")]
+    pub drift: DriftGate,
     /// How often a device is asked again when the network did not carry the release.
     pub retries: Retries,
     /// What a verdict does to the devices that have moved already.
@@ -79,6 +84,7 @@ impl Default for Strategy {
             max_silent_percent: 20,
             quorum_percent: 50,
             metrics: None,
+            drift: DriftGate::default(),
             retries: Retries::default(),
             on_halt: StopAction::Rollback,
             from: vec![],
@@ -215,13 +221,15 @@ mod tests {
     #[test]
     fn an_operator_writes_only_what_differs_from_the_default() {
         let text = r#"{"waves":[{"share":{"percent":5},"bake_time_secs":600},{"share":"all","approve":true}],
-            "on_halt":"pause","ramp":{"per_minute":10},"windows":["Mon-Fri 22:00-05:00"],"metrics":{}}"#;
+            "on_halt":"pause","ramp":{"per_minute":10},"windows":["Mon-Fri 22:00-05:00"],"metrics":{},
+            "drift":{"on_alarm":"hold"}}"#;
         let strategy: Strategy = serde_json::from_str(text).unwrap();
         assert_eq!(strategy.waves[0].share, WaveShare::Percent(5));
         assert!(strategy.waves[1].approve && !strategy.waves[0].approve);
         assert_eq!((strategy.on_halt, strategy.silent_after_secs), (StopAction::Pause, 86_400));
         assert_eq!(strategy.ramp, Some(Ramp::steady(10)));
         assert_eq!(strategy.metrics, Some(MetricGate::default()));
+        assert_eq!(strategy.drift.on_alarm, OnAlarm::Hold);
         assert_eq!(strategy.check(), Ok(()));
         assert!(serde_json::from_str::<Strategy>(r#"{"wave":[]}"#).is_err());
     }
@@ -231,5 +239,10 @@ mod tests {
         let text = r#"{"waves":[{"share":"all","bake_time_secs":0}],"max_failed":{"percent":5,"absolute":0},
             "silent_after_secs":86400,"on_halt":"rollback","seed":0,"retry":false}"#;
         assert_eq!(serde_json::from_str::<Strategy>(text).unwrap(), Strategy::default());
+    }
+
+    #[test]
+    fn a_strategy_that_says_nothing_of_drift_is_written_so_that_older_programs_read_it() {
+        assert!(!serde_json::to_string(&Strategy::default()).unwrap().contains("drift"));
     }
 }

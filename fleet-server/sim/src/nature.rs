@@ -23,6 +23,9 @@ pub enum Nature {
     FailsInferences(u32),
     /// Every inference takes this many percent longer, which no device minds and a fleet does.
     Slower(u32),
+    /// Its inputs are this many hundredths further from their reference, as a population stability index: no device minds,
+    /// and a fleet whose devices tell of drift does.
+    Drifts(u32),
     /// Most inferences are slower than the budget.
     Slow,
     /// It takes more memory than its manifest allows as soon as it answers.
@@ -35,6 +38,6 @@ impl Nature {
     /// True for what a device must never keep by itself.
     #[must_use]
     pub fn is_bad(self) -> bool {
-        !matches!(self, Self::Good | Self::Slower(_))
+        !matches!(self, Self::Good | Self::Slower(_) | Self::Drifts(_))
     }
 }

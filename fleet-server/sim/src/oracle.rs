@@ -5,7 +5,8 @@
 //!
 //! **Safety.** Generations grow, and each names one version of a model · only devices of waves that were reached are asked,
 //! once, and none that the plan left out · nobody is asked unless the rollout runs · a wave begins only after the one before it
-//! bore its failures, kept something and was watched · every device stands in exactly one outcome, and none without a
+//! bore its failures, kept something and was watched · drift of a release stops its rollouts, or nobody new is asked before a
+//! person has decided, as their strategies want · every device stands in exactly one outcome, and none without a
 //! report that says so · a device takes only what was asked of it, never an older generation, keeps nothing bad, condemns
 //! nothing good, and is never without its committed version.
 //!
@@ -18,14 +19,15 @@
 
 mod books;
 mod device;
+mod drift;
 mod end;
 mod rivals;
 mod rollout;
 
 use std::{collections::BTreeMap, fmt};
 
-use fleet_core::{Event, Plan, RolloutSpec};
-use shared::{DeviceId, RolloutId, Timestamp, report::Report};
+use fleet_core::{DriftAlarm, Event, Plan, RolloutSpec};
+use shared::{DeviceId, ReleaseId, RolloutId, Timestamp, report::Report};
 
 use crate::{
     device::VirtualDevice,
@@ -51,6 +53,7 @@ pub struct News {
     pub(crate) writes: Vec<Write>,
     pub(crate) events: Vec<(RolloutId, Event)>,
     pub(crate) reports: Vec<Report>,
+    pub(crate) alarms: Vec<(ReleaseId, DriftAlarm)>,
 }
 
 /// Looks at a world.
@@ -79,11 +82,16 @@ impl News {
             writes: server.take_writes(),
             events: server.take_events(),
             reports: server.take_reports(),
+            alarms: server.take_alarms(),
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.plans.is_empty() && self.writes.is_empty() && self.events.is_empty() && self.reports.is_empty()
+        self.plans.is_empty()
+            && self.writes.is_empty()
+            && self.events.is_empty()
+            && self.reports.is_empty()
+            && self.alarms.is_empty()
     }
 }
 
@@ -134,6 +142,9 @@ impl Oracle {
         }
         for (id, event) in &news.events {
             self.check_event(server, id, event, now)?;
+        }
+        for (release, alarm) in &news.alarms {
+            self.check_alarm(server, release, alarm)?;
         }
         self.check_outcomes(server)
     }

@@ -1,9 +1,10 @@
 //! Stories that a seed makes up.
 
 use fleet_core::{
-    MaxFailed, MetricGate, Ramp, Retries, Selector, StopAction, Strategy, WaveShare, WaveSpec,
+    MaxFailed, MetricGate, OnAlarm, Ramp, Retries, Selector, StopAction, Strategy, WaveShare, WaveSpec,
     verdict::VerdictPolicy,
 };
+use muster_sketch::detector::Scope;
 use shared::{DeviceId, ModelName, ReleaseId, RolloutId, maintenance::MaintenanceWindows};
 
 use crate::{
@@ -34,13 +35,16 @@ pub fn made_up(seed: u64) -> Story {
     for _ in 0..random.below(12) {
         acts.push(Timed { at: any_time(random), act: fault(random, &names) });
     }
+    let network = network(random);
+    drift(random, &mut acts);
     Story {
         title: format!("seed {seed}"),
         why: String::new(),
         seed,
         devices,
         releases,
-        network: network(random),
+        drift: false,
+        network,
         acts,
         calm: Some(Moment::of_secs(CALM_SECS)),
         end: Moment::of_secs(CALM_SECS + PATIENCE_SECS),
@@ -217,6 +221,33 @@ fn strategy(random: &mut Random) -> Strategy {
         seed: random.draw(),
         retry: random.chance(300_000),
         ..Strategy::default()
+    }
+}
+
+/// Drift alarms, and what rollouts make of them. Drawn after everything else, so that stories from before there were any are
+/// told as they were.
+fn drift(random: &mut Random, acts: &mut Vec<Timed>) {
+    if !random.chance(250_000) {
+        return;
+    }
+    let mut released = vec![];
+    for timed in acts.iter_mut() {
+        if let Act::Start { release, strategy, .. } = &mut timed.act {
+            released.push(release.clone());
+            let choices = [OnAlarm::Rollback, OnAlarm::Hold, OnAlarm::Hold, OnAlarm::Ignore];
+            strategy.drift.on_alarm = random.pick(&choices).copied().unwrap_or_default();
+        }
+    }
+    for _ in 0..random.between(1, 3) {
+        let Some(release) = random.pick(&released).cloned() else { return };
+        let scope = match random.below(4) {
+            0 => Scope::World,
+            1 => Scope::Stratum { key: "site".into(), value: "berlin".into() },
+            _ => Scope::Model,
+        };
+        let others = if random.chance(500_000) { 10 } else { 0 };
+        let act = Act::DriftAlarm { release, feature: "brightness".into(), scope, others };
+        acts.push(Timed { at: any_time(random), act });
     }
 }
 

@@ -3,6 +3,7 @@
 //! A turn takes inputs, lets the machines decide, writes desired states with new generations and stores all of it at
 //! once. A machine that is stored becomes JSON and is read back, at any moment that the world chooses.
 
+mod drift;
 mod effects;
 mod entry;
 mod flaw;
@@ -16,7 +17,7 @@ use std::{
 };
 
 use fleet_core::{
-    DeviceFacts, Event, Freeze, Input, Plan, PlanError, Refusal, Rollout, RolloutSpec, State, plan,
+    DeviceFacts, DriftAlarm, Event, Freeze, Input, Plan, PlanError, Refusal, Rollout, RolloutSpec, State, plan,
 };
 use shared::{
     BootId, DeviceId, Generation, ModelName, ReleaseId, RolloutId, Timestamp, Version,
@@ -49,6 +50,8 @@ pub struct Server {
     now: Timestamp,
     rewrite: Rewrite,
     metrics: Metrics,
+    /// Drift alarms that were raised.
+    alarms: u64,
 
     // Outputs.
     messages: Vec<(DeviceId, Down)>,
@@ -56,6 +59,7 @@ pub struct Server {
     writes: Vec<Write>,
     reports: Vec<Report>,
     events: Vec<(RolloutId, Event)>,
+    raised: Vec<(ReleaseId, DriftAlarm)>,
 }
 
 /// What the server knows of a device.
@@ -164,7 +168,9 @@ impl Server {
             reports: vec![],
             rewrite: Rewrite::Never,
             metrics: Metrics::default(),
+            alarms: 0,
             events: vec![],
+            raised: vec![],
         }
     }
 
@@ -219,6 +225,11 @@ impl Server {
         std::mem::take(&mut self.events)
     }
 
+    /// Drift alarms that were raised since the last call, and about which release.
+    pub fn take_alarms(&mut self) -> Vec<(ReleaseId, DriftAlarm)> {
+        std::mem::take(&mut self.raised)
+    }
+
     /// True when the turn under way stored anything.
     #[must_use]
     pub fn has_changed(&self) -> bool {
@@ -226,6 +237,7 @@ impl Server {
             || !self.writes.is_empty()
             || !self.events.is_empty()
             || !self.reports.is_empty()
+            || !self.raised.is_empty()
     }
 
     /// After a start nobody is connected.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use fleet_core::{Selector, Strategy};
+use muster_sketch::detector::Scope;
 use serde::{Deserialize, Serialize};
 use shared::{
     DeviceId, ModelName, ReleaseId, RolloutId, Timestamp, device::Labels, maintenance::MaintenanceWindows,
@@ -34,6 +35,9 @@ pub struct Story {
     /// What is published.
     #[serde(rename = "release")]
     pub releases: Vec<ReleaseStory>,
+    /// Whether devices tell how far their inputs are from the reference.
+    #[serde(default)]
+    pub drift: bool,
     /// How bad the network is until calm.
     #[serde(default)]
     pub network: Network,
@@ -244,6 +248,19 @@ pub enum Act {
         #[serde(default)]
         lifted: bool,
     },
+    /// The server's check finds that a release drifts.
+    DriftAlarm {
+        /// Which.
+        release: ReleaseId,
+        /// Of which feature.
+        #[serde(default = "brightness")]
+        feature: String,
+        /// Who moved.
+        scope: Scope,
+        /// Devices with other releases that are watched too.
+        #[serde(default)]
+        others: usize,
+    },
     /// Links break and do not come back.
     Cut {
         /// Whose.
@@ -381,6 +398,10 @@ impl fmt::Display for Moment {
         let Self { secs } = self;
         write!(f, "{}:{:02}:{:02}", secs / 3_600, secs / 60 % 60, secs % 60)
     }
+}
+
+fn brightness() -> String {
+    "brightness".into()
 }
 
 fn busy() -> u32 {

@@ -111,6 +111,7 @@ pub fn sentence(event: &Event, begin: Timestamp) -> Option<String> {
         Event::DeviceReturned { device } => format!("{device} belongs to it again"),
         Event::WaveHeld { wave, why } => format!("HOLDS wave {}: {why}", wave + 1),
         Event::WaveJudged { wave, verdict } => format!("metrics of wave {}: {verdict}", wave + 1),
+        Event::WaveDrifted { wave, alarm } => format!("drift in wave {}: {alarm}", wave + 1),
         Event::Promoted { wave, by } => format!("{by} lets wave {} pass", wave + 1),
         Event::Retried { by, devices } => format!("{by} asks {devices} devices again"),
         Event::WavePassed { wave } => format!("wave {} has passed", wave + 1),

@@ -95,6 +95,11 @@ fn metrics_that_are_not_listened_to_are_found() {
 }
 
 #[test]
+fn drift_alarms_that_are_not_passed_on_are_found() {
+    broken(Flaw::ForgetsDrift, "drift stops a rollout that does not bear it");
+}
+
+#[test]
 fn rollouts_that_do_not_hear_of_each_other_are_found() {
     broken(Flaw::ForgetsRivals, "the books agree with the devices");
 }

@@ -108,6 +108,7 @@ fn known(event: Event) -> String {
         Event::DeviceJoined { device } => format!("{device} came to match and joins"),
         Event::WaveHeld { wave, why } => format!("wave {} is held: {why}", wave + 1),
         Event::WaveJudged { wave, verdict } => format!("wave {}, metrics: {verdict}", wave + 1),
+        Event::WaveDrifted { wave, alarm } => format!("wave {}: {alarm}", wave + 1),
         Event::Promoted { wave, by } => format!("wave {} promoted by {by}", wave + 1),
         Event::Retried { by, devices } => format!("{devices} devices are asked again, by {by}"),
     }

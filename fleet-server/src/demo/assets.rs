@@ -35,6 +35,9 @@ pub struct VersionFiles {
     pub golden: &'static [u8],
     /// Where it comes from.
     pub lineage: &'static str,
+    /// Whether devices watch for drift. Version 3 comes without a sample: it answers NaN to a sixth of it, and the gate would
+    /// tell.
+    pub is_watched: bool,
 }
 
 /// Version 1: good.
@@ -43,6 +46,7 @@ pub const V1: VersionFiles = VersionFiles {
     onnx: include_bytes!("../../demo/digits-v1.onnx"),
     golden: include_bytes!("../../demo/digits-v1-golden.npz"),
     lineage: include_str!("../../demo/digits-v1-lineage.toml"),
+    is_watched: true,
 };
 
 /// Version 2: better.
@@ -51,6 +55,7 @@ pub const V2: VersionFiles = VersionFiles {
     onnx: include_bytes!("../../demo/digits-v2.onnx"),
     golden: include_bytes!("../../demo/digits-v2-golden.npz"),
     lineage: include_str!("../../demo/digits-v2-lineage.toml"),
+    is_watched: true,
 };
 
 /// Version 3: passes every gate and answers NaN to images with an empty left margin.
@@ -59,15 +64,33 @@ pub const V3: VersionFiles = VersionFiles {
     onnx: include_bytes!("../../demo/digits-v3.onnx"),
     golden: include_bytes!("../../demo/digits-v3-golden.npz"),
     lineage: include_str!("../../demo/digits-v3-lineage.toml"),
+    is_watched: false,
 };
+
+/// What is watched for drift: everything that is derived from a model with an image and probabilities. Every image counts,
+/// and windows are short, because somebody is watching.
+pub const FEATURES: &str = "\
+[capture]
+every = 1
+window_secs = 1
+min_rows = 20
+";
 
 /// A handwritten digit that no version was trained on.
 #[derive(Debug, Clone, Copy)]
 pub struct Image {
     /// Its pixels row by row, from 0 to 16.
-    pub pixels: &'static [u8],
+    pub pixels: [u8; PIXELS],
     /// The digit it shows.
     pub label: u8,
+}
+
+impl Image {
+    /// The same digit in half the light.
+    #[must_use]
+    pub fn darkened(self) -> Self {
+        Self { pixels: self.pixels.map(|pixel| pixel / 2), ..self }
+    }
 }
 
 /// How many test images there are.
@@ -80,8 +103,8 @@ pub fn image_count() -> usize {
 #[must_use]
 pub fn image(number: usize) -> Image {
     let start = number % image_count() * RECORD_BYTES;
-    let (pixels, label) = TEST_RECORDS[start..start + RECORD_BYTES].split_at(PIXELS);
-    Image { pixels, label: label[0] }
+    let record = &TEST_RECORDS[start..start + RECORD_BYTES];
+    Image { pixels: std::array::from_fn(|pixel| record[pixel]), label: record[PIXELS] }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
-use fleet_core::{Event, Strategy};
+use fleet_core::{Event, Strategy, drift::FeatureStatus};
 use reqwest::{
     Method,
     multipart::{Form, Part},
@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shared::device::Labels;
 
 use super::{
-    assets::{MODEL, POLICY, REFERENCE, VersionFiles},
+    assets::{FEATURES, MODEL, POLICY, REFERENCE, VersionFiles},
     narrate::percent,
 };
 use crate::{
     api::{
-        CreateEnrollToken, CreatedEnrollToken, DeviceView, Figures, ModelSummary, Published, RolloutView,
+        AlarmView, CreateEnrollToken, CreatedEnrollToken, DeviceView, DriftView, Figures, ModelSummary, Published, RolloutView,
         StartRollout,
     },
     cli::{Client, Context, Failure},
@@ -106,12 +106,14 @@ impl Fleet {
     /// When the gate refuses it.
     pub async fn publish(&self, files: &VersionFiles) -> anyhow::Result<PublishedVersion> {
         let part = |bytes: &'static [u8]| Part::bytes(bytes);
-        let form = Form::new()
+        let mut form = Form::new()
             .part("model", part(files.onnx))
             .part("golden", part(files.golden))
-            .part("reference", part(REFERENCE))
             .part("lineage", part(files.lineage.as_bytes()))
             .part("policy", part(POLICY.as_bytes()));
+        if files.is_watched {
+            form = form.part("reference", part(REFERENCE)).part("features", part(FEATURES.as_bytes()));
+        }
         let path = format!("/models/{MODEL}/versions");
         let published: Published = self.client.send_form(&path, form).await.map_err(told)?;
         let gate = serde_json::from_value(published.gate).context("the gate's report is not readable")?;
@@ -154,6 +156,25 @@ impl Fleet {
         let minutes: Vec<Figures> =
             self.get(&format!("/models/{model}/versions/{version}/figures"), &[]).await?;
         Ok(VersionSums::of(&minutes))
+    }
+
+    /// How the detectors of each feature of a release stand.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn drift_of(&self, release: &str) -> anyhow::Result<Vec<FeatureStatus>> {
+        let (model, version) = release.split_once('@').context("a release is name@version")?;
+        let view: DriftView = self.get(&format!("/models/{model}/drift"), &[]).await?;
+        let of_version = view.versions.into_iter().filter(|of| of.version.to_string() == version);
+        Ok(of_version.flat_map(|of| of.features).map(|of| of.status).collect())
+    }
+
+    /// The drift alarms that are not over.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn drift_alarms(&self) -> anyhow::Result<Vec<AlarmView>> {
+        self.get("/drift/alarms", &[]).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<T> {

@@ -95,7 +95,7 @@ impl Application {
     /// When the device does not answer the question.
     pub async fn infer(&mut self, id: &str, image: Image) -> Result<Answered, Unanswered> {
         let body = json!({"id": id, "inputs": [
-            {"name": "image", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": image.pixels}
+            {"name": "image", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": image.pixels.as_slice()}
         ]});
         let bytes = self.send(Method::POST, &format!("/v2/models/{MODEL}/infer"), &body).await?;
         let unreadable = |what: &str| Unanswered::Connection(format!("the answer has no {what}"));

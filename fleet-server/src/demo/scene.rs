@@ -14,6 +14,12 @@ use tokio::{process::Command, time::sleep};
 
 use super::process::Process;
 
+/// Seconds between two checks for drift: a few windows of every device.
+const DRIFT_CHECK_SECS: u64 = 3;
+
+/// Seconds for which a device counts nothing after an alarm: the next incident follows soon.
+const DRIFT_SUPPRESS_SECS: u64 = 6;
+
 /// How often a condition is looked at while the demo waits for it.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
@@ -165,7 +171,8 @@ impl Scene {
         write(
             &config,
             &format!(
-                "data_dir = {data_dir}\n\n[http]\nlisten = \"127.0.0.1:0\"\n\n[mqtt]\nlisten = \"127.0.0.1:0\"\n"
+                "data_dir = {data_dir}\n\n[http]\nlisten = \"127.0.0.1:0\"\n\n[mqtt]\nlisten = \"127.0.0.1:0\"\n\n\
+                 [drift]\ncheck_secs = {DRIFT_CHECK_SECS}\nsuppress_secs = {DRIFT_SUPPRESS_SECS}\n"
             ),
         )?;
         let mut command = Command::new(own_program()?);

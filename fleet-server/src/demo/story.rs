@@ -4,6 +4,7 @@
 //! ends the story with the sentence that was not true.
 
 mod check;
+mod drift;
 mod rollout;
 mod summary;
 
@@ -103,6 +104,9 @@ impl Story {
         let sums_3 = self.failures(&fleet, &traffic, &third.release).await?;
         check::failed_on_numbers(&sums_3, &third.release)?;
         check::nothing_else_failed(&traffic, &third.release)?;
+
+        self.narrator.chapter("Cameras that see something else");
+        self.drift(&fleet, &traffic, &devices, &second.release).await?;
 
         self.narrator.chapter("What happened");
         let summary = Summary {

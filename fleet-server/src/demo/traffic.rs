@@ -36,6 +36,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Failures whose words are kept.
 const KEPT_FAILURES: usize = 4;
 
+/// What a camera shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// What is before it.
+    Clear,
+    /// The same image again and again.
+    Frozen,
+    /// What is before it, in half the light.
+    Dark,
+}
+
 /// What one version answered on one device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Answers {
@@ -93,6 +104,7 @@ impl Tally {
 #[derive(Debug)]
 pub struct Traffic {
     tallies: BTreeMap<String, Arc<Mutex<Tally>>>,
+    views: BTreeMap<String, Arc<Mutex<View>>>,
     pace_ms: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
@@ -103,25 +115,40 @@ impl Traffic {
     pub fn start(devices: &[(String, PathBuf)]) -> Self {
         let pace_ms = Arc::new(AtomicU64::new(millis(BRISK)));
         let mut tasks = JoinSet::new();
-        let mut tallies = BTreeMap::new();
+        let (mut tallies, mut views) = (BTreeMap::new(), BTreeMap::new());
         for (number, (name, socket)) in devices.iter().enumerate() {
             let tally = Arc::new(Mutex::new(Tally::default()));
+            let view = Arc::new(Mutex::new(View::Clear));
             let sender = Sender {
                 application: Application::new(socket),
                 name: name.clone(),
                 tally: Arc::clone(&tally),
+                view: Arc::clone(&view),
                 pace_ms: Arc::clone(&pace_ms),
             };
             tasks.spawn(sender.run(number * image_count() / devices.len()));
             tallies.insert(name.clone(), tally);
+            views.insert(name.clone(), view);
         }
-        Self { tallies, pace_ms, _tasks: tasks }
+        Self { tallies, views, pace_ms, _tasks: tasks }
     }
 
     /// What happened until now, by device.
     #[must_use]
     pub fn tallies(&self) -> BTreeMap<String, Tally> {
         self.tallies.iter().map(|(name, tally)| (name.clone(), lock(tally).clone())).collect()
+    }
+
+    /// Lets the camera of a device show something else from now on.
+    pub fn show(&self, device: &str, view: View) {
+        if let Some(shown) = self.views.get(device) {
+            *lock(shown) = view;
+        }
+    }
+
+    /// Lets all cameras show something else from now on.
+    pub fn show_all(&self, view: View) {
+        self.views.values().for_each(|shown| *lock(shown) = view);
     }
 
     /// Sends an image every `pace` from now on.
@@ -134,6 +161,7 @@ struct Sender {
     application: Application,
     name: String,
     tally: Arc<Mutex<Tally>>,
+    view: Arc<Mutex<View>>,
     pace_ms: Arc<AtomicU64>,
 }
 
@@ -152,7 +180,11 @@ impl Sender {
     }
 
     async fn send(&mut self, number: usize) {
-        let image = image(number);
+        let image = match *lock(&self.view) {
+            View::Clear => image(number),
+            View::Frozen => image(0),
+            View::Dark => image(number).darkened(),
+        };
         let id = format!("{}-{number}", self.name);
         match self.application.infer(&id, image).await {
             Ok(answer) => {
@@ -165,9 +197,9 @@ impl Sender {
     }
 }
 
-/// A tally is whole after every statement that changes it, so one that a panic left behind is still right.
-fn lock(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
-    tally.lock().unwrap_or_else(PoisonError::into_inner)
+/// A value is whole after every statement that changes it, so one that a panic left behind is still right.
+fn lock<T>(value: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn millis(duration: Duration) -> u64 {

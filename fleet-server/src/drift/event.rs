@@ -52,4 +52,5 @@ pub(super) fn tell(app: &App, new: &[FleetAlarm]) {
     }
     app.metrics.drift_alarms.inc_by(new.len() as u64);
     app.changes.send_modify(|count| *count += 1);
+    app.rollouts.hear_alarms();
 }

@@ -104,7 +104,11 @@ impl Plan {
     ///
     /// # Errors
     /// When nothing can be derived, or more than is watched.
-    pub(super) fn features(&self, model: Model<'_>, header: Option<&[String]>) -> Result<Vec<Planned>, String> {
+    pub(super) fn features(
+        &self,
+        model: Model<'_>,
+        header: Option<&[String]>,
+    ) -> Result<Vec<Planned>, String> {
         if !self.is_derived() {
             return Ok(self.features.clone());
         }

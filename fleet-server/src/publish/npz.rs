@@ -158,7 +158,10 @@ mod tests {
         let x = &inputs["x"];
         assert_eq!(x.elements.bytes(1..4), [2, 0, 3, 0, 4, 0]);
         assert_eq!((x.shape.as_slice(), x.elements.number(5)), ([2, 3].as_slice(), 6.0));
-        assert_eq!((outputs["y"].elements.datatype(), outputs["y"].elements.bytes(0..9)), (DataType::Bool, vec![1, 0]));
+        assert_eq!(
+            (outputs["y"].elements.datatype(), outputs["y"].elements.bytes(0..9)),
+            (DataType::Bool, vec![1, 0])
+        );
     }
 
     #[test]

@@ -96,7 +96,8 @@ pub fn main() -> io::Result<()> {
 }
 
 fn limit(task: &Task) -> io::Result<()> {
-    let (sample_mib, sample_secs) = if task.sample.is_some() { (SAMPLE_MIB, SAMPLE_CPU_SECS) } else { (0, 0) };
+    let (sample_mib, sample_secs) =
+        if task.sample.is_some() { (SAMPLE_MIB, SAMPLE_CPU_SECS) } else { (0, 0) };
     let room_mib = u64::from(task.budgets.memory_mib) + SLACK_MIB + sample_mib;
     let address_space = (own_address_space() + room_mib * 1_024) * 1_024;
     for (resource, most) in [
@@ -114,7 +115,7 @@ fn work(task: &Task) -> Result<Passed, Refusal> {
     let model = read(&task.model)?;
     let inspected = inspect(&model).map_err(refusal("bad_structure"))?;
     let golden = golden_file::read(&read(&task.golden)?).map_err(refusal("bad_golden"))?;
-    let sampled = task.sample.as_ref().map(|sample| Sampled::read(sample, &inspected)).transpose()?;
+    let plan = task.sample.as_ref().map(|sample| sample.plan(&inspected)).transpose()?;
     let started = Instant::now();
     let load = TractEngine.load(model, &inspected.inputs, &inspected.outputs);
     let session = load.map_err(|error: EngineError| refusal("does_not_load")(error))?;
@@ -125,9 +126,12 @@ fn work(task: &Task) -> Result<Passed, Refusal> {
         return Err(refusal("over_budget")(detail));
     }
     let figures = replay(&*session, &golden, &task.tolerance, &task.budgets).map_err(golden_refusal)?;
-    // Before the sample is run, so that it tells what the model needs.
+    // Before the sample is read, so that it tells what the model needs.
     let peak_memory_kib = status_kib("VmHWM:");
-    let made = sampled.map(|sampled| sampled.reference(&*session)).transpose()?;
+    let made = match (&task.sample, &plan) {
+        (Some(sample), Some(plan)) => Some(sample.reference(plan, &*session)?),
+        (Some(_) | None, _) => None,
+    };
     let (drift, drift_report) = made.map(|made| (made.spec, made.report)).unzip();
     write_golden(&golden, &task.golden_out)?;
     let report = Report {
@@ -147,36 +151,24 @@ fn work(task: &Task) -> Result<Passed, Refusal> {
     Ok(Passed { report, drift })
 }
 
-/// A sample that was read, with what is to be watched.
-struct Sampled<'a> {
-    task: &'a SampleTask,
-    plan: Plan,
-    sample: Sample,
-}
-
-impl<'a> Sampled<'a> {
-    fn read(task: &'a SampleTask, inspected: &Inspected) -> Result<Self, Refusal> {
-        let model = Model { inputs: &inspected.inputs, outputs: &inspected.outputs };
-        let plan = match &task.features {
-            Some(path) => {
-                let text = String::from_utf8(read(path)?.into())
-                    .map_err(|_| refusal("bad_features")("features.toml is not a text in UTF-8"))?;
-                Plan::read(&text, model).map_err(refusal("bad_features"))?
-            }
-            None => Plan::derived(),
-        };
-        let read = || Sample::read(&task.file, &inspected.inputs, &plan.element_names());
-        let sample = task.marked(read).map_err(refusal("bad_reference"))?;
-        Ok(Self { task, plan, sample })
-    }
-
-    fn reference(&self, session: &dyn Session) -> Result<Made, Refusal> {
-        let make = || reference::make(&self.plan, &self.sample, session, reference::RUN_LIMIT);
-        self.task.marked(make).map_err(refusal("bad_reference"))
-    }
-}
-
 impl SampleTask {
+    /// What is to be watched.
+    fn plan(&self, inspected: &Inspected) -> Result<Plan, Refusal> {
+        let model = Model { inputs: &inspected.inputs, outputs: &inspected.outputs };
+        let Some(path) = &self.features else { return Ok(Plan::derived()) };
+        let text = String::from_utf8(read(path)?.into())
+            .map_err(|_| refusal("bad_features")("features.toml is not a text in UTF-8"))?;
+        Plan::read(&text, model).map_err(refusal("bad_features"))
+    }
+
+    fn reference(&self, plan: &Plan, session: &dyn Session) -> Result<Made, Refusal> {
+        let make = || {
+            let sample = Sample::read(&self.file, session.inputs(), &plan.element_names())?;
+            reference::make(plan, &sample, session, reference::RUN_LIMIT)
+        };
+        self.marked(make).map_err(refusal("bad_reference"))
+    }
+
     /// Does what may end the worker, with the mark set meanwhile. Without a mark the gate words the end less exactly.
     fn marked<T>(&self, act: impl FnOnce() -> T) -> T {
         let _ = fs::write(&self.mark, []);

@@ -127,6 +127,7 @@ async fn announce(tx: &mut Tx, entry: &Entry, event: &Event, now: Timestamp) -> 
         Event::WaveJudged { wave, verdict } => {
             Some(("rollout.verdict", format!("wave {}: {verdict}", wave + 1)))
         }
+        Event::WaveDrifted { wave, alarm } => Some(("rollout.drift", format!("wave {}: {alarm}", wave + 1))),
         Event::ApprovalNeeded { .. }
         | Event::Approved { .. }
         | Event::Promoted { .. }

@@ -29,6 +29,8 @@ pub(super) struct Fleet {
     pub(super) seen_change: u64,
     /// The change of experiments up to which `experiments` are the newest.
     pub(super) seen_experiment: u64,
+    /// The number of the newest event of the drift check that rollouts were told of, as far as this server knows.
+    pub(super) heard_alarm: u64,
     /// The change of desired states up to which the devices of this server were told.
     pub(super) told_change: u64,
 }
@@ -112,7 +114,7 @@ impl Fleet {
         let looks = Looks::every(app.look_every, app.clock.now());
         let seen_experiment = app.store.newest_experiment_change().await?;
         let experiments = experiments::load(&app.store, &mut entries).await?;
-        Ok(Self { app, entries, experiments, looks, seen_change, seen_experiment, told_change })
+        Ok(Self { app, entries, experiments, looks, seen_change, seen_experiment, heard_alarm: 0, told_change })
     }
 
     /// When a machine next wants to hear from this server that time has passed.

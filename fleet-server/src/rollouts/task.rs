@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Command, Greeting, Inbox, Reply, RolloutError, fleet::Fleet};
+use super::{Command, Greeting, Inbox, Order, Reply, RolloutError, fleet::Fleet};
 use crate::{app::App, gateway, store::StoreError};
 
 /// Commands of one turn, at most: enough to share a commit, few enough that nobody waits long.
@@ -105,6 +105,7 @@ async fn next_look(fleet: &Fleet) {
 
 /// A look that fails is left out: the next one counts what it would have counted.
 async fn look(fleet: &mut Fleet) {
+    hear_alarms(fleet).await;
     let now = fleet.app.clock.now();
     match again!(fleet.look(now)) {
         Ok(changed) => tell(fleet, changed).await,
@@ -116,15 +117,29 @@ async fn look(fleet: &mut Fleet) {
 
 /// What happened while this server was away is told first; what cannot be told now is found by the next tick.
 async fn wake(fleet: &mut Fleet) -> Timestamp {
+    hear_alarms(fleet).await;
     let now = fleet.app.clock.now();
     let done = again!(fleet.wake(now));
     moved_on(fleet, done, now).await
 }
 
 async fn tick(fleet: &mut Fleet) -> Timestamp {
+    hear_alarms(fleet).await;
     let now = fleet.app.clock.now();
     let done = again!(fleet.tick(now));
     moved_on(fleet, done, now).await
+}
+
+/// Alarms that cannot be heard now are heard at the next look or tick.
+async fn hear_alarms(fleet: &mut Fleet) {
+    let now = fleet.app.clock.now();
+    match again!(fleet.hear_alarms(now)) {
+        Ok(None) => {}
+        Ok(Some(changed)) => tell(fleet, changed).await,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "rollouts did not hear of drift alarms");
+        }
+    }
 }
 
 /// When the next tick may come.
@@ -195,6 +210,9 @@ async fn take_reports(fleet: &mut Fleet, reports: &[Report], replies: Vec<Reply<
 }
 
 async fn take_order(fleet: &mut Fleet, command: Command) {
+    if may_begin(&command) {
+        hear_alarms(fleet).await;
+    }
     let now = fleet.app.clock.now();
     match command {
         Command::Plan { wanted, reply } => answer(reply, fleet.plan(&wanted, now).await),
@@ -226,6 +244,7 @@ async fn take_order(fleet: &mut Fleet, command: Command) {
             }
             answer(reply, done.map(|_| ()));
         }
+        Command::HearAlarms => hear_alarms(fleet).await,
         Command::StopEverything { reason, by, reply } => {
             let done = again!(fleet.stop_everything(&reason, &by, now));
             if let Ok((_, changed)) = &done {
@@ -242,6 +261,16 @@ async fn take_order(fleet: &mut Fleet, command: Command) {
             answer_experiment(fleet, reply, done).await;
         }
         Command::Report { .. } | Command::Hello { .. } => {}
+    }
+}
+
+/// Whether a rollout may begin to ask devices in this turn, which must not hear of older alarms after it.
+fn may_begin(command: &Command) -> bool {
+    let begins = |order: &Order| matches!(order, Order::Approve { .. } | Order::Retry);
+    match command {
+        Command::Start { .. } | Command::StartExperiment { .. } => true,
+        Command::Order { order, .. } => begins(order),
+        _ => false,
     }
 }
 

@@ -63,8 +63,8 @@ fn cases() -> Vec<Case> {
 
 fn image(name: &'static str, order: ImageOrder, input: Tensor) -> Case {
     let layout = ImageLayout { order, channels: 3, height: 224, width: 224 };
-    let of_channels = (0..3)
-        .flat_map(|channel| [ImageStatistic::Mean { channel }, ImageStatistic::Deviation { channel }]);
+    let of_channels =
+        (0..3).flat_map(|channel| [ImageStatistic::Mean { channel }, ImageStatistic::Deviation { channel }]);
     let statistics =
         of_channels.chain([ImageStatistic::Sharpness, ImageStatistic::Gradient, ImageStatistic::Saturated]);
     let sources =

@@ -100,7 +100,8 @@ impl Extractor {
         let mut extractor = Self { tensors: vec![], batched, counting, numbers: 0, places: 0 };
         for (place, source) in sources.iter().enumerate() {
             let unfit = |why| UnfitSource { place, tensor: source.tensor.clone(), why };
-            let (tensor, spec) = find(source, inputs, outputs).ok_or_else(|| unfit("no such tensor".into()))?;
+            let (tensor, spec) =
+                find(source, inputs, outputs).ok_or_else(|| unfit("no such tensor".into()))?;
             extractor.add(source, tensor, spec).map_err(unfit)?;
         }
         Ok(extractor)
@@ -125,7 +126,9 @@ impl Extractor {
         into.places.resize(self.places, None);
         for watched in &self.tensors {
             let tensor = match &watched.tensor {
-                Place::Input(name) => inputs.iter().find(|(input, _)| input == name).map(|(_, tensor)| tensor),
+                Place::Input(name) => {
+                    inputs.iter().find(|(input, _)| input == name).map(|(_, tensor)| tensor)
+                }
                 Place::Output(index) => outputs.get(*index),
             };
             if let Some(values) = tensor.and_then(|tensor| Values::of_row(tensor, self.batched, row, rows)) {

@@ -238,7 +238,10 @@ impl DriftSpec {
                 Side::Output => outputs,
             };
             if !side.iter().any(|spec| spec.name == source.tensor) {
-                return Err(format!("drift: feature '{}' reads an unknown '{}'", feature.name, source.tensor));
+                return Err(format!(
+                    "drift: feature '{}' reads an unknown '{}'",
+                    feature.name, source.tensor
+                ));
             }
             check_source(source, &feature.values)
                 .map_err(|why| format!("drift: feature '{}': {why}", feature.name))?;

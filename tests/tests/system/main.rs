@@ -25,6 +25,7 @@ mod operator;
 mod postgres;
 mod power_cuts;
 mod power_loss;
+mod references;
 mod renewal;
 mod rollback;
 mod rollouts;

@@ -44,6 +44,9 @@ impl Rollout {
     /// Asks everybody up to `wave` who may be asked now, in order, and notes when the next one may be.
     pub(super) fn ask_due(&mut self, wave: usize, now: Timestamp) {
         (self.ask_at, self.frozen) = (None, None);
+        if self.holding_alarm(wave).is_some() {
+            return;
+        }
         if !self.devices.values().any(|record| record.wave <= wave && record.progress.is_pending()) {
             return;
         }

@@ -2,8 +2,8 @@
 //! and what its metrics say.
 //!
 //! Devices that were never seen hold nothing up once a quorum was seen; those that belong to another rollout by now do not
-//! count at all. Silence, too few commits and metrics that say nothing hold a wave; only failures and degraded metrics stop
-//! the rollout (`settle.rs`).
+//! count at all. Silence, too few commits and metrics that say nothing hold a wave, and drift does if the strategy wants that;
+//! only failures, degraded metrics and drift stop the rollout (`settle.rs`).
 
 use std::time::Duration;
 
@@ -29,6 +29,10 @@ pub(super) enum Gate {
 
 impl Rollout {
     pub(super) fn gate(&mut self, wave: usize, now: Timestamp) -> Gate {
+        // Before it is asked who is under way: who is not asked because of it must not be waited for without a word.
+        if let Some(alarm) = self.holding_alarm(wave) {
+            return Gate::Held(HoldReason::Drifted { alarm: alarm.clone() });
+        }
         let under_way = |record: &Record| record.progress.is_pending() || record.is_awaited();
         let is_under_way = self.records_of(wave).any(under_way);
         // Behind the last wave nobody would be asked or waited for, so not even a person's word lets it pass before.

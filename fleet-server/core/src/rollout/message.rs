@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use shared::{DeviceId, ReleaseId, RolloutId, Timestamp, report::DeploymentEvent};
 
-use super::{Cause, Counts, Freeze, FurtherBack, HoldReason, LetGo, Progress, Verdict};
+use super::{Cause, Counts, DriftAlarm, Freeze, FurtherBack, HoldReason, LetGo, Progress, Verdict};
 use crate::{
     plan::PlannedDevice,
     verdict::{Cohorts, MetricVerdict, VerdictPolicy},
@@ -52,6 +52,11 @@ pub enum Input {
         wave: usize,
         /// What they say now.
         verdict: MetricVerdict,
+    },
+    /// The server's check found that what goes into the release of this rollout, or comes out of it, drifts.
+    Drifted {
+        /// What it found. Alarms come in the order of their numbers.
+        alarm: DriftAlarm,
     },
     /// The freezes that concern this rollout, all of them.
     Freezes {
@@ -231,6 +236,13 @@ pub enum Event {
         wave: usize,
         /// What they say.
         verdict: MetricVerdict,
+    },
+    /// A drift alarm about the release was raised while a wave had it.
+    WaveDrifted {
+        /// Which.
+        wave: usize,
+        /// What was found.
+        alarm: DriftAlarm,
     },
     /// A person let a wave pass.
     Promoted {

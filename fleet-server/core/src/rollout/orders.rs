@@ -92,7 +92,11 @@ impl Rollout {
         // may run the release by now.
         for of in touched {
             let of = &mut self.waves[of];
-            (of.promoted_by, of.settled_at) = (None, None);
+            of.settled_at = None;
+            // A drift alarm that a person let pass has been answered.
+            if of.promoted_by.take().is_some() || was_over {
+                of.drift = None;
+            }
             if was_over {
                 (of.compared, of.metrics) = (false, None);
             }

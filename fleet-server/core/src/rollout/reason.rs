@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use shared::{DeviceId, ReleaseId, RolloutId};
 use thiserror::Error;
 
+use super::DriftAlarm;
 use crate::verdict::{Degradation, Gap, MetricVerdict};
 
 /// Why a rollout stopped for good, with the evidence.
@@ -31,6 +32,13 @@ pub enum Verdict {
         wave: usize,
         /// In what, and on what evidence.
         degradation: Degradation,
+    },
+    /// What goes into the release, or comes out of it, drifts.
+    Drifted {
+        /// Which wave had it, counted from 0.
+        wave: usize,
+        /// What was found.
+        alarm: DriftAlarm,
     },
     /// A person stopped it.
     Ordered {
@@ -85,6 +93,11 @@ pub enum HoldReason {
     Insufficient {
         /// What is missing; empty when nothing was compared yet.
         gaps: Vec<Gap>,
+    },
+    /// What goes into the release, or comes out of it, drifts, and a person decides what that means.
+    Drifted {
+        /// What was found.
+        alarm: DriftAlarm,
     },
 }
 
@@ -177,6 +190,16 @@ pub enum Refusal {
         /// Which rollout.
         rollout: RolloutId,
     },
+    /// A drift alarm says nothing about the release in this rollout.
+    #[error("drift alarm {number} is not held against rollout {rollout}: {why}")]
+    NotItsDrift {
+        /// Which.
+        number: u64,
+        /// Which rollout.
+        rollout: RolloutId,
+        /// In words.
+        why: &'static str,
+    },
     /// The rollout does not take devices that come later, or has this one already.
     #[error("rollout {rollout} does not take device {device} in")]
     TakesNoneIn {
@@ -200,6 +223,7 @@ impl fmt::Display for Verdict {
             Self::Degraded { wave, degradation } => {
                 write!(f, "wave {} is {}", wave + 1, MetricVerdict::Degraded(degradation.clone()))
             }
+            Self::Drifted { wave, alarm } => write!(f, "wave {}: {alarm}", wave + 1),
             Self::Ordered { by, reason } => write!(f, "stopped by {by}: {reason}"),
         }
     }
@@ -219,6 +243,7 @@ impl fmt::Display for HoldReason {
             }
             Self::Insufficient { gaps } if gaps.is_empty() => f.write_str("nothing was compared yet"),
             Self::Insufficient { gaps } => MetricVerdict::Insufficient { gaps: gaps.clone() }.fmt(f),
+            Self::Drifted { alarm } => alarm.fmt(f),
         }
     }
 }

@@ -97,7 +97,8 @@ impl Rollout {
         }
     }
 
-    /// Stops when a wave has more failures than it bears, or its metrics are worse, in whatever wave that is.
+    /// Stops when a wave has more failures than it bears, its metrics are worse, or its release drifts, in whatever wave that
+    /// is.
     fn judge(&mut self, now: Timestamp) {
         let Some(active) = self.active_wave() else { return };
         let Some((wave, verdict)) = (0..=active).find_map(|wave| Some((wave, self.verdict(wave)?))) else {
@@ -113,13 +114,15 @@ impl Rollout {
     }
 
     fn verdict(&self, wave: usize) -> Option<Verdict> {
-        self.too_many_failures(wave).or_else(|| {
-            let degradation: Degradation = match &self.waves[wave].metrics {
-                Some(MetricVerdict::Degraded(degradation)) => degradation.clone(),
-                _ => return None,
-            };
-            Some(Verdict::Degraded { wave, degradation })
-        })
+        self.too_many_failures(wave).or_else(|| self.degraded(wave)).or_else(|| self.condemned_by_drift(wave))
+    }
+
+    fn degraded(&self, wave: usize) -> Option<Verdict> {
+        let degradation: Degradation = match &self.waves[wave].metrics {
+            Some(MetricVerdict::Degraded(degradation)) => degradation.clone(),
+            _ => return None,
+        };
+        Some(Verdict::Degraded { wave, degradation })
     }
 
     fn too_many_failures(&self, wave: usize) -> Option<Verdict> {

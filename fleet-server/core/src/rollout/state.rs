@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use shared::{RolloutId, Timestamp};
 
-use super::{Cause, HoldReason, Verdict};
+use super::{Cause, DriftAlarm, HoldReason, Verdict};
 use crate::{
     plan::{WaveKind, WavePlan},
     verdict::MetricVerdict,
@@ -98,6 +98,9 @@ pub(super) struct Wave {
     /// What they said last.
     #[serde(default)]
     pub(super) metrics: Option<MetricVerdict>,
+    /// The first drift alarm about the release while this wave had it.
+    #[serde(default)]
+    pub(super) drift: Option<DriftAlarm>,
 }
 
 /// Where a wave stands.
@@ -142,6 +145,7 @@ impl Wave {
             settled_at: None,
             compared: false,
             metrics: None,
+            drift: None,
         }
     }
 }

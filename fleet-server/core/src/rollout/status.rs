@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use shared::{DeviceId, ReleaseId, RolloutId, Timestamp};
 
-use super::{Freeze, Progress, Record, Restoration, Rollout, State, WaveState};
+use super::{DriftAlarm, Freeze, Progress, Record, Restoration, Rollout, State, WaveState};
 use crate::{
     plan::{Blocked, WaveKind},
     strategy::Strategy,
@@ -63,6 +63,9 @@ pub struct WaveStatus {
     pub compared: bool,
     /// What the metrics said last.
     pub metrics: Option<MetricVerdict>,
+    /// The first drift alarm about the release while the wave had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftAlarm>,
     /// What became of its devices.
     pub counts: Counts,
 }
@@ -203,12 +206,16 @@ impl Rollout {
             promoted_by: wave.promoted_by.clone(),
             compared: wave.compared,
             metrics: wave.metrics.clone(),
+            drift: wave.drift.clone(),
             counts,
         }
     }
 
     /// Why it stands where it stands, or why the wave under way is held.
     fn reason(&self) -> Option<String> {
+        if let (State::AwaitingApproval { .. }, Some(alarm)) = (&self.state, self.alarm_to_weigh()) {
+            return Some(format!("{}; {alarm}", self.state.reason().unwrap_or_default()));
+        }
         self.state.reason().or_else(|| match &self.waves[self.active_wave()?].state {
             WaveState::Held { why, .. } => Some(format!("held: {why}")),
             _ => None,

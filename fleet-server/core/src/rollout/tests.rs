@@ -1,13 +1,15 @@
+use muster_sketch::detector::Scope;
 use proptest::{prelude::*, strategy::Strategy as Generate};
 use shared::report::{DeploymentEvent, FailReason, RejectReason, RollbackReason, TrialFigures};
 
 use super::*;
 use crate::{
     fixtures::{fleet, id, release, started},
-    strategy::{MaxFailed, StopAction, Strategy, WaveShare, WaveSpec},
+    strategy::{DriftGate, MaxFailed, OnAlarm, StopAction, Strategy, WaveShare, WaveSpec},
 };
 
 mod asking;
+mod drift;
 mod gate;
 mod orders;
 mod rivals;
@@ -245,6 +247,7 @@ fn any_input() -> impl Generate<Value = Input> {
         1 => device().prop_map(move |device| Input::Claimed { devices: vec![device], by: r3.clone() }),
         1 => let_go().prop_map(|devices| Input::LetGo { devices }),
         1 => let_go().prop_map(|devices| Input::GivenBack { devices }),
+        1 => (0u64..6).prop_map(|number| drift::alarm(number, Scope::Model, 3)),
     ]
 }
 
@@ -252,12 +255,13 @@ fn any_story() -> impl Generate<Value = Vec<(Input, u64)>> {
     prop::collection::vec((any_input(), 0u64..900), 0..60)
 }
 
-/// Eight devices in two waves, one of them offline; three failures are borne.
+/// Eight devices in two waves, one of them offline; three failures are borne, and drift holds.
 fn busy() -> Rollout {
     let mut fleet = fleet(8);
     fleet[5].connected = false;
     let max_failed = MaxFailed { absolute: 3, percent: 5 };
-    let mut strategy = Strategy { max_failed, silent_after_secs: 5, ..two_waves(1) };
+    let drift = DriftGate { on_alarm: OnAlarm::Hold };
+    let mut strategy = Strategy { max_failed, silent_after_secs: 5, drift, ..two_waves(1) };
     strategy.waves[0].share = WaveShare::Count(4);
     started(strategy, &fleet)
 }

@@ -49,6 +49,7 @@ pub fn figures_of(version: &VersionFigures) -> Figures {
         (Metric::Errors, sample(version.counts.failures() as f64, judged)),
         (Metric::Confidence, sample(version.confidence.sum, version.confidence.count)),
         (Metric::Accuracy, sample(labels.correct as f64, labels.correct.saturating_add(labels.wrong))),
+        (Metric::Drift, sample(version.drift.sum, version.drift.count)),
     ];
     let custom = version.custom.iter().map(|(name, of)| {
         let count = match of.kind {

@@ -55,7 +55,8 @@ pub enum Metric {
     Confidence,
     /// Labels that were the top class, of those that came back.
     Accuracy,
-    /// How far inputs or outputs are from the reference, as a population stability index: sum over features.
+    /// How far windows of inputs and outputs are from the reference: the population stability index less its noise floor,
+    /// summed over features and windows, over their number.
     Drift,
     /// A counter or gauge that applications report, written `custom:NAME`: what was added over inferences, or the sum of
     /// readings over readings.

@@ -183,9 +183,11 @@ fn telemetry_becomes_figures() {
     version.counts.timeout = 1;
     version.counts.busy = 5;
     version.latency_ms.record(16.0);
+    [0.25, -0.5].into_iter().for_each(|value| version.drift.record(value));
     let figures = figures_of(&version);
     assert_eq!(figures[&Metric::Errors], Sample { sum: 1.0, count: 10 });
     assert_eq!((figures[&Metric::Latency].count, figures[&Metric::Accuracy].count), (1, 0));
+    assert_eq!(figures[&Metric::Drift], Sample { sum: -0.25, count: 2 });
 }
 
 #[test]
@@ -307,4 +309,49 @@ proptest! {
             prop_assert_eq!(&back.observe(look).unwrap(), record);
         }
     }
+}
+
+/// Looks as the server makes them of what agents report: a day by halves of an hour, in each of which three features of a
+/// device bring a window each. On canaries the candidate raises them by `risen`.
+fn looks_at_drift(cohorts: &Cohorts, risen: f64) -> Vec<LookRecord> {
+    let (before, after) = (release("digits@1"), release("digits@2"));
+    let mut sums = BTreeMap::<(DeviceId, bool), VersionFigures>::new();
+    let mut intervals = Intervals::default();
+    let (mut history, mut since) = (vec![], vec![]);
+    for number in 0..96_u64 {
+        let is_since = number >= 48;
+        for (n, device) in cohorts.canaries.iter().chain(&cohorts.controls).enumerate() {
+            let has_candidate = is_since && cohorts.canaries.contains(device);
+            let of = if has_candidate { &after } else { &before };
+            let figures = sums
+                .entry((device.clone(), has_candidate))
+                .or_insert_with(|| VersionFigures::new(of.clone()));
+            for feature in 0..3 {
+                // Around nothing and below it too, as a figure is that has its noise floor taken off.
+                let noise = 0.02 * (((number as usize * 7 + n * 3 + feature * 5) % 9) as f64 - 4.0);
+                figures.drift.record(noise + if has_candidate { risen } else { 0.0 });
+            }
+        }
+        let told = sums.iter().map(|((device, _), figures)| (device.clone(), figures.clone()));
+        let tally = &tallies(told)[&before.model];
+        let period = if is_since { Period::Since } else { Period::Before };
+        let look = look_at(number, &intervals.advance(tally), cohorts, after.version, period);
+        if is_since { since.push(look) } else { history.push(look) }
+    }
+    replay(VerdictPolicy::default(), cohorts.clone(), &history, &since).unwrap()
+}
+
+#[test]
+fn a_candidate_under_which_inputs_drift_is_condemned_for_it() {
+    let last = looks_at_drift(&cohorts(10, 20), 0.4).pop().unwrap();
+    let MetricVerdict::Degraded(why) = last.verdict else { panic!("{}", last.verdict) };
+    assert_eq!(why.metric, Metric::Drift);
+    assert!((why.reading.difference - 0.4).abs() < 0.1, "{why}");
+}
+
+#[test]
+fn a_candidate_under_which_inputs_stay_as_they_were_is_cleared_of_drift() {
+    let last = looks_at_drift(&cohorts(10, 20), 0.0).pop().unwrap();
+    assert!(!matches!(last.verdict, MetricVerdict::Degraded(_)), "{}", last.verdict);
+    assert!(last.metrics[&Metric::Drift].e_not_worse >= 20.0, "{last:?}");
 }

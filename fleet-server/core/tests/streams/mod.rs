@@ -249,10 +249,10 @@ fn burst(random: &mut Random, look: &mut Look, share: f64) {
 
 /// Numbers that look random and are the same in every run of a seed (SplitMix64).
 #[derive(Clone)]
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0xD134_2543_DE82_EF95))
     }
 
@@ -270,7 +270,7 @@ impl Random {
     }
 
     /// Nearly a standard normal: the ones among 64 fair bits, smoothed. Cut off at eight deviations.
-    fn normal(&mut self) -> f64 {
+    pub fn normal(&mut self) -> f64 {
         let ones = f64::from(self.number().count_ones()) - 32.0;
         (ones + self.uniform() - 0.5) / (16.0_f64 + 1.0 / 12.0).sqrt()
     }

@@ -46,6 +46,8 @@ pub(super) struct Account {
     pub(super) approved: BTreeSet<usize>,
     /// Waves that a person let pass.
     pub(super) promoted: BTreeSet<usize>,
+    /// Waves that had the release when it was found to drift.
+    pub(super) alarmed: BTreeSet<usize>,
     /// Until when a wave is watched.
     pub(super) baking: BTreeMap<usize, Timestamp>,
 }
@@ -102,6 +104,7 @@ impl Account {
             approvals: (0..plan.waves.len()).filter(|wave| plan.waves[*wave].approve).collect(),
             approved: BTreeSet::new(),
             promoted: BTreeSet::new(),
+            alarmed: BTreeSet::new(),
             baking: BTreeMap::new(),
         }
     }

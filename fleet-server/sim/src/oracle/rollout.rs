@@ -8,6 +8,7 @@ use shared::{RolloutId, Timestamp};
 use super::{
     Oracle, Violation,
     books::{Account, Said},
+    drift::{check_not_held, check_passed},
     rivals::check_is_wanted,
 };
 use crate::server::{Purpose, Row, Server, Write};
@@ -21,6 +22,7 @@ impl Oracle {
         match write.purpose {
             Purpose::Ask => {
                 check_ask(account, write)?;
+                check_not_held(account, write)?;
                 check_is_wanted(server, account, write)?;
             }
             Purpose::Restore if !account.asked.contains_key(&write.device) => {
@@ -62,6 +64,9 @@ impl Oracle {
                 account.blocked.remove(device);
             }
             Event::Retried { .. } => account.retried += 1,
+            Event::Promoted { wave, .. } => {
+                account.promoted.insert(*wave);
+            }
             _ => {}
         }
     }
@@ -83,9 +88,6 @@ impl Oracle {
             {
                 let detail = format!("{id} starts wave {}", wave + 1);
                 return Err(Violation::new("a wave that needs approval waits for it", detail));
-            }
-            Event::Promoted { wave, .. } => {
-                account.promoted.insert(*wave);
             }
             Event::Approved { by, wave } if *by == account.spec.author => {
                 let detail = format!("{by} approves wave {} of their own {id}", wave + 1);
@@ -208,6 +210,7 @@ fn check_gate(server: &Server, account: &Account, wave: usize, now: Timestamp) -
     if account.promoted.contains(&wave) {
         return Ok(());
     }
+    check_passed(account, wave)?;
     let said = |flag: fn(&Said) -> bool| {
         account.members(wave).filter(|device| account.said.get(*device).is_some_and(flag)).count()
     };

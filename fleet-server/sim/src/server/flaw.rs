@@ -36,6 +36,8 @@ pub enum Flaw {
     ForgetsPins,
     /// Whatever the metrics say is taken for good.
     FlattersMetrics,
+    /// Rollouts do not hear of drift alarms.
+    ForgetsDrift,
     /// Rollouts do not hear of what others of their model do.
     ForgetsRivals,
     /// A device is told of its desired state once, and never again.

@@ -64,6 +64,10 @@ impl World {
                     self.server_turn(|server, now| server.pin(&device, &model, lifted, now));
                 }
             }
+            Act::DriftAlarm { release, feature, scope, others } => {
+                self.note(Detail::Milestones, || format!("{release} drifts: {feature}, {scope:?}"));
+                self.server_turn(|server, now| server.raise_alarm(&release, feature, scope, others, now));
+            }
             fault => self.fault(fault),
         }
     }
@@ -111,6 +115,7 @@ impl World {
             | Act::Halt { .. }
             | Act::RollBack { .. }
             | Act::Quarantine { .. }
+            | Act::DriftAlarm { .. }
             | Act::Pin { .. } => {}
         }
     }

@@ -29,6 +29,7 @@ impl World {
     }
 
     fn count_inferences(&mut self) {
+        let tells_of_drift = self.story.drift;
         for (id, inhabitant) in &self.fleet {
             if !inhabitant.is_reachable() {
                 continue;
@@ -37,20 +38,23 @@ impl World {
                 let Some(release) = inhabitant.device.serves(&state.model) else { continue };
                 let inferences = u64::from(inhabitant.device.traffic()) * LOOK_EVERY.as_secs() / 60;
                 let nature = inhabitant.device.nature_of(release);
-                add(&mut self.told, &mut self.random, id, release, nature, inferences);
+                let figures = add(&mut self.told, &mut self.random, id, release, nature, inferences);
+                if tells_of_drift && inferences > 0 {
+                    add_drift(figures, &mut self.random, nature);
+                }
             }
         }
     }
 }
 
-fn add(
-    told: &mut BTreeMap<ModelName, Told>,
+fn add<'a>(
+    told: &'a mut BTreeMap<ModelName, Told>,
     random: &mut Random,
     id: &DeviceId,
     release: &ReleaseId,
     nature: Nature,
     inferences: u64,
-) {
+) -> &'a mut Figures {
     let versions = told.entry(release.model.clone()).or_default().entry(id.clone()).or_default();
     let figures: &mut Figures = versions.entry(release.version).or_default();
     let slower = match nature {
@@ -66,5 +70,19 @@ fn add(
         let sample = figures.entry(metric).or_insert(Sample { sum: 0.0, count: 0 });
         sample.sum += sum;
         sample.count += inferences;
+    }
+    figures
+}
+
+/// A window of each of two features: the population stability index less its noise floor, so around nothing without drift.
+fn add_drift(figures: &mut Figures, random: &mut Random, nature: Nature) {
+    let further = match nature {
+        Nature::Drifts(hundredths) => f64::from(hundredths) / 100.0,
+        _ => 0.0,
+    };
+    let sample = figures.entry(Metric::Drift).or_insert(Sample { sum: 0.0, count: 0 });
+    for _ in 0..2 {
+        sample.sum += further + random.below(600) as f64 / 10_000.0 - 0.03;
+        sample.count += 1;
     }
 }

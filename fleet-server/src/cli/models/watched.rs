@@ -12,7 +12,8 @@ use crate::publish::worker::DriftReport;
 /// What the gate says of the reference; nothing of a model without one.
 pub(super) fn of_report(gate: &Value) -> Vec<String> {
     let report = gate.get("drift").cloned().and_then(|drift| serde_json::from_value(drift).ok());
-    let Some(DriftReport { features, kinds, derived, cases, input_rows, output_rows, notes, .. }) = report else {
+    let Some(DriftReport { features, kinds, derived, cases, input_rows, output_rows, notes, .. }) = report
+    else {
         return vec![];
     };
     let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
@@ -41,7 +42,9 @@ pub(super) fn of_manifest(drift: Option<&DriftSpec>) -> Vec<String> {
     ];
     if let Some(guardrail) = drift.guardrail {
         let years = guardrail.one_false_alarm_in_years;
-        lines.push(format!("  guardrail     devices alarm by themselves, falsely once in {years} years at most"));
+        lines.push(format!(
+            "  guardrail     devices alarm by themselves, falsely once in {years} years at most"
+        ));
     }
     let features = drift.sources.iter().zip(drift.reference.features());
     lines.extend(features.map(|(source, feature)| format!("  feature       {}", line(source, feature))));

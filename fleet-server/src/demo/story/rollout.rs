@@ -120,6 +120,7 @@ fn tell_event(narrator: &Narrator, release: &str, event: &Event) {
         | Event::DeviceReturned { .. }
         | Event::WaveHeld { .. }
         | Event::WaveJudged { .. }
+        | Event::WaveDrifted { .. }
         | Event::WaveStarted { .. }
         | Event::WaveBaking { .. }
         | Event::WavePassed { .. }

@@ -17,8 +17,11 @@ pub(super) fn features(model: Model<'_>, header: Option<&[String]>) -> Vec<Plann
     for spec in model.inputs {
         match image_layout(model, spec) {
             Some(layout) => {
-                let chosen: Vec<_> =
-                    STATISTICS.iter().filter_map(|name| statistics(name, layout.channels)).flatten().collect();
+                let chosen: Vec<_> = STATISTICS
+                    .iter()
+                    .filter_map(|name| statistics(name, layout.channels))
+                    .flatten()
+                    .collect();
                 features.extend(image_features(&spec.name, &spec.name, layout, &chosen));
             }
             None => features.extend(elements(model, spec, header)),
@@ -94,10 +97,12 @@ fn answer(model: Model<'_>) -> Vec<Planned> {
 
 /// The only output of floating point numbers, at most two axes and so many elements in a row.
 fn only_float<'a>(model: Model<'a>, admits: impl Fn(u64) -> bool) -> Option<&'a TensorSpec> {
-    let is_float =
-        |spec: &TensorSpec| matches!(spec.datatype, DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64);
-    let mut fitting = model.outputs.iter().filter(|spec| {
-        is_float(spec) && spec.shape.len() <= 2 && model.elements(spec).is_some_and(&admits)
-    });
+    let is_float = |spec: &TensorSpec| {
+        matches!(spec.datatype, DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64)
+    };
+    let mut fitting = model
+        .outputs
+        .iter()
+        .filter(|spec| is_float(spec) && spec.shape.len() <= 2 && model.elements(spec).is_some_and(&admits));
     fitting.next().filter(|_| fitting.next().is_none())
 }

@@ -34,7 +34,10 @@ pub(super) fn numeric(entry: &Numeric, model: Model<'_>) -> Features {
         return Ok(vec![feature(index, entry.name.as_ref())]);
     }
     if entry.name.is_some() {
-        return Err(format!("'{}' has several elements: say which by `index`, or give `names` of all", spec.name));
+        return Err(format!(
+            "'{}' has several elements: say which by `index`, or give `names` of all",
+            spec.name
+        ));
     }
     let count = all_elements(spec, elements)?;
     match &entry.names {
@@ -74,7 +77,10 @@ fn codes(entry: &Categorical) -> Result<Option<Vec<(i64, String)>>, String> {
         (None, Some(names)) => (0..).take(names.len()).collect(),
     };
     if !(1..=MAX_CATEGORIES).contains(&codes.len()) {
-        return Err(format!("{} categories; allowed are 1 to {MAX_CATEGORIES}: group the rare ones", codes.len()));
+        return Err(format!(
+            "{} categories; allowed are 1 to {MAX_CATEGORIES}: group the rare ones",
+            codes.len()
+        ));
     }
     let names = match &entry.names {
         Some(names) if names.len() != codes.len() => {
@@ -108,11 +114,15 @@ pub(super) fn image(entry: &Image, model: Model<'_>) -> Features {
 
 /// What the entry says, and for the rest what the shape of the input says.
 fn layout(entry: &Image, spec: &TensorSpec, model: Model<'_>) -> Result<ImageLayout, String> {
-    let derived = image_layout(model, spec).filter(|derived| entry.order.is_none_or(|order| order == derived.order));
+    let derived =
+        image_layout(model, spec).filter(|derived| entry.order.is_none_or(|order| order == derived.order));
     let missing = || {
-        format!("the shape of {spec} does not say how its image lies: give `order`, `channels`, `height` and `width`")
+        format!(
+            "the shape of {spec} does not say how its image lies: give `order`, `channels`, `height` and `width`"
+        )
     };
-    let number = |given: Option<u32>, of: fn(ImageLayout) -> u32| given.or(derived.map(of)).ok_or_else(missing);
+    let number =
+        |given: Option<u32>, of: fn(ImageLayout) -> u32| given.or(derived.map(of)).ok_or_else(missing);
     let layout = ImageLayout {
         order: entry.order.or(derived.map(|layout| layout.order)).ok_or_else(missing)?,
         channels: number(entry.channels, |layout| layout.channels)?,
@@ -151,7 +161,11 @@ pub(super) fn class(entry: &Class, model: Model<'_>) -> Features {
         no_duplicate("name", names)?;
         match model.elements(spec) {
             Some(elements) if elements != names.len() as u64 => {
-                return Err(format!("{} names for the {elements} scores of '{}': one each", names.len(), spec.name));
+                return Err(format!(
+                    "{} names for the {elements} scores of '{}': one each",
+                    names.len(),
+                    spec.name
+                ));
             }
             Some(_) | None => {}
         }
@@ -163,7 +177,10 @@ pub(super) fn embedding(entry: &Embedding, model: Model<'_>) -> Features {
     let spec = find(entry.output.as_deref(), Side::Output, model)?;
     let projections = entry.projections.unwrap_or(PROJECTIONS);
     if !(1..=shared::manifest::MAX_PROJECTIONS).contains(&projections) {
-        return Err(format!("{projections} projections; allowed are 1 to {}", shared::manifest::MAX_PROJECTIONS));
+        return Err(format!(
+            "{projections} projections; allowed are 1 to {}",
+            shared::manifest::MAX_PROJECTIONS
+        ));
     }
     let name = entry.name.as_ref().unwrap_or(&spec.name);
     let feature = |number: u32| {
@@ -226,7 +243,9 @@ fn all_elements(spec: &TensorSpec, elements: Option<u64>) -> Result<u32, String>
     };
     let few = u32::try_from(elements).ok().filter(|&elements| elements as usize <= MAX_FEATURES);
     few.ok_or_else(|| {
-        format!("a row of {spec} has {elements} elements, and {MAX_FEATURES} can be watched: say which by `index`")
+        format!(
+            "a row of {spec} has {elements} elements, and {MAX_FEATURES} can be watched: say which by `index`"
+        )
     })
 }
 

@@ -78,7 +78,9 @@ impl Collector {
                     classes += 1;
                     (From::Class(classes - 1), Column::Classes { counts: vec![], missing: 0 })
                 }
-                What::Code { index, .. } => (From::Code(*index as usize), Column::Codes(CodeCounts::default())),
+                What::Code { index, .. } => {
+                    (From::Code(*index as usize), Column::Codes(CodeCounts::default()))
+                }
             };
             if !matches!(from, From::Code(_)) {
                 sources.push(feature.source(vec![]));
@@ -106,7 +108,9 @@ impl Collector {
             extractor.read(inputs, outputs, row, found);
             for feature in features.iter_mut() {
                 let tensor = match &feature.tensor {
-                    Place::Input(name) => inputs.iter().find(|(input, _)| input == name).map(|(_, tensor)| tensor),
+                    Place::Input(name) => {
+                        inputs.iter().find(|(input, _)| input == name).map(|(_, tensor)| tensor)
+                    }
                     Place::Output(place) => outputs.get(*place),
                 };
                 match feature.from {
@@ -116,7 +120,8 @@ impl Collector {
                         feature.column.take_class(found.places[slot], classes);
                     }
                     From::Code(index) => {
-                        let code = tensor.map_or(Code::Missing, |tensor| extractor.code(tensor, row, rows, index));
+                        let code =
+                            tensor.map_or(Code::Missing, |tensor| extractor.code(tensor, row, rows, index));
                         feature.column.take_code(code);
                     }
                 }

@@ -26,7 +26,9 @@ pub(super) fn reference(feature: &Planned, column: &Column) -> Result<(FeatureRe
 }
 
 fn numeric(name: &str, numbers: &[f32]) -> Result<ReferenceValues, String> {
-    NumericReference::from_sample(name, numbers).map(ReferenceValues::Numeric).map_err(|error| error.to_string())
+    NumericReference::from_sample(name, numbers)
+        .map(ReferenceValues::Numeric)
+        .map_err(|error| error.to_string())
 }
 
 /// In the order that the publisher lists them in, or ascending.
@@ -52,12 +54,18 @@ fn codes_of(
              `codes` and `names` out to take those of the sample"
         ));
     }
-    let counts = listed.iter().map(|(code, name)| (name.clone(), found.counts.get(code).copied().unwrap_or(0)));
+    let counts =
+        listed.iter().map(|(code, name)| (name.clone(), found.counts.get(code).copied().unwrap_or(0)));
     let values = categories(name, counts.collect(), found.missing)?;
     Ok((values, listed.into_iter().map(|(code, _)| code).collect()))
 }
 
-fn classes(name: &str, counts: &[u64], missing: u64, names: Option<&[String]>) -> Result<ReferenceValues, String> {
+fn classes(
+    name: &str,
+    counts: &[u64],
+    missing: u64,
+    names: Option<&[String]>,
+) -> Result<ReferenceValues, String> {
     let names: Vec<String> = match names {
         Some(names) if names.len() != counts.len() => {
             return Err(format!(
@@ -73,13 +81,13 @@ fn classes(name: &str, counts: &[u64], missing: u64, names: Option<&[String]>) -
 }
 
 fn categories(name: &str, counts: Vec<(String, u64)>, missing: u64) -> Result<ReferenceValues, String> {
-    CategoryReference::from_counts(name, counts, missing)
-        .map(ReferenceValues::Category)
-        .map_err(|error| match error {
+    CategoryReference::from_counts(name, counts, missing).map(ReferenceValues::Category).map_err(|error| {
+        match error {
             // These name the category and not whose it is.
             ReferenceError::BadName { .. } | ReferenceError::NameUsedTwice { .. } => {
                 format!("feature '{name}': {error}")
             }
             error => error.to_string(),
-        })
+        }
+    })
 }

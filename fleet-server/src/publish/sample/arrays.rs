@@ -132,7 +132,8 @@ mod tests {
         for shape in [json!(["N", 2]), json!([1, 2])] {
             let spec = spec("FP32", &shape);
             let short = sample(&arr2(&[[1.0_f32, 2.0], [3.0, 4.0]]), &spec).unwrap();
-            let whole = sample(&Array3::from_shape_vec((2, 1, 2), vec![1.0_f32, 2.0, 3.0, 4.0]).unwrap(), &spec);
+            let whole =
+                sample(&Array3::from_shape_vec((2, 1, 2), vec![1.0_f32, 2.0, 3.0, 4.0]).unwrap(), &spec);
             let expected = Tensor::from_f32(vec![1, 2], &[3.0, 4.0]).unwrap();
             for sample in [short, whole.unwrap()] {
                 assert_eq!(sample.case(1).unwrap(), [("x".to_owned(), expected.clone())]);

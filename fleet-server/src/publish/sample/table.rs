@@ -77,10 +77,16 @@ fn unreadable(error: csv::Error) -> String {
 
 fn check_header(header: &[String]) -> Result<(), String> {
     if header.iter().all(|name| name.is_empty()) {
-        return Err("the sample is neither an .npz file nor a table in CSV: it has no first line that names columns".into());
+        return Err(
+            "the sample is neither an .npz file nor a table in CSV: it has no first line that names columns"
+                .into(),
+        );
     }
     if header.len() > MAX_COLUMNS {
-        return Err(format!("the table has {} columns; at most {MAX_COLUMNS}: give an .npz file", header.len()));
+        return Err(format!(
+            "the table has {} columns; at most {MAX_COLUMNS}: give an .npz file",
+            header.len()
+        ));
     }
     if header.iter().all(|name| name.parse::<f64>().is_ok()) {
         return Err("line 1 of the table has numbers only: it must name the columns".into());
@@ -120,7 +126,9 @@ fn assign(header: &[String], inputs: &[TensorSpec], names: &ElementNames) -> Res
     for (spec, (shape, length)) in inputs.iter().zip(shapes.into_iter().zip(lengths)) {
         let called: Vec<Option<&str>> = (0..length).map(|place| named(&spec.name, place as u32)).collect();
         let columns = match (called.iter().copied().collect::<Option<Vec<&str>>>(), inputs) {
-            (Some(called), _) => by_name(&called.into_iter().map(str::to_owned).collect::<Vec<_>>(), &places)?,
+            (Some(called), _) => {
+                by_name(&called.into_iter().map(str::to_owned).collect::<Vec<_>>(), &places)?
+            }
             (None, [_]) => in_order(&called, header)?,
             (None, _) => by_name(&default_names(spec, &called), &places)?,
         };
@@ -158,7 +166,11 @@ fn default_names(spec: &TensorSpec, called: &[Option<&str>]) -> Vec<String> {
         1 => spec.name.clone(),
         _ => format!("{}[{place}]", spec.name),
     };
-    called.iter().enumerate().map(|(place, name)| name.map_or_else(|| default(place), str::to_owned)).collect()
+    called
+        .iter()
+        .enumerate()
+        .map(|(place, name)| name.map_or_else(|| default(place), str::to_owned))
+        .collect()
 }
 
 /// The shape of one row of an input.
@@ -170,7 +182,9 @@ fn shape_of_row(spec: &TensorSpec) -> Result<Vec<u64>, String> {
     };
     let shape: Option<Vec<u64>> = spec.shape.iter().enumerate().map(length).collect();
     shape.filter(|shape| (1..=MAX_COLUMNS).contains(&elements(shape))).ok_or_else(|| {
-        format!("a table fits inputs of 1 to {MAX_COLUMNS} numbers, and input {spec} is none: give an .npz file")
+        format!(
+            "a table fits inputs of 1 to {MAX_COLUMNS} numbers, and input {spec} is none: give an .npz file"
+        )
     })
 }
 
@@ -193,7 +207,9 @@ impl Filling {
 
 fn put(cell: &str, datatype: DataType, into: &mut Vec<u8>) -> Result<(), String> {
     if cell.is_empty() && !has_nan(datatype) {
-        return Err(format!("it is empty, and {datatype} has no missing value: leave the row out, or give a number"));
+        return Err(format!(
+            "it is empty, and {datatype} has no missing value: leave the row out, or give a number"
+        ));
     }
     // Beyond what an FP64 holds exactly.
     match (datatype, cell.parse::<i64>(), cell.parse::<u64>()) {

@@ -23,13 +23,9 @@ impl Distribution {
         }
         let top_class =
             (1..row.len()).fold(0, |best, place| if row[place] > row[best] { place } else { best });
-        let shares = if are_shares(row) {
-            normed(row.iter().map(|&share| f64::from(share)))
-        } else {
-            softmax(row)
-        };
-        let entropy: f64 =
-            shares.iter().filter(|&&share| share > 0.0).map(|share| -share * share.ln()).sum();
+        let shares =
+            if are_shares(row) { normed(row.iter().map(|&share| f64::from(share))) } else { softmax(row) };
+        let entropy: f64 = shares.iter().filter(|&&share| share > 0.0).map(|share| -share * share.ln()).sum();
         #[allow(clippy::cast_possible_truncation)] // figures are counted as FP32
         let (confidence, entropy) = (shares[top_class].min(1.0) as f32, entropy as f32);
         Some(Self { confidence, entropy, top_class })

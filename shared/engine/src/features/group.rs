@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use muster_sketch::window::MISSING;
 use shared::manifest::{DataType, ImageLayout, ImageStatistic, Reading, Side, TensorSpec};
 
-use super::{
-    Row, distribution::Distribution, image::ImageFigures, projection::Projections, values::Values,
-};
+use super::{Row, distribution::Distribution, image::ImageFigures, projection::Projections, values::Values};
 
 /// Elements of an embedding: none in use has more than some ten thousand, and each direction keeps a bit of each.
 const MAX_EMBEDDING: u64 = 1 << 20;
@@ -132,7 +130,9 @@ pub(super) fn check(reading: &Reading, spec: &TensorSpec, elements: Option<u64>)
         },
         Reading::Projection { .. } => match elements {
             Some(1..=MAX_EMBEDDING) => Ok(()),
-            Some(elements) => Err(format!("an embedding of {elements} elements; allowed are 1 to {MAX_EMBEDDING}")),
+            Some(elements) => {
+                Err(format!("an embedding of {elements} elements; allowed are 1 to {MAX_EMBEDDING}"))
+            }
             None => Err("an embedding needs a row of fixed size".into()),
         },
         Reading::Confidence | Reading::Entropy | Reading::TopClass if !is_float(spec.datatype) => {

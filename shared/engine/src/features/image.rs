@@ -145,7 +145,10 @@ impl Sums {
         let beside = own[..inner].iter().zip(&own[2 * step..]);
         let across = above[step..].iter().zip(&below[step..]);
         let around = beside.zip(across).map(|((left, right), (up, down))| left + right + (up + down));
-        refill(scratch, own[step..][..inner].iter().zip(around).map(|(own, around)| (4.0 * own - around).abs()));
+        refill(
+            scratch,
+            own[step..][..inner].iter().zip(around).map(|(own, around)| (4.0 * own - around).abs()),
+        );
         self.laplacian.add(scratch);
     }
 

@@ -84,7 +84,11 @@ mod tests {
             let apart = || wide().map(|value| value - 3.0);
             let expected = [apart().sum::<f64>(), apart().map(|value| value * value).sum()];
             assert_eq!(sums_around(3.0, &values), expected, "{count}");
-            assert_eq!(count_of(&values, 7.0), wide().filter(|&value| value == 7.0).count() as f64, "{count}");
+            assert_eq!(
+                count_of(&values, 7.0),
+                wide().filter(|&value| value == 7.0).count() as f64,
+                "{count}"
+            );
         }
     }
 

@@ -36,10 +36,8 @@ fn x(tensor: Tensor) -> [(String, Tensor); 1] {
 
 #[test]
 fn each_entry_of_a_batch_is_a_row_with_its_own_answer() {
-    let (inputs, outputs) = (
-        [spec("x", DataType::Fp32, &[None, Some(2)])],
-        [spec("y", DataType::Fp32, &[None, Some(3)])],
-    );
+    let (inputs, outputs) =
+        ([spec("x", DataType::Fp32, &[None, Some(2)])], [spec("y", DataType::Fp32, &[None, Some(3)])]);
     let sources = [
         input(Reading::Element { index: 1 }),
         output(Reading::TopClass),
@@ -157,8 +155,7 @@ fn projections_are_those_of_their_seed_and_keep_the_length_of_an_embedding() {
     let inputs = [spec("x", DataType::Fp32, &[Some(1)])];
     let embedding: Vec<f32> = (0..length).map(|n| ((n * 37 % 11) as f32) - 5.0).collect();
     let project = |seed| {
-        let sources: Vec<_> =
-            (0..64).map(|number| output(Reading::Projection { seed, number })).collect();
+        let sources: Vec<_> = (0..64).map(|number| output(Reading::Projection { seed, number })).collect();
         let extractor = Extractor::new(&sources, &inputs, &outputs).unwrap();
         let asked = x(Tensor::from_f32(vec![1], &[0.0]).unwrap());
         let told = [Tensor::from_f32(vec![1, length], &embedding).unwrap()];
@@ -222,7 +219,8 @@ fn an_answer_that_is_not_finite_has_no_class_and_no_probabilities() {
 fn a_tensor_that_is_not_there_or_has_other_rows_is_missing() {
     let inputs = [spec("x", DataType::Fp32, &[None, Some(1)])];
     let outputs = [spec("y", DataType::Fp32, &[None, None])];
-    let sources = [output(Reading::Entropy), output(Reading::TopClass), output(Reading::Element { index: 7 })];
+    let sources =
+        [output(Reading::Entropy), output(Reading::TopClass), output(Reading::Element { index: 7 })];
     let extractor = Extractor::new(&sources, &inputs, &outputs).unwrap();
     let asked = x(Tensor::from_f32(vec![2, 1], &[0.0, 1.0]).unwrap());
     for told in [vec![], vec![Tensor::from_f32(vec![3, 2], &[0.5; 6]).unwrap()]] {

@@ -61,7 +61,9 @@ impl<'a> Values<'a> {
         into.clear();
         // One loop for each type, so that the compiler makes vector instructions of those that images come in.
         match self.datatype {
-            DataType::Fp32 => into.extend(self.some::<4>(start, length).iter().map(|b| f32::from_le_bytes(*b))),
+            DataType::Fp32 => {
+                into.extend(self.some::<4>(start, length).iter().map(|b| f32::from_le_bytes(*b)))
+            }
             DataType::Bool | DataType::Uint8 => {
                 into.extend(self.some::<1>(start, length).iter().map(|[byte]| f32::from(*byte)));
             }

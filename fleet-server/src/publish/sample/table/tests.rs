@@ -62,7 +62,10 @@ fn columns_that_the_schema_names_are_found_by_name_in_any_order() {
 fn a_column_that_the_schema_calls_otherwise_is_not_guessed() {
     let names = called(&[("x", 0, "height")]);
     let error = read("age,height\n7,1.5\n".as_bytes(), &two(), &names).err().unwrap();
-    assert!(error.contains("column 1 of the table is 'age', and the schema calls that element 'height'"), "{error}");
+    assert!(
+        error.contains("column 1 of the table is 'age', and the schema calls that element 'height'"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,0 +1,163 @@
+//! What a drift alarm means to a rollout.
+//!
+//! The check of the server looks at what goes into a model and what comes out of it, and says who moved. A rollout is
+//! concerned where that may be its release's doing:
+//!
+//! | who moved | held against the rollout |
+//! |---|---|
+//! | the devices with the release, and not the others (`Model`) | yes |
+//! | all devices with the release (`World`), and too few others are watched to compare with | yes: nobody can say that it is not |
+//! | all devices, or nobody knows that the others did not (`World`) | no: what hits everybody is nobody's fault |
+//! | a group of devices (`Stratum`) | no: what the group shares explains it |
+//! | one device (`Sensor`) | no: it is that device's sensor |
+//!
+//! An alarm counts in the wave that had the release when it came, once, and only while waves are asked or watched: a rollout
+//! that has stopped or is through with its waves has nothing to decide.
+
+use std::fmt;
+
+use muster_sketch::{
+    detector::{Direction, MIN_GROUP_DEVICES, Scope, ScoreName, Sign},
+    reference::MAX_NAME_BYTES,
+};
+use serde::{Deserialize, Serialize};
+use shared::Timestamp;
+
+use super::{Event, Refusal, Rollout, State, Verdict};
+use crate::{plan::WaveKind, strategy::OnAlarm};
+
+/// What a drift alarm says of a release. Small, whatever it was found in: it is kept with the rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DriftAlarm {
+    /// Its number; later alarms have higher ones.
+    pub number: u64,
+    /// Of which feature.
+    pub feature: String,
+    /// Who moved.
+    pub scope: Scope,
+    /// What moved, and which way.
+    pub direction: Direction,
+    /// How far, in standard deviations of the score under the reference.
+    pub shift: f64,
+    /// The evidence.
+    pub evidence: f64,
+    /// What it had to reach.
+    pub threshold: f64,
+    /// Devices with the release that were counted in the check.
+    pub devices: usize,
+    /// Devices with another release of the model that is watched too.
+    pub others: usize,
+    /// When it was raised, by the server's clock.
+    pub at: Timestamp,
+}
+
+impl DriftAlarm {
+    /// As it is kept: what is no number could be written down and not read again, and a name from elsewhere may be long.
+    fn bounded(mut self) -> Self {
+        for figure in [&mut self.shift, &mut self.evidence, &mut self.threshold] {
+            *figure = if figure.is_finite() { *figure } else { 0.0 };
+        }
+        self.feature = cut(&self.feature);
+        self
+    }
+
+    /// Why it says nothing about the release; `None` when it may be the release's doing.
+    fn excuse(&self) -> Option<&'static str> {
+        match &self.scope {
+            Scope::Model => None,
+            Scope::World if self.others < MIN_GROUP_DEVICES => None,
+            Scope::World => Some("the devices with other releases may have moved as well"),
+            Scope::Stratum { .. } => Some("what its group of devices shares explains it"),
+            Scope::Sensor { .. } => Some("it is of one device's sensor"),
+        }
+    }
+}
+
+impl Rollout {
+    /// The check found that the release drifts.
+    pub(super) fn drifted(&mut self, alarm: DriftAlarm) -> Result<(), Refusal> {
+        let refuse = |why| Refusal::NotItsDrift { number: alarm.number, rollout: self.spec.id.clone(), why };
+        let Some(wave) = self.drifting_wave() else {
+            return Err(refuse("none of its waves has the release and is still to be decided on"));
+        };
+        if alarm.number <= self.last_alarm {
+            return Err(refuse("it was told before"));
+        }
+        if let Some(excuse) = alarm.excuse() {
+            return Err(refuse(excuse));
+        }
+        let alarm = alarm.bounded();
+        self.last_alarm = alarm.number;
+        self.waves[wave].drift.get_or_insert_with(|| alarm.clone());
+        self.announce(Event::WaveDrifted { wave, alarm });
+        Ok(())
+    }
+
+    /// The wave that an alarm of now is about: the one under way, or the last one that was asked while the next one waits for
+    /// approval. Late devices of a continuous rollout say nothing of a release that has passed every wave.
+    fn drifting_wave(&self) -> Option<usize> {
+        let active = self.active_wave().filter(|&active| self.waves[active].kind != WaveKind::Late)?;
+        (0..=active).rev().find(|&wave| self.waves[wave].started_at.is_some())
+    }
+
+    /// The alarm that stops the rollout.
+    pub(super) fn condemned_by_drift(&self, wave: usize) -> Option<Verdict> {
+        let alarm = self.waves[wave].drift.as_ref()?;
+        let stops = self.spec.strategy.drift.on_alarm == OnAlarm::Rollback;
+        stops.then(|| Verdict::Drifted { wave, alarm: alarm.clone() })
+    }
+
+    /// The alarm for which a wave is held, until a person lets it pass.
+    pub(super) fn holding_alarm(&self, wave: usize) -> Option<&DriftAlarm> {
+        let holds = self.spec.strategy.drift.on_alarm == OnAlarm::Hold;
+        let of = self.waves.get(wave).filter(|of| holds && of.promoted_by.is_none())?;
+        of.drift.as_ref()
+    }
+
+    /// The alarm that whoever approves the next wave should know of.
+    pub(super) fn alarm_to_weigh(&self) -> Option<&DriftAlarm> {
+        let State::AwaitingApproval { wave, .. } = self.state else { return None };
+        self.holding_alarm(wave.checked_sub(1)?)
+    }
+}
+
+/// As the name of a feature is in a reference; what comes over a wire may be longer.
+fn cut(name: &str) -> String {
+    let end = name.char_indices().map(|(at, char)| at + char.len_utf8()).take_while(|end| *end <= MAX_NAME_BYTES);
+    name[..end.last().unwrap_or(0)].to_owned()
+}
+
+impl fmt::Display for DriftAlarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { feature, devices, others, shift, evidence, threshold, .. } = self;
+        write!(f, "{feature} drifts: {} by {shift:.2} standard deviations ", words(self.direction))?;
+        match &self.scope {
+            Scope::Model => write!(f, "on the devices with this release and not on the others")?,
+            Scope::World => write!(f, "on all devices with this release")?,
+            Scope::Stratum { key, value } => write!(f, "on the devices with {key}={value}")?,
+            Scope::Sensor { device } => write!(f, "on {device}")?,
+        }
+        write!(f, " ({devices} counted; {others} watched with another release); ")?;
+        write!(f, "evidence {evidence:.1e}, {threshold:.1e} alarm")
+    }
+}
+
+/// What moved and which way, as people say it.
+fn words(Direction { score, sign }: Direction) -> String {
+    let up = sign == Sign::Up;
+    let side = |more: &str, less: &str| if up { more.to_owned() } else { less.to_owned() };
+    match score {
+        ScoreName::Location => side("larger", "smaller"),
+        ScoreName::Spread => side("wider", "narrower"),
+        ScoreName::Skew => side("skewed upwards", "skewed downwards"),
+        ScoreName::LowerTail | ScoreName::FarLowerTail => side("more at the lower end", "less at the lower end"),
+        ScoreName::UpperTail | ScoreName::FarUpperTail => side("more at the upper end", "less at the upper end"),
+        ScoreName::OutsideRange => side("more outside of the range", "less outside of the range"),
+        ScoreName::Region(part) => {
+            format!("{} in eighth {} of the range", side("more", "less"), u32::from(part) + 1)
+        }
+        ScoreName::Category(place) => format!("{} of category {place}", side("more", "less")),
+        ScoreName::OtherCategories => side("more of rare categories", "less of rare categories"),
+        ScoreName::UnseenCategory => side("more of unseen categories", "less of unseen categories"),
+    }
+}

@@ -1,0 +1,167 @@
+//! Passes drift alarms on to the rollouts of the releases that they are about.
+//!
+//! The check that raises an alarm writes an event in its own transaction, and nothing else: it knows no rollout. Rollouts
+//! read such events from where they stopped, and how far they have come is stored together with what the machines made of
+//! them. So an alarm reaches a rollout once, whichever server dies when: being told at once is a courtesy
+//! ([`Executor::hear_alarms`](super::Executor::hear_alarms)), and what it misses is found at the next look or tick. Before a
+//! rollout starts, or goes on because somebody says so, it is made sure that it hears of no alarm that was raised before.
+//!
+//! Of an alarm of all devices with a release it matters whether others could have been compared with: those with another release of
+//! the model that is watched too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet_core::{DriftAlarm, Input};
+use muster_sketch::detector::{Direction, Scope};
+use serde::Deserialize;
+use shared::{DeviceId, ReleaseId, Timestamp};
+
+use super::{
+    RolloutError,
+    entry::Entry,
+    facts,
+    fleet::{Fleet, Turn},
+};
+use crate::store::{EventRow, Store, StoreError};
+
+/// Kind of the events that tell of alarms; their subject is the model.
+const KIND: &str = "drift";
+
+/// How far rollouts have come in reading them.
+const CURSOR: &str = "rollouts.drift";
+
+/// What the event of a new alarm is called.
+const DETECTED: &str = "drift.detected";
+
+/// An event of the drift check, as far as rollouts read it: newer programs may say more.
+#[derive(Debug, Deserialize)]
+struct Told {
+    alarm: Raised,
+}
+
+#[derive(Debug, Deserialize)]
+struct Raised {
+    id: u64,
+    release: ReleaseId,
+    found: Found,
+    opened_at: Timestamp,
+}
+
+#[derive(Debug, Deserialize)]
+struct Found {
+    cause: Cause,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Cause {
+    /// A distribution moved.
+    Drift { finding: Finding },
+    /// Data are broken, or a device is odd: what measures is at fault, and not the release.
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Debug, Deserialize)]
+struct Finding {
+    feature: String,
+    scope: Scope,
+    devices: usize,
+    alarm: Evidence,
+}
+
+#[derive(Debug, Deserialize)]
+struct Evidence {
+    direction: Direction,
+    shift: f64,
+    evidence: f64,
+    threshold: f64,
+}
+
+impl Raised {
+    /// The alarm of an event; `None` when it tells of something else.
+    fn of(row: &EventRow) -> Option<Self> {
+        if row.document["event"] != DETECTED {
+            return None;
+        }
+        match Told::deserialize(&row.document) {
+            Ok(told) => Some(told.alarm),
+            Err(error) => {
+                // It may not keep rollouts from what comes after it.
+                tracing::error!(event = row.sequence, %error, "rollouts do not understand a drift alarm");
+                None
+            }
+        }
+    }
+}
+
+impl Fleet {
+    /// Tells rollouts of the alarms that they have not heard of; returns whose desired state changed, and nothing when there
+    /// was none.
+    pub(super) async fn hear_alarms(
+        &mut self,
+        now: Timestamp,
+    ) -> Result<Option<BTreeSet<DeviceId>>, RolloutError> {
+        let mut changed = None;
+        while self.app.store.newest_event_of_kind(KIND).await? > self.heard_alarm {
+            let mut turn = self.turn(now).await?;
+            let heard = Store::cursor(&mut turn.tx, CURSOR).await?;
+            let events = Store::events_of_kind(&mut turn.tx, KIND, heard).await?;
+            let newest = events.last().map_or(heard, |event| event.sequence);
+            for raised in events.iter().filter_map(Raised::of) {
+                self.pass_on(&mut turn, raised).await?;
+            }
+            Store::set_cursor(&mut turn.tx, CURSOR, newest).await?;
+            let of_turn = self.finish(turn).await?;
+            changed.get_or_insert_with(BTreeSet::new).extend(of_turn);
+            self.heard_alarm = newest;
+        }
+        Ok(changed)
+    }
+
+    async fn pass_on(&self, turn: &mut Turn, raised: Raised) -> Result<(), StoreError> {
+        let Raised { id, release, found: Found { cause: Cause::Drift { finding } }, opened_at } = raised else {
+            return Ok(());
+        };
+        let is_concerned =
+            |entry: &&Entry| entry.row.release == release && !entry.machine.state().is_final();
+        if !self.entries.values().any(|entry| is_concerned(&entry)) {
+            return Ok(());
+        }
+        let Evidence { direction, shift, evidence, threshold } = finding.alarm;
+        let alarm = DriftAlarm {
+            number: id,
+            feature: finding.feature,
+            scope: finding.scope,
+            direction,
+            shift,
+            evidence,
+            threshold,
+            devices: finding.devices,
+            others: others(&self.app.store, &release).await?,
+            at: opened_at,
+        };
+        for entry in self.entries.values().filter(is_concerned) {
+            turn.input(entry, Input::Drifted { alarm: alarm.clone() });
+        }
+        Ok(())
+    }
+}
+
+/// Devices that keep another release of the model whose manifest says what is watched.
+async fn others(store: &Store, release: &ReleaseId) -> Result<usize, StoreError> {
+    let mut kept = BTreeMap::<ReleaseId, usize>::new();
+    for device in facts::facts(store).await? {
+        let of_model = device.committed.into_iter().filter(|kept| kept.model == release.model);
+        of_model.filter(|kept| kept != release).for_each(|other| *kept.entry(other).or_default() += 1);
+    }
+    let mut watched = 0;
+    for (other, devices) in kept {
+        if let Some(row) = store.release(&other).await?
+            && row.manifest()?.drift.is_some()
+        {
+            watched += devices;
+        }
+    }
+    Ok(watched)
+}
