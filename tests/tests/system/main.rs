@@ -13,6 +13,7 @@ mod challengers;
 mod clients;
 mod delivery;
 mod drift;
+mod drift_export;
 mod faults;
 mod history;
 mod hostile;
