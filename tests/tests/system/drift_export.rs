@@ -47,7 +47,7 @@ fn a_kll_sketch_of_what_devices_counted_has_its_quantiles_in_python() {
         let file = fleet.server.scratch().join("feature.kll");
         let path = file.to_str().unwrap();
         let export = ["drift", "export", "digits", name, "--format", "kll", "--file", path];
-        let _ = fleet.cli().run(&export).ok();
+        let _ = fleet.cli().run(export).ok();
         let sketch = read(path);
         assert_eq!(sketch["n"], counted["rows"], "{name}: {sketch}");
         assert_eq!(
