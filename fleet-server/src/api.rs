@@ -29,6 +29,7 @@ mod rollouts;
 pub mod routes;
 mod selectors;
 mod tokens;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -70,6 +71,7 @@ pub use rollouts::{
 };
 pub use routes::RouteSpec;
 pub use tokens::{CreateToken, CreatedToken, TokenView};
+pub use webhooks::{AddWebhook, AddedWebhook, TestedWebhook, WebhookState, WebhookView};
 
 /// What handlers share.
 pub type Shared = Arc<App>;
@@ -140,6 +142,11 @@ pub fn table(upload_mib: u32) -> Table {
         .needs(Permission::Administer, routes!(tokens::list))
         .needs(Permission::Administer, routes!(tokens::create))
         .needs(Permission::Administer, routes!(tokens::revoke))
+        .needs(Permission::Administer, routes!(webhooks::list))
+        .needs(Permission::Administer, routes!(webhooks::add))
+        .needs(Permission::Administer, routes!(webhooks::remove))
+        .needs(Permission::Administer, routes!(webhooks::enable))
+        .needs(Permission::Administer, routes!(webhooks::test))
         .needs(Permission::Read, routes!(metadata::show))
         .needs(Permission::Administer, routes!(audit::list))
 }

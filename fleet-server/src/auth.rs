@@ -116,6 +116,19 @@ impl TokenKey {
         mac.update(secret.as_bytes());
         Digest::from_bytes(mac.finalize().into_bytes().into()).to_string()
     }
+
+    /// A secret that only holders of the key can make again, for a purpose and by parts that are none. It is not stored, so a
+    /// copy of the database holds none.
+    #[must_use]
+    pub fn derive(&self, purpose: &str, parts: &[&str]) -> Zeroizing<[u8; 32]> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of every length");
+        // Tokens begin otherwise, and no part can be taken for the end of another.
+        for part in ["derived secret", purpose].iter().chain(parts) {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part.as_bytes());
+        }
+        Zeroizing::new(mac.finalize().into_bytes().into())
+    }
 }
 
 /// A new API token.

@@ -23,6 +23,7 @@ mod serve;
 mod sim;
 mod tokens;
 mod watch;
+mod webhooks;
 mod when;
 
 pub use args::{Cli, Command};
@@ -68,6 +69,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Freeze(command) => freezes::run(&client()?, command, &output).await,
         Command::Events(args) => history::events(&client()?, args, &output).await,
         Command::Token(command) => tokens::run(&client()?, command, &output).await,
+        Command::Webhook(command) => webhooks::run(&client()?, command, &output).await,
         Command::Context => {
             output.line(&context()?.server);
             Ok(())

@@ -3,7 +3,8 @@
 //! One binary is server and command line. The server's parts, from the bottom up: [`config`] and [`data_dir`] (what
 //! the operator gave), [`pki`], [`auth`] and [`signing`] (who is who, and what is believed), [`store`] and
 //! [`artifacts`] (what is kept), [`broker`] and [`gateway`] (the way to devices), [`publish`] and [`rollouts`] (what
-//! changes), [`drift`] (whether the world changed), [`history`] (what was), [`servers`] (who else works on the same database), [`api`] (how people and programs
+//! changes), [`drift`] (whether the world changed), [`webhooks`] (who is told), [`history`] (what was), [`servers`] (who else works
+//! on the same database), [`api`] (how people and programs
 //! ask), [`server`] (all of it, running). [`cli`] is a client of the API, and
 //! [`demo`] a fleet in a box, and [`sim`] thousands of virtual devices before a real server.
 
@@ -29,3 +30,4 @@ pub mod servers;
 pub mod signing;
 pub mod sim;
 pub mod store;
+pub mod webhooks;

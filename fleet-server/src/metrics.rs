@@ -34,6 +34,13 @@ pub struct Fate {
     pub fate: &'static str,
 }
 
+/// What became of a delivery to a webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Delivered {
+    /// `delivered`, `refused`, `unreachable`, `timed_out`, `gone`.
+    pub outcome: &'static str,
+}
+
 /// What drift was not looked for in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LeftOut {
@@ -56,6 +63,8 @@ pub struct Metrics {
     pub connected: Gauge<i64>,
     /// Effects of rollouts that were carried out.
     pub effects: Counter<u64, AtomicU64>,
+    /// Deliveries to webhooks.
+    pub webhooks: Family<Delivered, Counter>,
     /// Checks for drift that were finished.
     pub drift_checks: Counter,
     /// Alarms of drift that were opened.
@@ -73,6 +82,7 @@ impl Default for Metrics {
             blocks_deferred: Counter::default(),
             connected: Gauge::default(),
             effects: Counter::default(),
+            webhooks: Family::default(),
             drift_checks: Counter::default(),
             drift_alarms: Counter::default(),
             left_out: Family::default(),
@@ -92,6 +102,11 @@ impl Default for Metrics {
         );
         registry.register("devices_connected", "Devices that hold a connection", metrics.connected.clone());
         registry.register("rollout_effects", "Effects of rollouts carried out", metrics.effects.clone());
+        registry.register(
+            "webhook_deliveries",
+            "Deliveries to webhooks by what became of them",
+            metrics.webhooks.clone(),
+        );
         registry.register(
             "drift_checks",
             "Checks for drift that were finished",
@@ -122,6 +137,11 @@ impl Metrics {
     /// Counts a message of a device.
     pub fn message(&self, stream: &'static str, fate: &'static str) {
         self.messages.get_or_create(&Fate { stream, fate }).inc();
+    }
+
+    /// Counts a delivery to a webhook.
+    pub fn webhook(&self, outcome: &'static str) {
+        self.webhooks.get_or_create(&Delivered { outcome }).inc();
     }
 
     /// Counts what was beyond a bound of drift.

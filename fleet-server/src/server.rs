@@ -26,6 +26,7 @@ use crate::{
     servers::{self, Identity, NameTaken},
     signing::SigningError,
     store::StoreError,
+    webhooks,
 };
 
 pub use first_start::ADMIN_CONTEXT;
@@ -144,6 +145,7 @@ impl Server {
         tasks.spawn(lives(run_blocks(blocks, stop.clone())));
         tasks.spawn(lives(gateway::redrive(app.clone(), stop.clone())));
         tasks.spawn(lives(gateway::keep_house(app.clone(), keep, stop.clone())));
+        tasks.spawn(lives(webhooks::run(app.clone(), stop.clone())));
         tasks.spawn(lives(drift::run(app.clone(), stop.clone())));
         tasks.spawn(run_rollouts(app.clone(), parts.inbox, stop.clone()));
         tasks.spawn(serve_http(listeners.http, parts.http_tls, app.clone(), http.clone()));

@@ -32,6 +32,7 @@ mod servers;
 mod telemetry;
 mod tokens;
 mod verdicts;
+mod webhooks;
 
 use std::path::Path;
 
@@ -65,6 +66,7 @@ pub use servers::{Beat, Lease, ServerRow};
 pub use telemetry::{MinuteFigures, TelemetryRow};
 pub use tokens::{NewToken, TokenRow};
 pub use verdicts::{ComparisonRow, LookRow, Opening};
+pub use webhooks::{Advance, NewWebhook, WebhookRow};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 

@@ -73,7 +73,11 @@ impl DriftAlarm {
     pub fn is_plausible(&self) -> bool {
         let Alarm { evidence, threshold, shift, .. } = self.alarm;
         let is_named = (1..=muster_sketch::reference::MAX_NAME_BYTES).contains(&self.feature.len());
-        is_named && evidence.is_finite() && threshold.is_finite() && shift.is_finite() && evidence >= threshold
+        is_named
+            && evidence.is_finite()
+            && threshold.is_finite()
+            && shift.is_finite()
+            && evidence >= threshold
     }
 }
 

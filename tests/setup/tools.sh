@@ -27,7 +27,7 @@ install_python() {
         "$venv/bin/python" -m pip check
         touch "$venv/complete"
     fi
-    "$venv/bin/python" -c 'import datasketches, numpy, onnx, onnxruntime, sklearn, tritonclient.http, tuf, securesystemslib'
+    "$venv/bin/python" -c 'import cloudevents, datasketches, numpy, onnx, onnxruntime, sklearn, standardwebhooks, tritonclient.http, tuf, securesystemslib'
     echo "Python peers: $venv"
 }
 

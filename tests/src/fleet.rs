@@ -193,7 +193,8 @@ fn publish_arguments(server: &Server, model: &str, publication: &Publication) ->
     let files = [("--golden", golden), ("--policy", &policy), ("--lineage", &lineage)];
     arguments.extend(files.into_iter().flat_map(|(option, file)| [option.into(), file.into()]));
     if let Some(features) = features {
-        let watched = [("--reference", digits_reference()), ("--features", file(server, "features", features))];
+        let watched =
+            [("--reference", digits_reference()), ("--features", file(server, "features", features))];
         arguments.extend(watched.into_iter().flat_map(|(option, file)| [option.into(), file.into()]));
     }
     arguments.push(onnx.into());

@@ -35,6 +35,7 @@ pub mod process;
 pub mod programs;
 pub mod proxy;
 pub mod random;
+pub mod receiver;
 pub mod rig;
 pub mod server;
 pub mod smuggle;

@@ -146,6 +146,11 @@ impl Rig {
             drift: None,
             known_every: None,
         };
+        self.load_as(request, model).await
+    }
+
+    /// Loads any model and tells what came of it.
+    pub async fn load_as(&mut self, request: LoadRequest, model: &[u8]) -> Event {
         self.send(Command::Load(Box::new(request)), vec![file_of(model).into()]).await;
         self.step().await
     }

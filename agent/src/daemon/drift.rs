@@ -15,6 +15,7 @@ mod book;
 mod figures;
 mod files;
 mod guard;
+mod kept;
 #[cfg(test)]
 mod tests;
 

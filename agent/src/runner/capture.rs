@@ -18,6 +18,7 @@
 //! A specification that does not fit its model costs the capture and never the model.
 
 mod observed;
+mod open;
 mod rows;
 mod tell;
 #[cfg(test)]
@@ -35,10 +36,7 @@ use muster_engine::{
     Tensor,
     features::{Extractor, Row},
 };
-use muster_sketch::{
-    reference::ReferenceId,
-    window::{FeatureWindow, RecordError},
-};
+use muster_sketch::reference::ReferenceId;
 use shared::{
     ReleaseId,
     manifest::{CapturePolicy, DriftSpec, TensorSpec},
@@ -47,6 +45,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::protocol::{Pace, Paced, Sketched};
 use observed::Observed;
+use open::{Closing, Open};
 use rows::{Counting, Kept};
 pub(crate) use tell::{finish, tell, tell_gone};
 
@@ -75,19 +74,6 @@ pub(crate) struct Capture {
     left_out: AtomicU64,
     open: Mutex<Open>,
     common: Arc<Common>,
-}
-
-/// What changes with every row that is counted.
-struct Open {
-    window: FeatureWindow,
-    /// When the first row of the window was counted.
-    since: Option<Instant>,
-    /// Rows that are only looked at; `None` once k is known, and while it is computed.
-    observed: Option<Observed>,
-    /// What was found, until it is told.
-    found: Option<Pace>,
-    counted: u64,
-    windows: u64,
 }
 
 /// What all captures of a process share.
@@ -144,7 +130,7 @@ impl Captures {
 
     /// When the next window is to be closed.
     fn next_due(&self) -> Option<Instant> {
-        self.all().iter().filter_map(|capture| capture.open().due(capture)).min()
+        self.all().iter().filter_map(|capture| capture.due()).min()
     }
 
     /// Nothing that runs under the lock panics half way through a change.
@@ -162,26 +148,17 @@ impl Capture {
         common: Arc<Common>,
     ) -> Self {
         let CapturePolicy { every, window_secs, min_rows } = spec.capture;
-        let reference = Arc::new(spec.reference.clone());
         let every = every.or(known).map_or(OBSERVING, |every| every.clamp(1, COMPUTING - 1));
-        let open = Open {
-            observed: (every == OBSERVING).then(Observed::default),
-            window: FeatureWindow::new(Arc::clone(&reference)),
-            since: None,
-            found: None,
-            counted: 0,
-            windows: 0,
-        };
         Self {
             release: release.clone(),
-            reference: reference.id(),
+            reference: spec.reference.id(),
             extractor,
             window_time: Duration::from_secs(window_secs.into()),
             min_rows: min_rows.into(),
             every: AtomicU32::new(every),
             next_row: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
-            open: Mutex::new(open),
+            open: Mutex::new(Open::new(&spec.reference, every == OBSERVING)),
             common,
         }
     }
@@ -251,6 +228,11 @@ impl Capture {
         self.common.news.notify_one();
     }
 
+    /// When its window is to be closed; `None` while it lacks rows.
+    fn due(&self) -> Option<Instant> {
+        self.open().due(self.min_rows, self.window_time)
+    }
+
     fn left_out(&self, rows: u64) {
         self.left_out.fetch_add(rows, Ordering::Relaxed);
     }
@@ -265,7 +247,9 @@ impl Capture {
     fn close(&self, closing: Closing) -> Option<Sketched> {
         let mut open = self.open();
         let now = match closing {
-            Closing::Due(now) if open.due(self).is_none_or(|due| due > now) => return None,
+            Closing::Due(now) if open.due(self.min_rows, self.window_time).is_none_or(|due| due > now) => {
+                return None;
+            }
             Closing::Due(now) | Closing::Last(now) => now,
         };
         if open.window.rows() < self.min_rows {
@@ -286,41 +270,5 @@ impl Capture {
     /// Nothing that runs under the lock panics half way through a change.
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Which windows are closed.
-#[derive(Debug, Clone, Copy)]
-enum Closing {
-    /// Those that are old enough.
-    Due(Instant),
-    /// All: nothing follows in them.
-    Last(Instant),
-}
-
-impl Open {
-    /// True when the time at which the window closes is known since these rows.
-    fn count(&mut self, rows: &[Row], min_rows: u64) -> bool {
-        let before = self.window.rows();
-        self.since = self.since.or_else(|| Some(Instant::now()));
-        let mut is_full = false;
-        for row in rows {
-            match self.window.record_places(&row.numbers, &row.places) {
-                Ok(()) => self.counted += 1,
-                Err(RecordError::Full) => is_full = true,
-                // A manifest with other sources than its reference asks for is refused long before.
-                Err(RecordError::WrongLength { .. }) => {}
-            }
-        }
-        is_full || (before < min_rows && self.window.rows() >= min_rows)
-    }
-
-    /// When the window is to be closed; `None` while it lacks rows.
-    fn due(&self, capture: &Capture) -> Option<Instant> {
-        let (since, rows) = (self.since?, self.window.rows());
-        if rows >= muster_sketch::window::MAX_WINDOW_ROWS {
-            return Some(since);
-        }
-        (rows >= capture.min_rows).then(|| since + capture.window_time)
     }
 }

@@ -36,4 +36,5 @@ pub use status::{FeatureStatus, Leader};
 pub use strata::{ALL, FIRMWARE, HARDWARE, Stratum, groups, strata};
 pub use sums::Sums;
 pub use versions::{Checked, Version, check_versions};
+pub(crate) use words::moved;
 pub use words::whose;

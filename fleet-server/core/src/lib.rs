@@ -25,12 +25,12 @@ pub use plan::{
     RolloutSpec, RolloutSummary, Stay, Superseding, WaveKind, WavePlan, plan, plan_late,
 };
 pub use rollout::{
-    Cause, Contest, Counts, DeviceStatus, DriftAlarm, Effect, Event, FirstFailure, Freeze, FurtherBack, HoldReason,
-    Input, LetGo, Progress, Refusal, Restoration, Rollout, RolloutStatus, State, Verdict, Wakeup, WaveState,
-    WaveStatus,
+    Cause, Contest, Counts, DeviceStatus, DriftAlarm, Effect, Event, FirstFailure, Freeze, FurtherBack,
+    HoldReason, Input, LetGo, Progress, Refusal, Restoration, Rollout, RolloutStatus, State, Verdict, Wakeup,
+    WaveState, WaveStatus,
 };
 pub use selector::{Selector, SelectorError};
 pub use strategy::{
-    DriftGate, InvalidCheck, InvalidStrategy, Margin, MaxFailed, MetricCheck, MetricGate, OnAlarm, OtherMetrics, Ramp, Retries,
-    StopAction, Strategy, WaveShare, WaveSpec, WrongCheck,
+    DriftGate, InvalidCheck, InvalidStrategy, Margin, MaxFailed, MetricCheck, MetricGate, OnAlarm,
+    OtherMetrics, Ramp, Retries, StopAction, Strategy, WaveShare, WaveSpec, WrongCheck,
 };

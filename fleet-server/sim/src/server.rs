@@ -17,7 +17,8 @@ use std::{
 };
 
 use fleet_core::{
-    DeviceFacts, DriftAlarm, Event, Freeze, Input, Plan, PlanError, Refusal, Rollout, RolloutSpec, State, plan,
+    DeviceFacts, DriftAlarm, Event, Freeze, Input, Plan, PlanError, Refusal, Rollout, RolloutSpec, State,
+    plan,
 };
 use shared::{
     BootId, DeviceId, Generation, ModelName, ReleaseId, RolloutId, Timestamp, Version,

@@ -5,6 +5,7 @@ mod devices;
 mod drift;
 mod experiment;
 mod operator;
+mod webhooks;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -19,6 +20,7 @@ pub use drift::{
 };
 pub use experiment::{AtEndWord, ExperimentArgs, ExperimentCommand};
 pub use operator::{EventsArgs, FreezeArgs, FreezeCommand, GroupCommand, HistoryArgs, RolloutNoun, Trial};
+pub use webhooks::{WebhookAdd, WebhookCommand};
 
 use crate::{auth::Role, demo::DemoOptions, sim::SimOptions};
 
@@ -104,6 +106,9 @@ pub enum Command {
     /// Let people and programs in.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Tell other systems of events.
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
     /// Say which server is meant.
     Context,
     /// Try a model; started by the server.

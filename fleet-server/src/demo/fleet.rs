@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     api::{
-        AlarmView, CreateEnrollToken, CreatedEnrollToken, DeviceView, DriftView, Figures, ModelSummary, Published, RolloutView,
-        StartRollout,
+        AlarmView, CreateEnrollToken, CreatedEnrollToken, DeviceView, DriftView, Figures, ModelSummary,
+        Published, RolloutView, StartRollout,
     },
     cli::{Client, Context, Failure},
     publish::worker::Report,

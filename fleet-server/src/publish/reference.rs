@@ -119,7 +119,7 @@ fn check_size(sample: &Sample, features: &[Planned], model: Model<'_>) -> Result
 fn read_inputs(features: &[Planned], sample: &Sample, model: Model<'_>) -> Result<Collector, String> {
     let mut collector = Collector::new(of(features, Side::Input), model)?;
     let watched = collector.features();
-    let most = if watched == 0 { 0 } else { MAX_INPUT_ROWS.min(MAX_VALUES / watched) };
+    let most = MAX_VALUES.checked_div(watched).map_or(0, |rows| rows.min(MAX_INPUT_ROWS));
     for case in evenly(sample.cases(), most) {
         if collector.rows() >= most {
             break;

@@ -114,7 +114,16 @@ impl Fleet {
         let looks = Looks::every(app.look_every, app.clock.now());
         let seen_experiment = app.store.newest_experiment_change().await?;
         let experiments = experiments::load(&app.store, &mut entries).await?;
-        Ok(Self { app, entries, experiments, looks, seen_change, seen_experiment, heard_alarm: 0, told_change })
+        Ok(Self {
+            app,
+            entries,
+            experiments,
+            looks,
+            seen_change,
+            seen_experiment,
+            heard_alarm: 0,
+            told_change,
+        })
     }
 
     /// When a machine next wants to hear from this server that time has passed.

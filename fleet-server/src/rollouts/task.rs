@@ -137,7 +137,10 @@ async fn hear_alarms(fleet: &mut Fleet) {
         Ok(None) => {}
         Ok(Some(changed)) => tell(fleet, changed).await,
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "rollouts did not hear of drift alarms");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "rollouts did not hear of drift alarms"
+            );
         }
     }
 }

@@ -36,14 +36,13 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn events_of_kind(tx: &mut Tx, kind: &str, after: u64) -> Result<Vec<EventRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM events WHERE kind = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
-        )
-        .bind(kind)
-        .bind(signed(after))
-        .bind(PAGE)
-        .fetch_all(&mut **tx)
-        .await?;
+        let rows =
+            sqlx::query("SELECT * FROM events WHERE kind = $1 AND sequence > $2 ORDER BY sequence LIMIT $3")
+                .bind(kind)
+                .bind(signed(after))
+                .bind(PAGE)
+                .fetch_all(&mut **tx)
+                .await?;
         rows.iter().map(EventRow::from_row).collect()
     }
 
@@ -57,26 +56,5 @@ impl Store {
             .fetch_one(&self.reader)
             .await?;
         row.unsigned("newest")
-    }
-
-    /// The newest events of a kind about `subject`, at most `most`, newest first.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn newest_events_about(
-        tx: &mut Tx,
-        kind: &str,
-        subject: &str,
-        most: u32,
-    ) -> Result<Vec<EventRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM events WHERE kind = $1 AND subject = $2 ORDER BY sequence DESC LIMIT $3",
-        )
-        .bind(kind)
-        .bind(subject)
-        .bind(i64::from(most))
-        .fetch_all(&mut **tx)
-        .await?;
-        rows.iter().map(EventRow::from_row).collect()
     }
 }

@@ -445,3 +445,25 @@ async fn what_is_not_there_is_said() {
         assert_eq!(got, status, "{path}: {body}");
     }
 }
+
+#[tokio::test]
+async fn a_release_whose_inputs_drift_is_taken_back_by_its_rollout() {
+    let mut plant = Plant::start().await;
+    plant.bring(BASELINE, SOUND).await;
+    let (status, view) =
+        plant.world.post("/api/v1/rollouts", json!({"release": "digits@2", "selector": "all"})).await;
+    assert_eq!(status, StatusCode::CREATED, "{view}");
+    let path = format!("/api/v1/rollouts/{}", view["status"]["id"].as_str().unwrap());
+    plant.bring(300, &|_, value| value + 0.9).await;
+    let world = &plant.world;
+    until("the rollout is stopped", || async {
+        let view = world.get(&path).await;
+        matches!(view["status"]["state"]["kind"].as_str(), Some("rolling_back" | "rolled_back"))
+    })
+    .await;
+    let view = world.get(&path).await;
+    let reason = view["status"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("wave 1: level drifts on all devices: larger by"), "{reason}");
+    let alarm = &plant.drifts().await[0];
+    assert_eq!(view["status"]["waves"][0]["drift"]["number"], alarm["id"], "{view}");
+}

@@ -15,4 +15,5 @@ mod renewal;
 mod rollouts;
 mod server_world;
 mod verdicts;
+mod webhooks;
 mod world;

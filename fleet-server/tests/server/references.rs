@@ -65,7 +65,8 @@ async fn a_sample_becomes_the_reference_in_the_signed_manifest() {
     let again: DriftSpec = serde_json::from_value(serde_json::to_value(&spec).unwrap()).unwrap();
     assert_eq!((again.reference.id(), &again), (spec.reference.id(), &spec));
     let stored = world.get("/api/v1/models/digits/versions/1").await;
-    assert_eq!(stored["manifest"]["drift"], serde_json::to_value(&spec).unwrap());
+    let stored: DriftSpec = serde_json::from_value(stored["manifest"]["drift"].clone()).unwrap();
+    assert_eq!(stored, spec);
 }
 
 #[tokio::test]

@@ -220,7 +220,8 @@ async fn a_quarantine_that_the_server_died_on_is_told_to_rollouts_when_it_is_bac
     let _devices = world.join(2).await;
     let waves = json!([{"share": {"count": 1}}, {"share": "all"}]);
     let status = start(&world, json!({"waves": waves})).await;
-    let waits = |view: &Value, place: usize| view["status"]["devices"][place]["progress"]["kind"] == "waiting";
+    let waits =
+        |view: &Value, place: usize| view["status"]["devices"][place]["progress"]["kind"] == "waiting";
     let view = world.until_rollout(id(&status), |view| waits(view, 0) != waits(view, 1)).await;
     let waiting = usize::from(waits(&view, 1));
     // As the API does it, without what comes after the commit.

@@ -36,3 +36,4 @@ mod swaps;
 mod telemetry;
 mod treachery;
 mod virtual_fleet;
+mod webhooks;

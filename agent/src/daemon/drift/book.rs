@@ -1,13 +1,12 @@
 //! What the daemon knows of the features of its releases. Decides everything about them, and touches nothing.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_sketch::{
-    detector::{DeviceWatch, MAX_THINNING},
+    detector::MAX_THINNING,
     reference::{Reference, ReferenceId},
     window::{FeatureCounts, MIN_WINDOW_ROWS, Origin, Window},
 };
-use serde::{Deserialize, Serialize};
 use shared::{
     Digest, ReleaseId, Timestamp,
     manifest::DriftSpec,
@@ -16,52 +15,20 @@ use shared::{
     telemetry::{DriftAlarm, MAX_VERSIONS, VersionFigures},
 };
 
-use super::{figures::drift_of, guard::Guard};
+use super::{figures::drift_of, guard::Guard, kept::Kept};
 use crate::{
     control::DriftView,
-    runner::{Pace, Paced, Sketched},
+    runner::{Paced, Sketched},
 };
-
-/// Form of [`Kept`] on the disk.
-pub(super) const KEPT_FORMAT: u32 = 1;
 
 /// Releases that something is known of: as many as a device can run.
 pub(super) const MAX_RELEASES: usize = MAX_VERSIONS;
-
-/// Alarms of a release that are kept for its operator: every feature may alarm at once, and a second time.
-const MAX_ALARMS: usize = 2 * muster_sketch::reference::MAX_FEATURES;
 
 /// What the header of an MQTT packet takes, and the topic.
 const PACKET_ROOM: usize = 1_024;
 
 /// Longer messages fit no packet. Only a reference with tens of thousands of categories makes them.
 const MAX_MESSAGE_BYTES: usize = MAX_PACKET_BYTES - PACKET_ROOM;
-
-/// What outlives the process.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Kept {
-    pub(super) format: u32,
-    pub(super) release: ReleaseId,
-    /// Of what the device runs under that name.
-    model: Digest,
-    reference: ReferenceId,
-    /// What the runner has measured.
-    #[serde(default)]
-    pace: Option<Pace>,
-    /// One for each feature; none without a guardrail.
-    #[serde(default)]
-    watches: Vec<DeviceWatch>,
-    /// Oldest first.
-    #[serde(default)]
-    alarms: VecDeque<KeptAlarm>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct KeptAlarm {
-    alarm: DriftAlarm,
-    /// It is in a window of telemetry that the courier has.
-    told: bool,
-}
 
 /// All releases that something is known of.
 pub(super) struct Book {
@@ -294,13 +261,6 @@ impl Book {
     }
 }
 
-impl Kept {
-    fn new(release: ReleaseId, model: Digest, reference: ReferenceId) -> Self {
-        let (pace, watches, alarms) = (None, Vec::new(), VecDeque::new());
-        Self { format: KEPT_FORMAT, release, model, reference, pace, watches, alarms }
-    }
-}
-
 impl Entry {
     fn new(kept: Kept) -> Self {
         Self { kept, watched: None, rows: 0, windows: 0, lost: 0, unsaved: None }
@@ -329,10 +289,7 @@ impl Entry {
             .collect();
         let hurry = if alarms.is_empty() { Hurry::None } else { Hurry::Now };
         self.unsaved = self.unsaved.max(Some(hurry));
-        let kept = alarms.iter().map(|alarm| KeptAlarm { alarm: alarm.clone(), told: false });
-        self.kept.alarms.extend(kept);
-        let excess = self.kept.alarms.len().saturating_sub(MAX_ALARMS);
-        self.kept.alarms.drain(..excess);
+        self.kept.add(&alarms);
         alarms
     }
 

@@ -8,7 +8,10 @@ use std::{
 use agent_store::disk::{Disk, Entry};
 use shared::ReleaseId;
 
-use super::book::{Change, KEPT_FORMAT, Kept, MAX_RELEASES};
+use super::{
+    book::{Change, MAX_RELEASES},
+    kept::{KEPT_FORMAT, Kept},
+};
 
 /// The guardrail's evidence on the most features with the most categories, as JSON; a usual file has some kilobytes without a
 /// guardrail and a quarter of a megabyte with one on thirty-two features.

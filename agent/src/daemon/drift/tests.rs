@@ -12,7 +12,7 @@ use shared::{
     telemetry::Sums,
 };
 
-use super::*;
+use super::{kept::Kept, *};
 use crate::{
     daemon::telemetry::courier::Letter,
     runner::{Pace, Paced},
@@ -75,7 +75,7 @@ fn counts(spec: &DriftSpec, rows: usize, shift: f32, noise: &mut Noise) -> Vec<F
     window.seal().unwrap()
 }
 
-fn book(kept: Vec<book::Kept>) -> Book {
+fn book(kept: Vec<Kept>) -> Book {
     Book::new(Origin { device: "cam-1".into(), boot: "boot".into() }, kept)
 }
 
@@ -97,7 +97,7 @@ fn read(message: &[u8], reference: &Reference) -> (ReleaseId, Window) {
 }
 
 /// What was written, as the next run reads it.
-fn kept(changes: Vec<Change>) -> Vec<book::Kept> {
+fn kept(changes: Vec<Change>) -> Vec<Kept> {
     let kept = changes.into_iter().map(|change| match change {
         Change::Write(kept) => serde_json::from_slice(&serde_json::to_vec(&kept).unwrap()).unwrap(),
         Change::Drop(release) => panic!("{release} is not dropped"),

@@ -9,6 +9,7 @@
 //!
 //! It is a thread and no task because a flush may take as long as the flash likes.
 
+mod line;
 mod opening;
 mod under_way;
 
@@ -23,7 +24,7 @@ use std::{
 
 use agent_store::{
     disk::Disk,
-    spool::{Bounds, Record, Spool},
+    spool::{Bounds, Spool},
 };
 use shared::{
     message::Limits,
@@ -34,6 +35,7 @@ use tokio::sync::oneshot;
 
 use super::budget::{Budget, Purpose};
 use crate::{clock::Clock, daemon::outgoing::Outgoing};
+use line::Line;
 use opening::open_spool;
 pub(in crate::daemon) use under_way::Name;
 use under_way::UnderWay;
@@ -192,8 +194,8 @@ struct Round<D: Disk> {
     clock: Clock,
     connection: Option<u64>,
     under_way: UnderWay,
-    /// Read from the spool, and not paid for yet.
-    next: Option<Record>,
+    /// Read from the spool, and not sent yet.
+    line: Line,
     /// When what lies in the spool is to be flushed.
     flush_at: Option<Instant>,
     /// What windows of telemetry cost of late, with what else was sent since the one before.
@@ -223,7 +225,7 @@ impl<D: Disk> Round<D> {
             clock,
             connection: None,
             under_way: UnderWay::default(),
-            next: None,
+            line: Line::default(),
             flush_at: None,
             cost_bytes: 0,
             since_window_bytes: 0,
@@ -293,6 +295,7 @@ impl<D: Disk> Round<D> {
         self.follow_connection(now);
         self.used_up = false;
         if self.connection.is_some() {
+            self.give_up_sketches();
             self.send_again(now);
             self.send_more(now);
         }
@@ -317,6 +320,19 @@ impl<D: Disk> Round<D> {
         }
     }
 
+    fn give_up_sketches(&mut self) {
+        let unwanted = self.under_way.give_up_sketches();
+        if unwanted.is_empty() {
+            return;
+        }
+        let all: Vec<u64> = unwanted.into_iter().chain(self.line.give_up_aside()).collect();
+        tracing::warn!(
+            windows = all.len(),
+            "the server takes telemetry and no windows of features; they are dropped"
+        );
+        all.into_iter().for_each(|number| self.spool.acknowledge(number));
+    }
+
     fn send_again(&mut self, now: Instant) {
         while let Some(payload) = self.under_way.due(now) {
             if !self.pay(&payload) {
@@ -329,17 +345,14 @@ impl<D: Disk> Round<D> {
 
     fn send_more(&mut self, now: Instant) {
         while self.under_way.has_room() {
-            let Some(record) = self.next.take().or_else(|| self.spool.next_record()) else { break };
-            if record.number < self.spool.first_waiting() {
-                continue;
-            }
+            let Some(record) = self.line.next(&mut self.spool, self.under_way.sketches()) else { break };
             let Some(name) = under_way::name_of(&record.bytes) else {
                 tracing::warn!(number = record.number, "a window of the spool cannot be read and is dropped");
                 self.spool.acknowledge(record.number);
                 continue;
             };
             if !self.pay(&record.bytes) {
-                self.next = Some(record);
+                self.line.put_back(record);
                 break;
             }
             let payload = bytes::Bytes::from(record.bytes);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 
-use super::{Capture, Captures, Closing, MAX_COUNTING};
+use super::{Capture, Captures, MAX_COUNTING, open::Closing};
 use crate::runner::protocol::Event;
 
 /// Closes windows that are due, until the daemon no longer listens. Sleeps while there is nothing to close.

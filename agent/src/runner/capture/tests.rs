@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use muster_sketch::{
     reference::{CategoryReference, FeatureReference, NumericReference, Reference, ReferenceValues},
-    window::FeatureCounts,
+    window::{FeatureCounts, FeatureWindow},
 };
 use shared::manifest::{DataType, Dim, FeatureSource, Reading, Side};
 use tokio::{sync::mpsc, time::timeout};

@@ -80,7 +80,7 @@ fn quality(f: &mut fmt::Formatter<'_>, finding: &QualityFinding, devices: usize)
 }
 
 /// What moved and which way.
-fn moved(Direction { score, sign }: Direction) -> String {
+pub(crate) fn moved(Direction { score, sign }: Direction) -> String {
     let side = |more: &str, less: &str| if sign == Sign::Up { more.to_owned() } else { less.to_owned() };
     match score {
         ScoreName::Location => side("larger", "smaller"),

@@ -6,7 +6,7 @@
 //! | who moved | held against the rollout |
 //! |---|---|
 //! | the devices with the release, and not the others (`Model`) | yes |
-//! | all devices with the release (`World`), and too few others are watched to compare with | yes: nobody can say that it is not |
+//! | all devices with the release (`World`), and too few others were counted to compare with | yes: nobody can say that it is not |
 //! | all devices, or nobody knows that the others did not (`World`) | no: what hits everybody is nobody's fault |
 //! | a group of devices (`Stratum`) | no: what the group shares explains it |
 //! | one device (`Sensor`) | no: it is that device's sensor |
@@ -17,14 +17,18 @@
 use std::fmt;
 
 use muster_sketch::{
-    detector::{Direction, MIN_GROUP_DEVICES, Scope, ScoreName, Sign},
+    detector::{Direction, MIN_GROUP_DEVICES, Scope},
     reference::MAX_NAME_BYTES,
 };
 use serde::{Deserialize, Serialize};
 use shared::Timestamp;
 
 use super::{Event, Refusal, Rollout, State, Verdict};
-use crate::{plan::WaveKind, strategy::OnAlarm};
+use crate::{
+    drift::{moved, whose},
+    plan::WaveKind,
+    strategy::OnAlarm,
+};
 
 /// What a drift alarm says of a release. Small, whatever it was found in: it is kept with the rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,7 +49,7 @@ pub struct DriftAlarm {
     pub threshold: f64,
     /// Devices with the release that were counted in the check.
     pub devices: usize,
-    /// Devices with another release of the model that is watched too.
+    /// Devices with other releases of the model that were counted at the same check, if they are enough to compare with.
     pub others: usize,
     /// When it was raised, by the server's clock.
     pub at: Timestamp,
@@ -123,41 +127,17 @@ impl Rollout {
 
 /// As the name of a feature is in a reference; what comes over a wire may be longer.
 fn cut(name: &str) -> String {
-    let end = name.char_indices().map(|(at, char)| at + char.len_utf8()).take_while(|end| *end <= MAX_NAME_BYTES);
+    let end =
+        name.char_indices().map(|(at, char)| at + char.len_utf8()).take_while(|end| *end <= MAX_NAME_BYTES);
     name[..end.last().unwrap_or(0)].to_owned()
 }
 
 impl fmt::Display for DriftAlarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { feature, devices, others, shift, evidence, threshold, .. } = self;
-        write!(f, "{feature} drifts: {} by {shift:.2} standard deviations ", words(self.direction))?;
-        match &self.scope {
-            Scope::Model => write!(f, "on the devices with this release and not on the others")?,
-            Scope::World => write!(f, "on all devices with this release")?,
-            Scope::Stratum { key, value } => write!(f, "on the devices with {key}={value}")?,
-            Scope::Sensor { device } => write!(f, "on {device}")?,
-        }
-        write!(f, " ({devices} counted; {others} watched with another release); ")?;
-        write!(f, "evidence {evidence:.1e}, {threshold:.1e} alarm")
-    }
-}
-
-/// What moved and which way, as people say it.
-fn words(Direction { score, sign }: Direction) -> String {
-    let up = sign == Sign::Up;
-    let side = |more: &str, less: &str| if up { more.to_owned() } else { less.to_owned() };
-    match score {
-        ScoreName::Location => side("larger", "smaller"),
-        ScoreName::Spread => side("wider", "narrower"),
-        ScoreName::Skew => side("skewed upwards", "skewed downwards"),
-        ScoreName::LowerTail | ScoreName::FarLowerTail => side("more at the lower end", "less at the lower end"),
-        ScoreName::UpperTail | ScoreName::FarUpperTail => side("more at the upper end", "less at the upper end"),
-        ScoreName::OutsideRange => side("more outside of the range", "less outside of the range"),
-        ScoreName::Region(part) => {
-            format!("{} in eighth {} of the range", side("more", "less"), u32::from(part) + 1)
-        }
-        ScoreName::Category(place) => format!("{} of category {place}", side("more", "less")),
-        ScoreName::OtherCategories => side("more of rare categories", "less of rare categories"),
-        ScoreName::UnseenCategory => side("more of unseen categories", "less of unseen categories"),
+        let Self { feature, scope, devices, others, shift, evidence, threshold, .. } = self;
+        write!(f, "{feature} drifts on {}: ", whose(scope))?;
+        write!(f, "{} by {shift:.2} standard deviations ", moved(self.direction))?;
+        write!(f, "({devices} devices counted, and {others} with another release; ")?;
+        write!(f, "evidence {evidence:.1e}, alarm at {threshold:.1e})")
     }
 }

@@ -23,7 +23,9 @@ impl Oracle {
         let concerned = self.rollouts.values_mut().filter(|account| account.spec.release == *release);
         for account in concerned.filter(|account| may_be_the_release && !account.asked.is_empty()) {
             let Some(rollout) = server.rollout(&account.spec.id) else { continue };
-            let Some(wave) = rollout.active_wave().filter(|wave| *wave < account.sizes.len()) else { continue };
+            let Some(wave) = rollout.active_wave().filter(|wave| *wave < account.sizes.len()) else {
+                continue;
+            };
             match account.spec.strategy.drift.on_alarm {
                 OnAlarm::Rollback => {
                     let detail = format!("{} goes on in wave {}", account.spec.id, wave + 1);

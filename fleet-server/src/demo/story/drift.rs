@@ -19,6 +19,9 @@ use crate::{
 /// A baseline takes a thousand images, which are eight seconds; an alarm a check or two.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// What an alarm of the detectors is called; others say that data are broken.
+const DRIFT: &str = "drift";
+
 impl Story {
     /// Tells of a frozen camera and of darkness, as the server sees them through `release`.
     pub(super) async fn drift(
@@ -29,12 +32,14 @@ impl Story {
         release: &str,
     ) -> anyhow::Result<()> {
         if devices.len() < MIN_GROUP_DEVICES {
-            let text = format!("left out: fewer than {MIN_GROUP_DEVICES} devices are not told from the world");
+            let text =
+                format!("left out: fewer than {MIN_GROUP_DEVICES} devices are not told from the world");
             self.say("drift", &text, Tone::Warning);
             return Ok(());
         }
         let features = self.baselines(fleet, release, devices.len()).await?;
-        let text = format!("every device has a baseline of its own: 1,000 images, {} features", features.len());
+        let text =
+            format!("every device has a baseline of its own: 1,000 images, {} features", features.len());
         self.say("drift", &text, Tone::Plain);
         self.freeze(fleet, traffic, &devices[0].name).await?;
         // The incident of the frozen camera is over when all count again.
@@ -49,7 +54,8 @@ impl Story {
         release: &str,
         devices: usize,
     ) -> anyhow::Result<Vec<FeatureStatus>> {
-        let ready = |of: &FeatureStatus| of.watching == devices && of.suppressed == 0 && of.devices == devices;
+        let ready =
+            |of: &FeatureStatus| of.watching == devices && of.suppressed == 0 && of.devices == devices;
         let look = async || {
             let features = fleet.drift_of(release).await?;
             Ok((!features.is_empty() && features.iter().all(ready)).then_some(features))
@@ -63,7 +69,8 @@ impl Story {
         let what = format!("the server finds that the sensor of {camera} broke");
         let is_its_sensor =
             |alarm: &AlarmView| matches!(&alarm.scope, Scope::Sensor { device } if device == camera);
-        let look = async || Ok(fleet.drift_alarms().await?.into_iter().find(is_its_sensor));
+        let moved = |alarm: &AlarmView| is_its_sensor(alarm) && alarm.cause == DRIFT;
+        let look = async || Ok(fleet.drift_alarms().await?.into_iter().find(moved));
         let alarm = self.scene.until((&what, "server"), PATIENCE, look).await?;
         self.say("drift", &format!("sensor: {}", alarm.text), Tone::Good);
         for alarm in fleet.drift_alarms().await? {
@@ -82,7 +89,9 @@ impl Story {
         self.scene.until(("the server checks again", "server"), PATIENCE, look).await?;
         self.say("fleet", "the light goes out: every camera sees half of it", Tone::Warning);
         traffic.show_all(View::Dark);
-        let is_the_world = |alarm: &AlarmView| alarm.scope == Scope::World && !before.contains(&alarm.id);
+        let is_the_world = |alarm: &AlarmView| {
+            alarm.scope == Scope::World && alarm.cause == DRIFT && !before.contains(&alarm.id)
+        };
         let look = async || Ok(fleet.drift_alarms().await?.into_iter().find(is_the_world));
         let alarm =
             self.scene.until(("the server finds that the world changed", "server"), PATIENCE, look).await?;

@@ -89,8 +89,8 @@ fn codes(entry: &Categorical) -> Result<Option<Vec<(i64, String)>>, String> {
         Some(names) => names.clone(),
         None => codes.iter().map(i64::to_string).collect(),
     };
-    no_duplicate("name", &names)?;
     no_duplicate("code", &codes)?;
+    no_duplicate("name", &names)?;
     Ok(Some(codes.into_iter().zip(names).collect()))
 }
 

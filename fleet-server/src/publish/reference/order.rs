@@ -6,13 +6,31 @@ pub(super) fn evenly(cases: usize, most: usize) -> impl Iterator<Item = usize> {
     (0..chosen).map(move |place| place * cases / chosen)
 }
 
-/// Every place below `count` once, so that the first ones, however many, lie evenly over all: each step is the golden
-/// section of the whole, as nearly as steps that meet every place are.
+/// Every place below `count` once, so that the first ones, however many, lie evenly over all: each step is about the golden
+/// section of the whole. Of the steps near it that meet every place, it is the one whose multiples come back to the start latest.
 pub(super) fn spread(count: usize) -> impl Iterator<Item = usize> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a share of a count
     let section = (count as f64 * 0.618_033_988_75) as usize;
-    let step = (section.max(1)..).find(|&step| is_coprime(step, count)).unwrap_or(1);
+    let near = (section.max(1)..section + SEARCHED).filter(|&step| is_coprime(step, count)).take(NEAR);
+    let step = near.max_by_key(|&step| evenness(step, count)).unwrap_or(1);
     (0..count).map(move |number| number * step % count)
+}
+
+/// Steps among which the best is looked for.
+const NEAR: usize = 16;
+
+/// Numbers that are tried: so many in a row have steps that meet every place, whatever the count.
+const SEARCHED: usize = 1_000;
+
+/// How long no multiple of the step comes near the start: the smallest product of a number of steps with the distance from
+/// the start after them. It is large where the step's share of the whole is badly approximated by fractions.
+fn evenness(step: usize, count: usize) -> usize {
+    let few = count.isqrt().max(1);
+    let distance = |number: usize| {
+        let place = number * step % count.max(1);
+        place.min(count - place)
+    };
+    (1..=few).map(|number| number * distance(number)).min().unwrap_or(0)
 }
 
 fn is_coprime(a: usize, b: usize) -> bool {

@@ -19,7 +19,7 @@ use serde_json::Value;
 use system_tests::{device::Device, digits::images_with_ink_in_margin, fleet::Fleet, http::Target, programs};
 
 use crate::{
-    measure::{Comparison, median},
+    measure::{Comparison, cpu_nanos, median},
     onnxruntime::{self, OnnxRuntime},
     report::{Row, progress},
     subject::Subject,
@@ -177,16 +177,6 @@ fn wait_until(mut done: impl FnMut() -> bool) -> bool {
         thread::park_timeout(POLL_EVERY);
     }
     true
-}
-
-/// Of all its threads; the ticks of `/proc/PID/stat` are too coarse for so little.
-fn cpu_nanos(pid: u32) -> anyhow::Result<f64> {
-    let mut nanos = 0.0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let stat = fs::read_to_string(thread?.path().join("schedstat"))?;
-        nanos += stat.split(' ').next().context("an unknown form of schedstat")?.parse::<f64>()?;
-    }
-    Ok(nanos)
 }
 
 fn endpoints_are_there(device: &Device) -> bool {

@@ -8,6 +8,7 @@
 //! names the Python with onnxruntime, as in the tests.
 
 mod delivery;
+mod drift;
 mod fleet;
 mod footprint;
 mod http;
@@ -48,6 +49,8 @@ enum Suite {
     Fleet,
     /// Requests of a stock client while versions change.
     Swap,
+    /// Inferences whose features are counted against those of the same model whose are not.
+    Drift,
 }
 
 fn main() -> ExitCode {
@@ -69,6 +72,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Suite::Delivery => ("delivery", delivery::run()?),
         Suite::Fleet => ("fleet", fleet::run()?),
         Suite::Swap => ("swap", swap::run()?),
+        Suite::Drift => ("drift", drift::run()?),
     };
     let report = Report { suite, machine, rows };
     report.print();

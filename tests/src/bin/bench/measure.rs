@@ -125,6 +125,17 @@ pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok(ticks / TICKS_PER_SECOND)
 }
 
+/// Nanoseconds that all threads of a process that are there spent on processors; the ticks of `/proc/PID/stat` are too
+/// coarse for little.
+pub fn cpu_nanos(pid: u32) -> anyhow::Result<f64> {
+    let mut nanos = 0.0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = fs::read_to_string(thread?.path().join("schedstat"))?;
+        nanos += stat.split(' ').next().context("an unknown form of schedstat")?.parse::<f64>()?;
+    }
+    Ok(nanos)
+}
+
 /// Seconds that this thread spent on processors.
 pub fn thread_cpu_seconds() -> anyhow::Result<f64> {
     let stat = fs::read_to_string("/proc/thread-self/schedstat").context("the kernel keeps no schedstat")?;

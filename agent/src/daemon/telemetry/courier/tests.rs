@@ -189,6 +189,72 @@ fn a_killed_agent_brings_windows_of_both_kinds_after_its_restart() {
 }
 
 #[test]
+fn a_server_that_knows_no_windows_of_features_still_gets_all_telemetry() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    (1..=10).for_each(|sequence| rig.sketch(sequence));
+    rig.connect();
+    let (mut told, mut given_up_after) = (vec![], None);
+    for sequence in 1..=100 {
+        rig.window(sequence);
+        for (stream, sequence) in rig.sent_of_both() {
+            if stream == Stream::Telemetry {
+                told.push(sequence);
+                rig.stored(sequence);
+            }
+        }
+        rig.wait(Duration::from_secs(30));
+        if rig.round.spool.waiting().records == 0 {
+            given_up_after.get_or_insert(sequence);
+        }
+    }
+    assert_eq!(told, (1..=100).collect::<Vec<_>>());
+    assert!(given_up_after.is_some_and(|windows| (40..80).contains(&windows)), "{given_up_after:?}");
+    rig.sketch(11);
+    assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 11)], "it is asked again with the next");
+}
+
+#[test]
+fn a_server_that_stores_nothing_for_days_loses_nothing_of_either_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    (1..=3).for_each(|sequence| rig.sketch(sequence));
+    (1..=5).for_each(|sequence| rig.window(sequence));
+    rig.connect();
+    for _ in 0..1_000 {
+        rig.wait(Duration::from_secs(300));
+        rig.sent_of_both();
+    }
+    // It stores again, and telemetry happens to come first.
+    for sequence in 1..=5 {
+        rig.stored(sequence);
+        rig.wait(Duration::from_secs(300));
+        rig.sent_of_both();
+    }
+    assert_eq!(rig.round.spool.waiting().records, 3);
+    (1..=3).for_each(|sequence| rig.stored_in(Stream::Sketch, sequence));
+    assert_eq!(rig.round.spool.waiting().records, 0);
+}
+
+#[test]
+fn what_steps_aside_is_bounded_and_comes_first_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    (1..=100).for_each(|sequence| rig.sketch(sequence));
+    rig.window(1);
+    rig.connect();
+    assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 1), (Stream::Sketch, 2)]);
+    for sequence in 1..=98 {
+        rig.stored_in(Stream::Sketch, sequence);
+        let sent = rig.sent_of_both();
+        assert!(sent.contains(&(Stream::Sketch, sequence + 2)), "{sequence}: {sent:?}");
+    }
+    rig.stored(1);
+    (99..=100).for_each(|sequence| rig.stored_in(Stream::Sketch, sequence));
+    assert_eq!(rig.round.spool.waiting().records, 0);
+}
+
+#[test]
 fn a_sketch_that_cannot_be_read_holds_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(&dir);

@@ -8,6 +8,7 @@ use muster_sketch::window::Window;
 use serde::Deserialize;
 use shared::{BootId, message::Stream, sketch::SketchMessage};
 
+use super::line::Sketches;
 use crate::daemon::outgoing::TELEMETRY;
 
 /// Twenty seconds are longer than any commit takes; five minutes keep a server that refuses from being asked for ever.
@@ -38,59 +39,99 @@ pub(super) fn name_of(payload: &[u8]) -> Option<Name> {
     Some(Name { stream: Stream::Telemetry, boot, sequence })
 }
 
+/// Windows of features among those under way, so that one of telemetry always finds room.
+const SKETCHES: usize = TELEMETRY / 2;
+
+/// A window of features that was passed over so often is not wanted: the server would have acknowledged one that it cannot
+/// read. Without a new connection this takes half an hour.
+const GIVE_UP: u32 = 8;
+
 /// Everything that is under way, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct UnderWay(Vec<Sent>);
+pub(super) struct UnderWay {
+    sent: Vec<Sent>,
+    /// Windows of telemetry that were acknowledged.
+    acknowledged: u64,
+}
 
 #[derive(Debug)]
 struct Sent {
     number: u64,
     name: Name,
     payload: Bytes,
+    /// Since the connection began.
     times: u32,
+    /// Telemetry that was acknowledged before it was sent last.
+    acknowledged: u64,
+    /// How often telemetry was acknowledged between two sendings of it, and it was not: the server stores, but not this.
+    passed_over: u32,
     due: Instant,
 }
 
 impl UnderWay {
     pub(super) fn has_room(&self) -> bool {
-        self.0.len() < TELEMETRY
+        self.sent.len() < TELEMETRY
+    }
+
+    pub(super) fn sketches(&self) -> Sketches {
+        let sketches = self.sent.iter().filter(|sent| sent.is_sketch()).count();
+        if sketches < SKETCHES { Sketches::HaveRoom } else { Sketches::StepAside }
     }
 
     pub(super) fn add(&mut self, number: u64, name: Name, payload: Bytes, now: Instant) {
-        self.0.push(Sent { number, name, payload, times: 0, due: now + wait(0) });
+        let (times, acknowledged, passed_over, due) = (0, self.acknowledged, 0, now + wait(0));
+        self.sent.push(Sent { number, name, payload, times, acknowledged, passed_over, due });
     }
 
     /// The number in the spool of a window that the server has stored.
     pub(super) fn stored(&mut self, name: &Name) -> Option<u64> {
-        let place = self.0.iter().position(|sent| sent.name == *name)?;
-        Some(self.0.remove(place).number)
+        let place = self.sent.iter().position(|sent| sent.name == *name)?;
+        self.acknowledged += u64::from(name.stream == Stream::Telemetry);
+        Some(self.sent.remove(place).number)
+    }
+
+    /// The numbers of windows of features that the server does not want, although it takes telemetry. When there is one, it
+    /// is all of them.
+    pub(super) fn give_up_sketches(&mut self) -> Vec<u64> {
+        if !self.sent.iter().any(|sent| sent.is_sketch() && sent.passed_over >= GIVE_UP) {
+            return Vec::new();
+        }
+        self.sent.extract_if(.., |sent| sent.is_sketch()).map(|sent| sent.number).collect()
     }
 
     /// What the spool has dropped meanwhile is not sent again.
     pub(super) fn drop_before(&mut self, number: u64) {
-        self.0.retain(|sent| sent.number >= number);
+        self.sent.retain(|sent| sent.number >= number);
     }
 
     /// The connection is new: nothing of what was sent before is on its way any more.
     pub(super) fn again_at_once(&mut self, now: Instant) {
-        self.0.iter_mut().for_each(|sent| (sent.times, sent.due) = (0, now));
+        self.sent.iter_mut().for_each(|sent| (sent.times, sent.due) = (0, now));
     }
 
     /// A window whose time is over.
     pub(super) fn due(&self, now: Instant) -> Option<Bytes> {
-        self.0.iter().find(|sent| sent.due <= now).map(|sent| sent.payload.clone())
+        self.sent.iter().find(|sent| sent.due <= now).map(|sent| sent.payload.clone())
     }
 
     /// That window was sent again.
     pub(super) fn sent_again(&mut self, now: Instant) {
-        if let Some(sent) = self.0.iter_mut().find(|sent| sent.due <= now) {
+        if let Some(sent) = self.sent.iter_mut().find(|sent| sent.due <= now) {
             sent.times = sent.times.saturating_add(1);
+            sent.passed_over += u32::from(self.acknowledged > sent.acknowledged);
+            sent.acknowledged = self.acknowledged;
             sent.due = now + wait(sent.times);
         }
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.0.iter().map(|sent| sent.due).min()
+        self.sent.iter().map(|sent| sent.due).min()
+    }
+}
+
+impl Sent {
+    fn is_sketch(&self) -> bool {
+        self.name.stream == Stream::Sketch
     }
 }
 

@@ -5,7 +5,7 @@ use muster_sketch::detector::{Direction, ScoreName, Sign};
 use super::*;
 use crate::strategy::Ramp;
 
-/// An alarm of ten devices, beside which `others` with another release are watched.
+/// An alarm of ten devices, beside which `others` with another release were counted.
 pub(super) fn alarm(number: u64, scope: Scope, others: usize) -> Input {
     let direction = Direction { score: ScoreName::Location, sign: Sign::Down };
     let alarm = DriftAlarm {
@@ -51,8 +51,8 @@ fn drift_of_the_devices_with_the_release_brings_them_back_with_the_evidence() {
     assert_eq!(restored(&effects), canary);
     assert_eq!(
         rollout.status().reason.unwrap(),
-        "wave 1: brightness drifts: smaller by 0.31 standard deviations on the devices with this release and not on the \
-         others (10 counted; 6 watched with another release); evidence 2.5e7, 2.0e6 alarm"
+        "wave 1: brightness drifts on devices with this release and not the others: smaller by 0.31 standard deviations \
+         (10 devices counted, and 6 with another release; evidence 2.5e7, alarm at 2.0e6)"
     );
     let told = effects.iter().filter(|effect| {
         matches!(effect, Effect::Announce(Event::WaveDrifted { wave: 0, alarm }) if alarm.number == 7)
@@ -116,7 +116,7 @@ fn a_strategy_that_ignores_drift_tells_of_it_and_goes_on() {
 
 #[test]
 fn a_strategy_that_holds_asks_nobody_new_until_a_person_lets_the_wave_pass() {
-    let strategy = Strategy { ramp: Some(Ramp::steady(1)), ..Strategy::default() };
+    let strategy = Strategy { ramp: Some(Ramp::steady(60)), ..Strategy::default() };
     let mut rollout = started(asking(OnAlarm::Hold, strategy), &fleet(3));
     let first = assigned(&drain(&mut rollout));
     assert_eq!(first.len(), 1);
@@ -125,15 +125,13 @@ fn a_strategy_that_holds_asks_nobody_new_until_a_person_lets_the_wave_pass() {
     rollout.handle(Input::Tick, Timestamp(300_000)).unwrap();
     assert_eq!(assigned(&drain(&mut rollout)), []);
     let reason = rollout.status().reason.unwrap();
-    assert!(reason.starts_with("held: brightness drifts: smaller by 0.31"), "{reason}");
+    assert!(reason.starts_with("held: brightness drifts on devices with this release"), "{reason}");
     // What its devices report still counts.
     rollout.handle(says(&first[0], COMMITTED, 1), Timestamp(310_000)).unwrap();
     assert_eq!(rollout.counts().committed, 1);
     rollout.handle(Input::Promote { wave: 0, by: "eve".into() }, Timestamp(320_000)).unwrap();
-    assert_eq!(assigned(&drain(&mut rollout)).len(), 1);
-    for now in [400_000, 500_000] {
-        rollout.handle(Input::Tick, Timestamp(now)).unwrap();
-    }
+    assert!(!assigned(&drain(&mut rollout)).is_empty());
+    rollout.handle(Input::Tick, Timestamp(400_000)).unwrap();
     assert_eq!(rollout.counts().waiting, 0);
 }
 
@@ -188,8 +186,7 @@ fn a_paused_rollout_is_stopped_by_drift_as_a_running_one() {
 fn figures_that_are_no_numbers_can_still_be_stored_and_long_names_are_cut() {
     let (mut rollout, _) = baking(OnAlarm::Ignore);
     let Input::Drifted { alarm } = alarm(1, Scope::Model, 0) else { panic!() };
-    let broken =
-        DriftAlarm { feature: "ü".repeat(100), shift: f64::NAN, evidence: f64::INFINITY, ..alarm };
+    let broken = DriftAlarm { feature: "ü".repeat(100), shift: f64::NAN, evidence: f64::INFINITY, ..alarm };
     rollout.handle(Input::Drifted { alarm: broken }, Timestamp(3_000)).unwrap();
     let kept = rollout.status().waves[0].drift.clone().unwrap();
     assert_eq!((kept.feature, kept.shift, kept.evidence), ("ü".repeat(64), 0.0, 0.0));
