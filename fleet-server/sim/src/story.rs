@@ -257,7 +257,7 @@ pub enum Act {
         feature: String,
         /// Who moved.
         scope: Scope,
-        /// Devices with other releases that are watched too.
+        /// Devices with other releases that were counted too.
         #[serde(default)]
         others: usize,
     },

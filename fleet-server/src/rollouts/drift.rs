@@ -5,11 +5,8 @@
 //! them. So an alarm reaches a rollout once, whichever server dies when: being told at once is a courtesy
 //! ([`Executor::hear_alarms`](super::Executor::hear_alarms)), and what it misses is found at the next look or tick. Before a
 //! rollout starts, or goes on because somebody says so, it is made sure that it hears of no alarm that was raised before.
-//!
-//! Of an alarm of all devices with a release it matters whether others could have been compared with: those with another release of
-//! the model that is watched too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use fleet_core::{DriftAlarm, Input};
 use muster_sketch::detector::{Direction, Scope};
@@ -19,10 +16,9 @@ use shared::{DeviceId, ReleaseId, Timestamp};
 use super::{
     RolloutError,
     entry::Entry,
-    facts,
     fleet::{Fleet, Turn},
 };
-use crate::store::{EventRow, Store, StoreError};
+use crate::store::{EventRow, Store};
 
 /// Kind of the events that tell of alarms; their subject is the model.
 const KIND: &str = "drift";
@@ -56,7 +52,12 @@ struct Found {
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Cause {
     /// A distribution moved.
-    Drift { finding: Finding },
+    Drift {
+        finding: Finding,
+        /// Devices with other releases that could be compared with.
+        #[serde(default)]
+        others: usize,
+    },
     /// Data are broken, or a device is odd: what measures is at fault, and not the release.
     #[serde(other)]
     Other,
@@ -109,7 +110,7 @@ impl Fleet {
             let events = Store::events_of_kind(&mut turn.tx, KIND, heard).await?;
             let newest = events.last().map_or(heard, |event| event.sequence);
             for raised in events.iter().filter_map(Raised::of) {
-                self.pass_on(&mut turn, raised).await?;
+                self.pass_on(&mut turn, raised);
             }
             Store::set_cursor(&mut turn.tx, CURSOR, newest).await?;
             let of_turn = self.finish(turn).await?;
@@ -119,15 +120,9 @@ impl Fleet {
         Ok(changed)
     }
 
-    async fn pass_on(&self, turn: &mut Turn, raised: Raised) -> Result<(), StoreError> {
-        let Raised { id, release, found: Found { cause: Cause::Drift { finding } }, opened_at } = raised
-        else {
-            return Ok(());
-        };
-        let is_concerned = |entry: &&Entry| entry.row.release == release && !entry.machine.state().is_final();
-        if !self.entries.values().any(|entry| is_concerned(&entry)) {
-            return Ok(());
-        }
+    fn pass_on(&self, turn: &mut Turn, raised: Raised) {
+        let Raised { id, release, found, opened_at } = raised;
+        let Cause::Drift { finding, others } = found.cause else { return };
         let Evidence { direction, shift, evidence, threshold } = finding.alarm;
         let alarm = DriftAlarm {
             number: id,
@@ -138,30 +133,12 @@ impl Fleet {
             evidence,
             threshold,
             devices: finding.devices,
-            others: others(&self.app.store, &release).await?,
+            others,
             at: opened_at,
         };
+        let is_concerned = |entry: &&Entry| entry.row.release == release && !entry.machine.state().is_final();
         for entry in self.entries.values().filter(is_concerned) {
             turn.input(entry, Input::Drifted { alarm: alarm.clone() });
         }
-        Ok(())
     }
-}
-
-/// Devices that keep another release of the model whose manifest says what is watched.
-async fn others(store: &Store, release: &ReleaseId) -> Result<usize, StoreError> {
-    let mut kept = BTreeMap::<ReleaseId, usize>::new();
-    for device in facts::facts(store).await? {
-        let of_model = device.committed.into_iter().filter(|kept| kept.model == release.model);
-        of_model.filter(|kept| kept != release).for_each(|other| *kept.entry(other).or_default() += 1);
-    }
-    let mut watched = 0;
-    for (other, devices) in kept {
-        if let Some(row) = store.release(&other).await?
-            && row.manifest()?.drift.is_some()
-        {
-            watched += devices;
-        }
-    }
-    Ok(watched)
 }

@@ -57,25 +57,4 @@ impl Store {
             .await?;
         row.unsigned("newest")
     }
-
-    /// The newest events of a kind about `subject`, at most `most`, newest first.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn newest_events_about(
-        tx: &mut Tx,
-        kind: &str,
-        subject: &str,
-        most: u32,
-    ) -> Result<Vec<EventRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM events WHERE kind = $1 AND subject = $2 ORDER BY sequence DESC LIMIT $3",
-        )
-        .bind(kind)
-        .bind(subject)
-        .bind(i64::from(most))
-        .fetch_all(&mut **tx)
-        .await?;
-        rows.iter().map(EventRow::from_row).collect()
-    }
 }

@@ -22,6 +22,7 @@ mod marks;
 pub(crate) mod scene;
 mod servers;
 mod verdicts;
+mod webhooks;
 
 use std::{collections::BTreeMap, time::Duration};
 

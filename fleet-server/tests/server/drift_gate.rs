@@ -19,7 +19,7 @@ fn alarm(id: u64, release: &str, scope: &Value, devices: usize, at: Timestamp) -
             "id": id, "release": release, "opened_at": at, "last_at": at, "times": 1, "state": {"state": "open"},
             "found": {
                 "feature": "brightness", "scope": scope, "raised_by": "server", "evidence": null,
-                "cause": {"kind": "drift", "finding": {
+                "cause": {"kind": "drift", "others": 0, "finding": {
                     "feature": "brightness", "scope": scope, "devices": devices, "devices_alarmed": 1,
                     "alarm": {
                         "direction": {"score": "location", "sign": "up"}, "evidence": 3e6, "threshold": 1e6,
@@ -112,7 +112,7 @@ async fn an_alarm_of_a_server_that_died_before_it_told_anybody_reaches_the_rollo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alarms_of_one_device_of_broken_data_and_of_other_releases_stop_nothing() {
+async fn alarms_of_one_device_of_broken_data_of_the_world_and_of_other_releases_stop_nothing() {
     let world = World::start().await;
     let (id, _device) = watched(&world, json!({})).await;
     raise(&world, 1, "digits@9", json!("model"), 40).await;
@@ -122,10 +122,13 @@ async fn alarms_of_one_device_of_broken_data_and_of_other_releases_stop_nothing(
     broken["alarm"]["found"]["cause"] =
         json!({"kind": "quality", "devices": 1, "finding": {"kind": "missing"}});
     write(&world, &broken).await;
+    let mut worlds = alarm(5, "digits@1", &json!("world"), 1, now);
+    worlds["alarm"]["found"]["cause"]["others"] = json!(40);
+    write(&world, &worlds).await;
     // An alarm that counts, and after which nothing else is to come.
-    raise(&world, 4, "digits@1", json!("model"), 1).await;
+    raise(&world, 6, "digits@1", json!("model"), 1).await;
     let view = world.until_rollout(&id, |view| view["status"]["counts"]["restored"] == 1).await;
-    assert_eq!(view["status"]["waves"][0]["drift"]["number"], 4, "{view}");
+    assert_eq!(view["status"]["waves"][0]["drift"]["number"], 6, "{view}");
     let told = world.get(&format!("/api/v1/rollouts/{id}/events")).await;
     assert_eq!(told.to_string().matches("wave_drifted").count(), 1, "{told}");
 }

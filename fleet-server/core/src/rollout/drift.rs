@@ -6,7 +6,7 @@
 //! | who moved | held against the rollout |
 //! |---|---|
 //! | the devices with the release, and not the others (`Model`) | yes |
-//! | all devices with the release (`World`), and too few others are watched to compare with | yes: nobody can say that it is not |
+//! | all devices with the release (`World`), and too few others were counted to compare with | yes: nobody can say that it is not |
 //! | all devices, or nobody knows that the others did not (`World`) | no: what hits everybody is nobody's fault |
 //! | a group of devices (`Stratum`) | no: what the group shares explains it |
 //! | one device (`Sensor`) | no: it is that device's sensor |
@@ -49,7 +49,7 @@ pub struct DriftAlarm {
     pub threshold: f64,
     /// Devices with the release that were counted in the check.
     pub devices: usize,
-    /// Devices with another release of the model that is watched too.
+    /// Devices with other releases of the model that were counted at the same check, if they are enough to compare with.
     pub others: usize,
     /// When it was raised, by the server's clock.
     pub at: Timestamp,
@@ -137,7 +137,7 @@ impl fmt::Display for DriftAlarm {
         let Self { feature, scope, devices, others, shift, evidence, threshold, .. } = self;
         write!(f, "{feature} drifts on {}: ", whose(scope))?;
         write!(f, "{} by {shift:.2} standard deviations ", moved(self.direction))?;
-        write!(f, "({devices} devices counted, {others} watched with another release; ")?;
+        write!(f, "({devices} devices counted, and {others} with another release; ")?;
         write!(f, "evidence {evidence:.1e}, alarm at {threshold:.1e})")
     }
 }

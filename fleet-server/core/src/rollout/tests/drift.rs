@@ -5,7 +5,7 @@ use muster_sketch::detector::{Direction, ScoreName, Sign};
 use super::*;
 use crate::strategy::Ramp;
 
-/// An alarm of ten devices, beside which `others` with another release are watched.
+/// An alarm of ten devices, beside which `others` with another release were counted.
 pub(super) fn alarm(number: u64, scope: Scope, others: usize) -> Input {
     let direction = Direction { score: ScoreName::Location, sign: Sign::Down };
     let alarm = DriftAlarm {
@@ -52,7 +52,7 @@ fn drift_of_the_devices_with_the_release_brings_them_back_with_the_evidence() {
     assert_eq!(
         rollout.status().reason.unwrap(),
         "wave 1: brightness drifts on devices with this release and not the others: smaller by 0.31 standard deviations \
-         (10 devices counted, 6 watched with another release; evidence 2.5e7, alarm at 2.0e6)"
+         (10 devices counted, and 6 with another release; evidence 2.5e7, alarm at 2.0e6)"
     );
     let told = effects.iter().filter(|effect| {
         matches!(effect, Effect::Announce(Event::WaveDrifted { wave: 0, alarm }) if alarm.number == 7)
@@ -116,7 +116,7 @@ fn a_strategy_that_ignores_drift_tells_of_it_and_goes_on() {
 
 #[test]
 fn a_strategy_that_holds_asks_nobody_new_until_a_person_lets_the_wave_pass() {
-    let strategy = Strategy { ramp: Some(Ramp::steady(1)), ..Strategy::default() };
+    let strategy = Strategy { ramp: Some(Ramp::steady(60)), ..Strategy::default() };
     let mut rollout = started(asking(OnAlarm::Hold, strategy), &fleet(3));
     let first = assigned(&drain(&mut rollout));
     assert_eq!(first.len(), 1);
@@ -130,10 +130,8 @@ fn a_strategy_that_holds_asks_nobody_new_until_a_person_lets_the_wave_pass() {
     rollout.handle(says(&first[0], COMMITTED, 1), Timestamp(310_000)).unwrap();
     assert_eq!(rollout.counts().committed, 1);
     rollout.handle(Input::Promote { wave: 0, by: "eve".into() }, Timestamp(320_000)).unwrap();
-    assert_eq!(assigned(&drain(&mut rollout)).len(), 1);
-    for now in [400_000, 500_000] {
-        rollout.handle(Input::Tick, Timestamp(now)).unwrap();
-    }
+    assert!(!assigned(&drain(&mut rollout)).is_empty());
+    rollout.handle(Input::Tick, Timestamp(400_000)).unwrap();
     assert_eq!(rollout.counts().waiting, 0);
 }
 
