@@ -220,6 +220,13 @@ impl Store {
             .bind(millis(Timestamp(now.as_millis().saturating_sub(SILENT_MS))))
             .execute(&mut **tx)
             .await?;
+        // What is known of a fleet that is silent goes with it: who comes back after so long begins anew.
+        sqlx::query(
+            "DELETE FROM drift_states WHERE NOT EXISTS (SELECT 1 FROM drift_devices WHERE \
+             drift_devices.model = drift_states.model AND drift_devices.version = drift_states.version)",
+        )
+        .execute(&mut **tx)
+        .await?;
         let before = Self::drift_period(tx).await?;
         Self::save_drift_period(tx, &Period { checked: period, ..before }).await
     }
