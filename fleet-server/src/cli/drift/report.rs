@@ -1,7 +1,7 @@
 //! What devices counted, against what the model was made with.
 
 use fleet_core::drift::Distances;
-use muster_sketch::{distance::Score, quality::QualityKind};
+use muster_sketch::{detector::Scope, distance::Score, quality::QualityKind};
 
 use super::bars::{bar, line, shares};
 use crate::{
