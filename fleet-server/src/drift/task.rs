@@ -64,8 +64,9 @@ pub(super) async fn close(app: &App, now: Timestamp) -> Result<Option<(u64, Time
     if let Some(period) = before.due() {
         return Ok(Some((period, before.closed_at)));
     }
+    // Both by the interval of today: another one may have been configured since, and a clock that was ahead may have been set.
     let look = look_at(now, &app.drift);
-    if look <= before.look {
+    if before.closed_at <= now && look <= look_at(before.closed_at, &app.drift) {
         return Ok(None);
     }
     let after = Period { current: before.current + 1, closed_at: now, look, ..before };
@@ -74,7 +75,7 @@ pub(super) async fn close(app: &App, now: Timestamp) -> Result<Option<(u64, Time
     Ok(Some((before.current, now)))
 }
 
-/// The interval of time that `now` falls into; numbers grow with time, also over restarts.
+/// The interval of time that `now` falls into.
 fn look_at(now: Timestamp, config: &DriftConfig) -> u64 {
     now.as_millis() / (1_000 * config.check_secs.max(1))
 }

@@ -100,7 +100,8 @@ impl Sender {
     /// # Errors
     /// When there is no usable certificate in `ca_pem`.
     pub fn new(ca_pem: Option<&str>) -> Result<Self, BadCertificate> {
-        let builder = Client::builder().redirect(Policy::none()).connect_timeout(CONNECT).timeout(ANSWER);
+        let builder =
+            Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(CONNECT).timeout(ANSWER);
         let builder = match ca_pem {
             Some(pem) => builder.tls_backend_preconfigured(tls(pem)?),
             None => {

@@ -46,6 +46,9 @@ static BELIEVES_SYSTEM: LazyLock<Option<Sender>> = LazyLock::new(|| match Sender
     }
 });
 
+/// How long a webhook waits whose delivery could not be tried, or not be written down.
+const REST: Duration = Duration::from_secs(5);
+
 /// Delivers until `stop`; deliveries under way end first.
 pub async fn run(app: Arc<App>, stop: CancellationToken) {
     let mut changes = app.changes.subscribe();
@@ -121,8 +124,17 @@ impl Worker {
         let id = self.row.id.clone();
         if let Err(error) = self.deliver().await {
             tracing::error!(webhook.id = %id, error = &error as &dyn std::error::Error, "a delivery was not written down");
+            self.rest().await;
         }
         id
+    }
+
+    /// What could not be tried or written down is not tried again at once.
+    async fn rest(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(REST) => {}
+            () = self.stop.cancelled() => {}
+        }
     }
 
     async fn deliver(&mut self) -> Result<(), StoreError> {
@@ -133,7 +145,10 @@ impl Worker {
             Some(Err(_)) => return Ok(()),
             None => match &*BELIEVES_SYSTEM {
                 Some(sender) => sender.clone(),
-                None => return Ok(()),
+                None => {
+                    self.rest().await;
+                    return Ok(());
+                }
             },
         };
         for _ in 0..PAGES {

@@ -1,7 +1,5 @@
 //! Drift with real agents and a real server: everything counts once, whatever dies, and an alarm needs no server.
 
-use std::time::{Duration, Instant};
-
 use serde_json::Value;
 use system_tests::{
     digits::{Digit, test_images},
@@ -13,6 +11,9 @@ use system_tests::{
 
 /// Every image counts, and windows are short.
 const FEATURES: &str = "[capture]\nevery = 1\nwindow_secs = 1\nmin_rows = 20\n";
+
+/// Every image counts, and the end of the agent closes a window: fewer than 20 rows would be dropped wherever time closes it.
+const UNTIL_THE_END: &str = "[capture]\nevery = 1\nwindow_secs = 3600\nmin_rows = 20\n";
 
 /// Images that one part of a test sends: enough for several windows.
 const IMAGES: usize = 150;
@@ -35,12 +36,15 @@ fn ask(fleet: &Fleet, images: &[Digit], count: usize) {
 fn every_answer_counts_once_though_the_server_is_killed_and_the_agent_restarts() {
     let server = Server::start_with_sections("[drift]\ncheck_secs = 3600\n");
     let mut fleet = Fleet::start_on(server, 1);
-    fleet.bring(&Publication::digits(2).watched(FEATURES));
+    fleet.bring(&Publication::digits(2).watched(UNTIL_THE_END));
     let images = test_images();
     ask(&fleet, &images, IMAGES);
-    until_true("a window has arrived", PATIENCE, || rows(&fleet) > 0);
+    fleet.devices[0].stop();
+    fleet.devices[0].run();
+    until_true("a window has arrived", PATIENCE, || rows(&fleet) == IMAGES as u64);
+    fleet.devices[0].wait_for_version("1", &images[0], PATIENCE);
     fleet.server.kill();
-    ask(&fleet, &images, IMAGES);
+    ask(&fleet, &images, IMAGES - 1);
     // The window under way is sealed when the agent ends, and waits on its disk.
     fleet.devices[0].stop();
     fleet.server.run();
@@ -77,9 +81,7 @@ fn a_device_that_watches_itself_finds_its_frozen_camera_without_the_server_and_t
     // A baseline of a thousand rows, and something to hold against it that is like it.
     ask(&fleet, &images, 1_400);
     fleet.server.kill();
-    let deadline = Instant::now() + PATIENCE;
     until("the device finds that its camera is frozen", PATIENCE, || {
-        assert!(Instant::now() < deadline + Duration::from_secs(1));
         ask(&fleet, &images[..1], 100);
         fleet.devices[0].log_text().contains("drift").then_some(())
     });

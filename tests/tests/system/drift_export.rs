@@ -13,8 +13,8 @@ use system_tests::{
     wait::{PATIENCE, until_true},
 };
 
-/// Every image counts, and windows are short.
-const FEATURES: &str = "[capture]\nevery = 1\nwindow_secs = 1\nmin_rows = 20\n";
+/// Every image counts, and the end of the agent closes the window.
+const FEATURES: &str = "[capture]\nevery = 1\nwindow_secs = 3600\nmin_rows = 20\n";
 
 /// Images that are answered.
 const IMAGES: usize = 400;

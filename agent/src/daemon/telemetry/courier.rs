@@ -35,7 +35,7 @@ use tokio::sync::oneshot;
 
 use super::budget::{Budget, Purpose};
 use crate::{clock::Clock, daemon::outgoing::Outgoing};
-use line::Line;
+use line::{Line, Sketches};
 use opening::open_spool;
 pub(in crate::daemon) use under_way::Name;
 use under_way::UnderWay;
@@ -344,15 +344,23 @@ impl<D: Disk> Round<D> {
     }
 
     fn send_more(&mut self, now: Instant) {
+        let mut sketches_are_paid = true;
         while self.under_way.has_room() {
-            let Some(record) = self.line.next(&mut self.spool, self.under_way.sketches()) else { break };
+            let sketches = if sketches_are_paid { self.under_way.sketches() } else { Sketches::StepAside };
+            let Some(record) = self.line.next(&mut self.spool, sketches) else { break };
             let Some(name) = under_way::name_of(&record.bytes) else {
                 tracing::warn!(number = record.number, "a window of the spool cannot be read and is dropped");
                 self.spool.acknowledge(record.number);
                 continue;
             };
             if !self.pay(&record.bytes) {
+                // Telemetry that is small enough goes before a window of features that is not.
+                let is_sketch = SketchMessage::is_one(&record.bytes);
                 self.line.put_back(record);
+                if is_sketch && sketches_are_paid {
+                    sketches_are_paid = false;
+                    continue;
+                }
                 break;
             }
             let payload = bytes::Bytes::from(record.bytes);

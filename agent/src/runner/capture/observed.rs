@@ -9,7 +9,7 @@
 //! ten frames. Features that never vary have nothing to say, and values that are missing are left out.
 
 use muster_engine::features::Row;
-use muster_sketch::detector::Thinning;
+use muster_sketch::detector::{NoThinning, Thinning};
 
 use crate::runner::protocol::Pace;
 
@@ -60,11 +60,21 @@ impl Observed {
     pub(super) fn look(&mut self) -> Option<Pace> {
         let is_last = self.looks + 1 >= LOOKS.len();
         self.looks += 1;
-        let signals = (0..self.width).filter_map(|signal| Thinning::of(&self.signal(signal)).ok());
+        // A signal with gaps, or one that has not varied yet, may say more later.
+        let found = (0..self.width).map(|signal| Thinning::of(&self.signal(signal)));
+        let found: Vec<_> = found.collect();
+        let may_say_more = |found: &Result<Thinning, NoThinning>| match found {
+            Err(NoThinning::TooFew { values }) => *values > 0,
+            Ok(_) | Err(NoThinning::NotFinite { .. } | NoThinning::Constant) => false,
+        };
+        if !is_last && found.iter().any(may_say_more) {
+            return None;
+        }
+        let signals = found.into_iter().filter_map(Result::ok);
         let slowest = signals.max_by(|a, b| a.autocorrelation_time.total_cmp(&b.autocorrelation_time));
         // Nothing varies: there is no correlation that could be in the way.
         let Some(Thinning { autocorrelation_time, every, beyond_limit }) = slowest else {
-            return Some(Pace { every: 1, beyond_limit: false, rows: self.rows as u64 });
+            return is_last.then_some(Pace { every: 1, beyond_limit: false, rows: self.rows as u64 });
         };
         #[allow(clippy::cast_precision_loss)] // at most 10,000
         let suffices = self.rows as f64 >= ROWS_PER_TIME * autocorrelation_time;
@@ -134,10 +144,28 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_varies_every_row_is_counted() {
+    fn where_nothing_varies_for_long_every_row_is_counted() {
         let pace = find(|| numbers(vec![1.0, 2.0]));
-        assert_eq!(pace, Pace { every: 1, beyond_limit: false, rows: 1_000 });
+        assert_eq!(pace, Pace { every: 1, beyond_limit: false, rows: 10_000 });
         assert_eq!(find(|| numbers(vec![])).every, 1);
+    }
+
+    #[test]
+    fn a_gap_or_a_night_at_the_beginning_hides_no_correlation() {
+        let (mut noise, mut level, mut rows) = (Noise(5), 0.0, 0);
+        let pace = find(|| {
+            rows += 1;
+            level = 0.8 * level + noise.next();
+            numbers(vec![if rows == 7 { f32::NAN } else { level }])
+        });
+        assert!((6..=12).contains(&pace.every), "{pace:?}");
+        let (mut level, mut rows) = (0.0, 0);
+        let pace = find(|| {
+            rows += 1;
+            level = 0.8 * level + noise.next();
+            numbers(vec![if rows <= 1_000 { 3.0 } else { level }])
+        });
+        assert!(pace.every > 1, "{pace:?}");
     }
 
     #[test]

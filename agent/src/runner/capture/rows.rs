@@ -5,11 +5,14 @@ use std::{ops::Range, sync::Arc};
 use muster_engine::{Tensor, features::Row};
 use tokio::{sync::OwnedSemaphorePermit, task};
 
-use super::{COMPUTING, Capture, OBSERVING, observed::Observed};
+use super::{COMPUTING, Capture, MAX_COUNTING, OBSERVING, observed::Observed};
 
 /// Rows that are read before they are counted, and before others get their turn: microseconds of a table, a millisecond or two
 /// of large images.
 const CHUNK: usize = 16;
+
+/// What one of [`MAX_COUNTING`] places is for: together they hold 16 MiB, or one answer that is larger.
+const PLACE_BYTES: usize = 256 * 1_024;
 
 /// Which rows of an inference are of interest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +62,11 @@ impl Counting {
 impl Kept {
     /// The answer is good. `None` when too many wait already.
     pub(crate) fn answered(self, outputs: &[Tensor]) -> Option<Answered> {
-        let place = Arc::clone(&self.capture.common.counting).try_acquire_owned();
+        let bytes =
+            self.inputs.iter().map(|(_, tensor)| tensor).chain(outputs).map(|tensor| tensor.data().len());
+        let places = (bytes.sum::<usize>() / PLACE_BYTES + 1).min(MAX_COUNTING);
+        let places = u32::try_from(places).unwrap_or(u32::MAX);
+        let place = Arc::clone(&self.capture.common.counting).try_acquire_many_owned(places);
         let Ok(place) = place else {
             let (rows, every) = self.counting.places();
             self.capture.left_out(rows.step_by(every).len() as u64);

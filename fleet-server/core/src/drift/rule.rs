@@ -7,9 +7,9 @@ use super::DriftSettings;
 /// Seconds of a year, with its share of leap days.
 const YEAR_SECS: f64 = 31_557_600.0;
 
-/// The largest threshold that detectors take; what asks for more gets this, and so fewer checks between false alarms than it asked
+/// A little below the largest threshold that detectors take, for what rounding adds; what asks for more gets this, and so fewer checks between false alarms than it asked
 /// for. The largest fleet at a check a minute reaches it at 200 years.
-const MAX_CHECKS: f64 = 1e15;
+const MAX_CHECKS: f64 = 0.999e15;
 
 /// What is watched of a model, over all its versions that devices run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,13 +15,13 @@ use muster_sketch::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{known_model, watched_release};
+use super::{AlarmView, known_model, watched_release};
 use crate::{
     api::{
         Shared,
         problem::{Answer, Problem},
     },
-    store::Strata,
+    store::{AlarmFilter, Strata},
 };
 
 /// Bins of one answer: more are no picture, and some tens of megabytes.
@@ -37,6 +37,8 @@ pub struct DriftReport {
     /// From when on was asked, in milliseconds since 1970. What reaches into the time is in the answer as a whole, so a day is where days
     /// are kept.
     pub since: u64,
+    /// Alarms of the model that are not over, the newest first.
+    pub alarms: Vec<AlarmView>,
     /// The features in the order of the reference, with what the reference counted.
     pub features: Vec<FeatureBins>,
     /// Each stratum, by name.
@@ -162,8 +164,11 @@ pub async fn drift_report(
             .map(|(feature, counts)| FeatureReport::of(feature, counts))
             .collect(),
     };
+    let filter = AlarmFilter { model: Some(model), open_only: true, ..AlarmFilter::default() };
+    let alarms = app.store.alarms(&filter).await?;
     Ok(Json(DriftReport {
         release: release.to_string(),
+        alarms: alarms.into_iter().map(AlarmView::from).collect(),
         by: query.by.clone(),
         since: from_secs * 1_000,
         features: features.iter().filter(|feature| is_asked(feature)).map(FeatureBins::of).collect(),

@@ -32,6 +32,8 @@ pub(super) async fn run(client: &Client, args: DriftReportArgs, output: &Output)
 
 fn lines(report: &DriftReport, bin_by_bin: bool) -> Vec<String> {
     let mut lines = vec![format!("{} since {}", report.release, moment(Some(report.since)))];
+    let told = report.alarms.iter();
+    lines.extend(told.map(|alarm| format!("  alarm {} ({}): {}", alarm.id, scope(&alarm.scope), alarm.text)));
     if report.strata.is_empty() {
         lines.push("  no device has counted anything in this time".into());
         return lines;
@@ -83,6 +85,16 @@ fn broken(kind: QualityKind) -> &'static str {
         QualityKind::OutOfRange => "out of range",
         QualityKind::NewCategory => "new category",
         QualityKind::Stuck => "stuck",
+    }
+}
+
+/// Who moved, in a word or two: `sensor cam-1`, `stratum site=berlin`, `model`, `world`.
+fn scope(scope: &Scope) -> String {
+    match scope {
+        Scope::Sensor { device } => format!("sensor {device}"),
+        Scope::Stratum { key, value } => format!("stratum {key}={value}"),
+        Scope::Model => "model".into(),
+        Scope::World => "world".into(),
     }
 }
 
@@ -215,6 +227,7 @@ mod tests {
             release: "digits@2".into(),
             by: Some("site".into()),
             since: 1_800_000_000_000,
+            alarms: vec![],
             features: reference.features().iter().map(bins).collect(),
             strata: vec![StratumReport {
                 stratum: "site=a".into(),

@@ -2,16 +2,19 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use fleet_core::drift::FeatureStatus;
 use muster_sketch::detector::{MIN_GROUP_DEVICES, Scope};
+use tokio::process::Command;
 
 use super::{Device, Story};
 use crate::{
     api::AlarmView,
     demo::{
+        assets::MODEL,
         fleet::Fleet,
         narrate::Tone,
+        scene::own_program,
         traffic::{Traffic, View},
     },
 };
@@ -73,6 +76,7 @@ impl Story {
         let look = async || Ok(fleet.drift_alarms().await?.into_iter().find(moved));
         let alarm = self.scene.until((&what, "server"), PATIENCE, look).await?;
         self.say("drift", &format!("sensor: {}", alarm.text), Tone::Good);
+        self.report_says(&format!("(sensor {camera})")).await?;
         for alarm in fleet.drift_alarms().await? {
             ensure!(is_its_sensor(&alarm), "one camera froze, and this was told: {}", alarm.text);
         }
@@ -96,7 +100,25 @@ impl Story {
         let alarm =
             self.scene.until(("the server finds that the world changed", "server"), PATIENCE, look).await?;
         self.say("drift", &format!("world: {}", alarm.text), Tone::Good);
+        self.report_says("(world)").await?;
         traffic.show_all(View::Clear);
+        Ok(())
+    }
+}
+
+impl Story {
+    /// Asks as an operator would, and tells the line with these words.
+    async fn report_says(&self, words: &str) -> anyhow::Result<()> {
+        let asked = Command::new(own_program()?)
+            .args(["drift", "report", MODEL, "--since", "10m"])
+            .env("MUSTER_CONTEXT", self.scene.context_file())
+            .output()
+            .await
+            .context("`muster drift report` cannot be run")?;
+        let text = String::from_utf8_lossy(&asked.stdout);
+        let line = text.lines().find(|line| line.contains(words));
+        let line = line.with_context(|| format!("`muster drift report` does not say '{words}': {text}"))?;
+        self.say("report", line.trim(), Tone::Plain);
         Ok(())
     }
 }
