@@ -117,7 +117,8 @@ impl Plant {
             let windows: Vec<_> = devices
                 .iter()
                 .map(|device| {
-                    let window = self.window(&spec, device, rows, twist);
+                    let of = (device, self.now, self.sequence);
+                    let window = window(&spec, &mut self.random, of, rows, twist);
                     let boot = BootId::new("boot-1").unwrap();
                     SketchRow { device: device.clone(), boot, release: release.clone(), window }
                 })
@@ -125,25 +126,6 @@ impl Plant {
             let drift = &self.app().drift;
             let stored = self.app().store.insert_windows(&windows, &drift.keep, &drift.strata, self.now);
             stored.await.unwrap();
-        }
-    }
-
-    fn window(&mut self, spec: &DriftSpec, device: &DeviceId, rows: usize, twist: &Twist) -> Window {
-        let mut recorder = FeatureWindow::new(Arc::new(spec.reference.clone()));
-        for _ in 0..rows {
-            let (level, heat) = (self.random.normal(), self.random.normal());
-            let class = if self.random.uniform() < 0.7 { "cat" } else { "dog" };
-            recorder.record(&[twist(device.as_str(), level), heat], &[Some(class)]).unwrap();
-        }
-        let to_ms = self.now.as_millis();
-        Window {
-            reference: spec.reference.id(),
-            origin: Origin { device: device.to_string(), boot: "boot-1".into() },
-            sequence: self.sequence,
-            from_ms: to_ms - 600_000,
-            to_ms,
-            stride: 1,
-            features: recorder.seal().unwrap(),
         }
     }
 
@@ -220,6 +202,32 @@ async fn until_idle(app: &App) {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), idle).await.expect("checks are finished");
+}
+
+/// Window `sequence` of a device, which ends at `now`.
+fn window(
+    spec: &DriftSpec,
+    random: &mut Random,
+    (device, now, sequence): (&DeviceId, Timestamp, u64),
+    rows: usize,
+    twist: &Twist,
+) -> Window {
+    let mut recorder = FeatureWindow::new(Arc::new(spec.reference.clone()));
+    for _ in 0..rows {
+        let (level, heat) = (random.normal(), random.normal());
+        let class = if random.uniform() < 0.7 { "cat" } else { "dog" };
+        recorder.record(&[twist(device.as_str(), level), heat], &[Some(class)]).unwrap();
+    }
+    let to_ms = now.as_millis();
+    Window {
+        reference: spec.reference.id(),
+        origin: Origin { device: device.to_string(), boot: "boot-1".into() },
+        sequence,
+        from_ms: to_ms - 600_000,
+        to_ms,
+        stride: 1,
+        features: recorder.seal().unwrap(),
+    }
 }
 
 async fn start(folder: &tempfile::TempDir, scene: &Scene) -> Server {

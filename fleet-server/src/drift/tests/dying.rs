@@ -84,6 +84,36 @@ async fn a_check_that_is_cut_off_anywhere_is_taken_up_and_counts_nothing_twice(s
     assert_eq!(plant.known().await, known);
 }
 
+async fn windows_that_are_cut_off_while_they_are_stored_count_once(scene: &Scene) {
+    let plant = Plant::start(scene, 8).await;
+    let mut random = Random(3);
+    let (release, spec, devices) = plant.versions[0].clone();
+    let windows: Vec<_> = devices
+        .iter()
+        .map(|device| {
+            let window = window(&spec, &mut random, (device, plant.now, 1), 40, SOUND);
+            let boot = BootId::new("boot-1").unwrap();
+            SketchRow { device: device.clone(), boot, release: release.clone(), window }
+        })
+        .collect();
+    let (store, drift) = (&plant.app().store, &plant.app().drift);
+    let mut cuts = 0;
+    while !cut_after(2 + cuts, store.insert_windows(&windows, &drift.keep, &drift.strata, plant.now)).await {
+        cuts += 1;
+    }
+    assert!(cuts > 20, "{cuts} cuts are few for so many statements");
+    let mut told = Vec::new();
+    let of_all = crate::store::Strata::One(String::new());
+    store
+        .each_sum(&release, &of_all, 0..u64::MAX >> 1, |row| {
+            told.push((row.sums.windows, row.sums.rows()));
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(told, [(12, 12 * 40)]);
+}
+
 async fn two_checks_of_one_period_at_one_time_are_one(scene: &Scene) {
     let wanted = undisturbed(&Scene::sqlite().await).await;
     let (plant, period) = before_the_check(scene).await;
@@ -101,6 +131,11 @@ mod sqlite {
     }
 
     #[tokio::test]
+    async fn windows_that_are_cut_off_while_they_are_stored_count_once() {
+        super::windows_that_are_cut_off_while_they_are_stored_count_once(&Scene::sqlite().await).await;
+    }
+
+    #[tokio::test]
     async fn two_checks_of_one_period_at_one_time_are_one() {
         super::two_checks_of_one_period_at_one_time_are_one(&Scene::sqlite().await).await;
     }
@@ -113,6 +148,11 @@ mod postgres {
     async fn a_check_that_is_cut_off_anywhere_is_taken_up_and_counts_nothing_twice() {
         let scene = Scene::postgres().await;
         super::a_check_that_is_cut_off_anywhere_is_taken_up_and_counts_nothing_twice(&scene).await;
+    }
+
+    #[tokio::test]
+    async fn windows_that_are_cut_off_while_they_are_stored_count_once() {
+        super::windows_that_are_cut_off_while_they_are_stored_count_once(&Scene::postgres().await).await;
     }
 
     #[tokio::test]

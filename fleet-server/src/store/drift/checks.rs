@@ -12,9 +12,9 @@ use super::{
 /// Devices that are read at a time.
 const PAGE: i64 = 500;
 
-/// A device that sent nothing of a release for so long, a quarter of a year, is of its fleet no more: what it was like then says
-/// nothing of what comes when it comes back.
-const SILENT_MS: u64 = 90 * 86_400_000;
+/// A device that sent nothing of a release for so long, a month, is of its fleet no more: most have another release by then, and
+/// what is known of each takes kilobytes for every feature.
+const SILENT_MS: u64 = 30 * 86_400_000;
 
 /// How far checks are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Store {
     }
 
     /// The devices of a release's fleet with what they have in common with others; not those that are locked out or were silent for
-    /// a quarter of a year. `labels` are those whose values are strata.
+    /// a month. `labels` are those whose values are strata.
     ///
     /// # Errors
     /// When the database refuses.
@@ -220,10 +220,10 @@ impl Store {
             .bind(millis(Timestamp(now.as_millis().saturating_sub(SILENT_MS))))
             .execute(&mut **tx)
             .await?;
-        // What is known of a fleet that is silent goes with it: who comes back after so long begins anew.
+        // What is known of a release goes with the last device of its fleet.
         sqlx::query(
-            "DELETE FROM drift_states WHERE NOT EXISTS (SELECT 1 FROM drift_devices WHERE \
-             drift_devices.model = drift_states.model AND drift_devices.version = drift_states.version)",
+            "DELETE FROM drift_states WHERE NOT EXISTS (SELECT 1 FROM drift_devices \
+             WHERE drift_devices.model = drift_states.model AND drift_devices.version = drift_states.version)",
         )
         .execute(&mut **tx)
         .await?;

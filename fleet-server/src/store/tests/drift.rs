@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use fleet_core::drift::{
-    ALL, AlarmState, Cause, DriftSettings, FleetAlarm, Found, Keep, Order, RaisedBy, Relearn, Sums, Whom,
+    ALL, AlarmState, Cause, DriftSettings, FeatureStatus, FleetAlarm, Found, Keep, Order, RaisedBy, Relearn,
+    Sums, Whom,
 };
 use muster_sketch::{
     detector::Scope,
@@ -19,6 +20,7 @@ on_each_database! {
     a_window_that_comes_late_is_where_the_others_of_its_time_have_gone,
     what_comes_while_a_check_is_under_way_is_of_the_next_one,
     what_was_counted_before_a_new_baseline_is_no_part_of_it,
+    what_is_known_of_a_release_goes_with_the_last_device_of_its_fleet,
     who_takes_a_free_name_over_is_not_held_against_the_device_before,
     a_device_that_makes_up_what_it_runs_makes_no_rows_without_end,
     a_label_of_which_every_device_has_its_own_value_makes_no_rows_without_end,
@@ -174,7 +176,7 @@ async fn what_comes_while_a_check_is_under_way_is_of_the_next_one(scene: &Scene)
     assert_eq!(devices.len(), 2);
     assert_eq!(devices[0].1[0].to_string(), "site=berlin");
     let silent = store.drift_devices(&release(), &labels(), at(100 * 1_440)).await.unwrap();
-    assert!(silent.is_empty(), "a quarter of a year of silence ends it");
+    assert!(silent.is_empty(), "a month of silence ends it");
 }
 
 async fn what_was_counted_before_a_new_baseline_is_no_part_of_it(scene: &Scene) {
@@ -197,6 +199,40 @@ async fn what_was_counted_before_a_new_baseline_is_no_part_of_it(scene: &Scene) 
     assert_eq!(store.drift_orders(&release(), period - 1).await.unwrap(), []);
     let all = sums(&store, &release(), ALL).await;
     assert_eq!(all.len(), 3, "what is looked at keeps all of it");
+}
+
+async fn what_is_known_of_a_release_goes_with_the_last_device_of_its_fleet(scene: &Scene) {
+    let store = scene.open().await;
+    add_devices(&store, &["a-1", "a-2"]).await;
+    let old: ReleaseId = "digits@1".parse().unwrap();
+    add(&store, &[SketchRow { release: old.clone(), ..window("a-1", 1, at(1)) }], at(2)).await;
+    add(&store, &[window("a-2", 1, at(40 * 1_440))], at(40 * 1_440)).await;
+    let status = FeatureStatus {
+        at: NOW,
+        evidence: 0.5,
+        threshold: 1e6,
+        learning: 1,
+        watching: 0,
+        suppressed: 0,
+        devices: 1,
+        samples: 20,
+        leaders: vec![],
+        devices_left_out: 0,
+        groups_left_out: 0,
+        findings_left_out: 0,
+    };
+    let known = DriftState { period: 1, state: Packed::of(&"what is known") };
+    let mut tx = store.begin().await.unwrap();
+    for release in [&old, &release()] {
+        Store::save_drift_state(&mut tx, release, "level", &known, &status).await.unwrap();
+        assert_eq!(Store::drift_state_period(&mut tx, release, "level").await.unwrap(), 1);
+    }
+    Store::end_drift_check(&mut tx, 1, at(40 * 1_440)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(store.drift_state(&old, "level").await.unwrap(), None);
+    assert_eq!(store.drift_state(&release(), "level").await.unwrap(), Some(known));
+    let statuses = store.drift_statuses(&release().model).await.unwrap();
+    assert_eq!(statuses, [(release(), "level".to_owned(), status)]);
 }
 
 async fn who_takes_a_free_name_over_is_not_held_against_the_device_before(scene: &Scene) {
