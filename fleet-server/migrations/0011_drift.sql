@@ -4,17 +4,16 @@
 -- Which windows of counts came from a device, as with telemetry.
 ALTER TABLE devices ADD COLUMN sketched TEXT;
 
--- One row: the period that windows are added to now, the last one that is checked, and when that one was closed. `look` is the
--- number of the interval of time that the last closing fell into, `alarms` that of the newest alarm.
+-- One row: the period that windows are added to now, the last one that is checked, and when a period was closed last. `alarms` is the
+-- number of the newest alarm.
 CREATE TABLE drift_periods (
     id BIGINT PRIMARY KEY NOT NULL,
     current BIGINT NOT NULL,
     checked BIGINT NOT NULL,
     closed_at BIGINT NOT NULL,
-    look BIGINT NOT NULL,
     alarms BIGINT NOT NULL
 );
-INSERT INTO drift_periods (id, current, checked, closed_at, look, alarms) VALUES (1, 1, 0, 0, 0, 0);
+INSERT INTO drift_periods (id, current, checked, closed_at, alarms) VALUES (1, 1, 0, 0, 0);
 
 -- What a device counted in a period.
 CREATE TABLE drift_pending (

@@ -22,8 +22,6 @@ use fleet_core::drift::{DriftSettings, Keep};
 
 use crate::config::Drift;
 
-use event::tell;
-
 pub use event::DriftEvent;
 pub use guardrail::told_by_device;
 pub use kll::{NoValues, kll_bytes};

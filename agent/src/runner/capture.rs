@@ -109,8 +109,9 @@ impl Default for Captures {
 }
 
 impl Captures {
-    /// Begins to count what a version sees, if that can be done. `known` is what was measured of it before.
-    pub(crate) fn begin(
+    /// What counts what a version sees, if that can be done; to be [added](Self::add) once it is loaded. `known` is what was
+    /// measured of it before.
+    pub(crate) fn prepare(
         &self,
         release: &ReleaseId,
         spec: &DriftSpec,
@@ -123,9 +124,12 @@ impl Captures {
             |error| tracing::warn!(%release, %error, "its features cannot be read, so nothing is watched for drift"),
         );
         let capture = Capture::new(release, spec, known, extractor.ok()?, Arc::clone(&self.common));
-        let capture = Arc::new(capture);
-        self.all().push(Arc::clone(&capture));
-        Some(capture)
+        Some(Arc::new(capture))
+    }
+
+    /// The version is loaded: what is counted of it is told from now on.
+    pub(crate) fn add(&self, capture: Arc<Capture>) {
+        self.all().push(capture);
     }
 
     /// When the next window is to be closed.

@@ -59,7 +59,7 @@ fn insert(models: &Arc<Models>, request: &LoadRequest, session: Box<dyn Session>
     let (sender, gone) = oneshot::channel();
     let LoadRequest { release, drift, known_every, .. } = request;
     let capture = drift.as_ref().and_then(|spec| {
-        models.captures.begin(release, spec, *known_every, session.inputs(), session.outputs())
+        models.captures.prepare(release, spec, *known_every, session.inputs(), session.outputs())
     });
     let loaded = Loaded {
         release: request.release.clone(),
@@ -71,5 +71,6 @@ fn insert(models: &Arc<Models>, request: &LoadRequest, session: Box<dyn Session>
         _gone: sender,
     };
     models.insert(loaded).map_err(|error| format!("no thread for the model: {error}"))?;
+    capture.iter().for_each(|capture| models.captures.add(Arc::clone(capture)));
     Ok(Life { gone, capture })
 }

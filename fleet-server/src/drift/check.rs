@@ -127,8 +127,8 @@ impl Check<'_> {
         let groups = |fleet: &Fleet| fleet.groups.values().flatten().collect::<BTreeSet<_>>().len() as u64;
         let watched = Watched {
             devices: fleets.iter().map(|fleet| fleet.groups.len() as u64).sum(),
-            // Each version has a world of its own, of which the rule counts one.
-            groups: fleets.iter().map(|fleet| groups(fleet) + 1).sum::<u64>().saturating_sub(1),
+            groups: fleets.iter().map(|fleet| groups(fleet)).sum(),
+            versions: fleets.len() as u64,
         };
         let rule = |fleet: &Arc<Fleet>| match rule(
             settings,

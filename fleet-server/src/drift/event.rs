@@ -1,8 +1,8 @@
 //! What is told of alarms, to people and programs that follow events.
 
-use fleet_core::drift::FleetAlarm;
+use fleet_core::drift::{FleetAlarm, Reconciled};
 use serde::Serialize;
-use shared::Timestamp;
+use shared::{ReleaseId, Timestamp};
 
 use crate::{
     app::App,
@@ -40,6 +40,26 @@ impl<'a> DriftEvent<'a> {
     pub async fn insert(&self, tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
         Store::insert_event(tx, now, KIND, self.alarm.release.model.as_str(), self).await
     }
+}
+
+/// Stores what follows from findings of a release, with the events of what is new, which is added to `new`.
+pub(super) async fn save(
+    tx: &mut Tx,
+    release: &ReleaseId,
+    reconciled: Reconciled,
+    now: Timestamp,
+    new: &mut Vec<FleetAlarm>,
+) -> Result<(), StoreError> {
+    for alarm in &reconciled.repeated {
+        Store::save_alarm(tx, alarm).await?;
+    }
+    for found in reconciled.new {
+        let alarm = FleetAlarm::open(Store::next_alarm(tx).await?, release.clone(), found, now);
+        Store::save_alarm(tx, &alarm).await?;
+        DriftEvent::detected(&alarm).insert(tx, now).await?;
+        new.push(alarm);
+    }
+    Ok(())
 }
 
 /// Tells everybody who waits of alarms that were stored and are new.

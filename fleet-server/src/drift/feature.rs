@@ -10,9 +10,8 @@ use muster_sketch::{detector::FleetRule, window::FeatureCounts};
 use shared::{ReleaseId, Timestamp};
 
 use super::{
-    DriftEvent,
     check::{Check, Fleet, Progress},
-    tell,
+    event::{save, tell},
 };
 use crate::{
     app::App,
@@ -124,15 +123,7 @@ impl Feature {
         let room = Store::MAX_OPEN_ALARMS.saturating_sub(open);
         let reconciled = reconcile(known, found, now, self.suppress_secs, room);
         status.findings_left_out = reconciled.left_out;
-        for alarm in &reconciled.repeated {
-            Store::save_alarm(tx, alarm).await?;
-        }
-        for found in reconciled.new {
-            let alarm = FleetAlarm::open(Store::next_alarm(tx).await?, release.clone(), found, now);
-            Store::save_alarm(tx, &alarm).await?;
-            DriftEvent::detected(&alarm).insert(tx, now).await?;
-            new.push(alarm);
-        }
+        save(tx, release, reconciled, now, new).await?;
         Ok(status)
     }
 }

@@ -1,9 +1,9 @@
 //! Drift that devices found by themselves.
 
-use fleet_core::drift::{FleetAlarm, Found, reconcile};
+use fleet_core::drift::{Found, reconcile};
 use shared::{DeviceId, Timestamp, telemetry::DriftAlarm};
 
-use super::{DriftEvent, tell};
+use super::event::{save, tell};
 use crate::{
     app::App,
     store::{Store, StoreError},
@@ -36,16 +36,8 @@ pub async fn told_by_device(app: &App, device: &DeviceId, alarms: Vec<DriftAlarm
         }
         let room = ROOM.saturating_sub(Store::count_open_alarms(&mut tx, &release.model).await?);
         let reconciled = reconcile(known, vec![found], now, 0, room);
-        for alarm in &reconciled.repeated {
-            Store::save_alarm(&mut tx, alarm).await?;
-        }
-        for found in reconciled.new {
-            let alarm = FleetAlarm::open(Store::next_alarm(&mut tx).await?, release.clone(), found, now);
-            Store::save_alarm(&mut tx, &alarm).await?;
-            DriftEvent::detected(&alarm).insert(&mut tx, now).await?;
-            new.push(alarm);
-        }
         app.metrics.drift_left_out("finding", reconciled.left_out as u64);
+        save(&mut tx, &release, reconciled, now, &mut new).await?;
     }
     tx.commit().await.map_err(StoreError::from)?;
     tell(app, &new);

@@ -65,11 +65,10 @@ pub(super) async fn close(app: &App, now: Timestamp) -> Result<Option<(u64, Time
         return Ok(Some((period, before.closed_at)));
     }
     // Both by the interval of today: another one may have been configured since, and a clock that was ahead may have been set.
-    let look = look_at(now, &app.drift);
-    if before.closed_at <= now && look <= look_at(before.closed_at, &app.drift) {
+    if before.closed_at <= now && look_at(now, &app.drift) == look_at(before.closed_at, &app.drift) {
         return Ok(None);
     }
-    let after = Period { current: before.current + 1, closed_at: now, look, ..before };
+    let after = Period { current: before.current + 1, closed_at: now, ..before };
     Store::save_drift_period(&mut tx, &after).await?;
     tx.commit().await?;
     Ok(Some((before.current, now)))

@@ -195,7 +195,7 @@ async fn until_idle(app: &App) {
             let mut tx = app.store.begin().await.unwrap();
             let period = Store::drift_period(&mut tx).await.unwrap();
             tx.rollback().await.unwrap();
-            if period.look > 0 && period.due().is_none() {
+            if period.current > 1 && period.due().is_none() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -57,8 +57,10 @@ impl Rig {
     fn new(capture: CapturePolicy, known: Option<u32>) -> Self {
         let (captures, spec) = (Captures::default(), spec(capture));
         let release = "m@1".parse().unwrap();
-        let capture = captures.begin(&release, &spec, known, &[tensor("x", 2)], &[tensor("y", 2)]);
-        Self { capture: capture.unwrap(), captures, spec, asked: 0 }
+        let capture = captures.prepare(&release, &spec, known, &[tensor("x", 2)], &[tensor("y", 2)]);
+        let capture = capture.unwrap();
+        captures.add(Arc::clone(&capture));
+        Self { capture, captures, spec, asked: 0 }
     }
 
     /// An inference with the next rows; `count` says whether its answer is good.
@@ -211,7 +213,8 @@ async fn the_last_window_of_a_version_that_is_gone_is_told_and_the_others_go_on(
     let mut rig = Rig::new(policy(Some(1)), None);
     let release = "m@2".parse().unwrap();
     let inputs = [tensor("x", 2)];
-    let other = rig.captures.begin(&release, &rig.spec, None, &inputs, &[tensor("y", 2)]).unwrap();
+    let other = rig.captures.prepare(&release, &rig.spec, None, &inputs, &[tensor("y", 2)]).unwrap();
+    rig.captures.add(Arc::clone(&other));
     rig.ask(40, true).await;
     let (events, mut told) = mpsc::channel(8);
     tell_gone(&rig.captures, Arc::clone(&rig.capture), &events).await;
@@ -224,6 +227,6 @@ async fn the_last_window_of_a_version_that_is_gone_is_told_and_the_others_go_on(
 fn a_specification_that_does_not_fit_the_model_costs_the_capture_alone() {
     let captures = Captures::default();
     let release = "m@1".parse().unwrap();
-    let begun = captures.begin(&release, &spec(policy(None)), None, &[tensor("z", 2)], &[tensor("y", 2)]);
+    let begun = captures.prepare(&release, &spec(policy(None)), None, &[tensor("z", 2)], &[tensor("y", 2)]);
     assert!(begun.is_none() && captures.all().is_empty());
 }

@@ -60,7 +60,8 @@ impl Plant {
         let scores = vec![Scores::numeric(reference.features()[0].values.bins()).unwrap()];
         let settings =
             DriftSettings { one_false_alarm_in_years: 10.0, suppress_secs: 86_400, relearn: Relearn::Never };
-        let rule = rule(&settings, &scores, Watched { devices: 12, groups: 2 }, CHECK_SECS).unwrap();
+        let rule =
+            rule(&settings, &scores, Watched { devices: 12, groups: 2, versions: 1 }, CHECK_SECS).unwrap();
         let site = |site: &str| vec![Group::Stratum { key: "site".into(), value: site.into() }];
         let devices = ["a", "b"].into_iter().flat_map(|s| (0..6).map(move |n| (format!("{s}-{n}"), site(s))));
         let groups: BTreeMap<_, _> = devices.collect();

@@ -88,20 +88,25 @@ async fn windows_that_are_cut_off_while_they_are_stored_count_once(scene: &Scene
     let plant = Plant::start(scene, 8).await;
     let mut random = Random(3);
     let (release, spec, devices) = plant.versions[0].clone();
-    let windows: Vec<_> = devices
-        .iter()
-        .map(|device| {
-            let window = window(&spec, &mut random, (device, plant.now, 1), 40, SOUND);
-            let boot = BootId::new("boot-1").unwrap();
-            SketchRow { device: device.clone(), boot, release: release.clone(), window }
-        })
-        .collect();
     let (store, drift) = (&plant.app().store, &plant.app().drift);
-    let mut cuts = 0;
-    while !cut_after(2 + cuts, store.insert_windows(&windows, &drift.keep, &drift.strata, plant.now)).await {
-        cuts += 1;
+    let (mut cuts, mut rounds) = (0, 0);
+    // A quick database answers some statements before it is asked whether it did: fewer cuts fit into one round then.
+    while cuts <= 20 {
+        rounds += 1;
+        let windows: Vec<_> = devices
+            .iter()
+            .map(|device| {
+                let window = window(&spec, &mut random, (device, plant.now, rounds), 40, SOUND);
+                let boot = BootId::new("boot-1").unwrap();
+                SketchRow { device: device.clone(), boot, release: release.clone(), window }
+            })
+            .collect();
+        let mut polls = 2;
+        while !cut_after(polls, store.insert_windows(&windows, &drift.keep, &drift.strata, plant.now)).await {
+            polls += 1;
+            cuts += 1;
+        }
     }
-    assert!(cuts > 20, "{cuts} cuts are few for so many statements");
     let mut told = Vec::new();
     let of_all = crate::store::Strata::One(String::new());
     store
@@ -111,7 +116,7 @@ async fn windows_that_are_cut_off_while_they_are_stored_count_once(scene: &Scene
         })
         .await
         .unwrap();
-    assert_eq!(told, [(12, 12 * 40)]);
+    assert_eq!(told, [(12 * rounds, 12 * 40 * rounds)]);
 }
 
 async fn two_checks_of_one_period_at_one_time_are_one(scene: &Scene) {

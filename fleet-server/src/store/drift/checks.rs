@@ -25,8 +25,6 @@ pub struct Period {
     pub checked: u64,
     /// When the last one was closed: the moment of its check.
     pub closed_at: Timestamp,
-    /// Which interval of time that fell into.
-    pub look: u64,
 }
 
 impl Period {
@@ -53,14 +51,13 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn drift_period(tx: &mut Tx) -> Result<Period, StoreError> {
-        let row = sqlx::query("SELECT current, checked, closed_at, look FROM drift_periods WHERE id = 1")
+        let row = sqlx::query("SELECT current, checked, closed_at FROM drift_periods WHERE id = 1")
             .fetch_one(&mut **tx)
             .await?;
         Ok(Period {
             current: row.unsigned("current")?,
             checked: row.unsigned("checked")?,
             closed_at: row.time("closed_at")?,
-            look: row.unsigned("look")?,
         })
     }
 
@@ -69,15 +66,12 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn save_drift_period(tx: &mut Tx, period: &Period) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE drift_periods SET current = $1, checked = $2, closed_at = $3, look = $4 WHERE id = 1",
-        )
-        .bind(signed(period.current))
-        .bind(signed(period.checked))
-        .bind(millis(period.closed_at))
-        .bind(signed(period.look))
-        .execute(&mut **tx)
-        .await?;
+        sqlx::query("UPDATE drift_periods SET current = $1, checked = $2, closed_at = $3 WHERE id = 1")
+            .bind(signed(period.current))
+            .bind(signed(period.checked))
+            .bind(millis(period.closed_at))
+            .execute(&mut **tx)
+            .await?;
         Ok(())
     }
 

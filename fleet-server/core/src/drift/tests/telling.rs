@@ -84,6 +84,19 @@ fn the_largest_fleet_at_the_shortest_interval_has_a_rule() {
     let settings =
         DriftSettings { one_false_alarm_in_years: 1_000.0, suppress_secs: 0, relearn: Relearn::Never };
     let scores: Vec<_> = (0..256).map(|_| plant.scores[0].clone()).collect();
-    let rule = rule(&settings, &scores, Watched { devices: 20_000, groups: 1_000 }, 1).unwrap();
+    let rule = rule(&settings, &scores, Watched { devices: 20_000, groups: 1_000, versions: 3 }, 1).unwrap();
     assert!(rule.threshold.value() > 0.99e15);
+}
+
+#[test]
+fn every_version_has_a_world_that_may_alarm_and_raises_what_an_alarm_takes() {
+    let plant = Plant::new(1);
+    let settings =
+        DriftSettings { one_false_alarm_in_years: 10.0, suppress_secs: 0, relearn: Relearn::Never };
+    let threshold = |versions| {
+        let watched = Watched { devices: 2, groups: 0, versions };
+        rule(&settings, &plant.scores, watched, CHECK_SECS).unwrap().threshold.value()
+    };
+    // Two devices and a world, or two worlds.
+    assert!((threshold(2) / threshold(1) - 4.0 / 3.0).abs() < 1e-9);
 }
