@@ -49,9 +49,9 @@ use crate::{
 
 pub use assign::{ArmPlan, Assigned, ExperimentPlan, Ground, LeftOut, LeftOutWhy, PlanError, plan};
 pub use decide::{Decision, Finding};
-pub use judge::{ArmsJudge, Record, Standing, replay};
+pub use judge::{ArmsJudge, Record, Standing};
 pub use message::{Effect, Event, Input, Refusal};
-pub use report::{Row, Shown, rows};
+pub use report::{Results, Row, Shown};
 pub use spec::{Arm, Arms, AtEnd, ExperimentSpec, InvalidExperiment, MAX_DURATION_SECS, Rules, seed_of};
 pub use state::{Adoption, Carrying, End, State};
 pub use status::{ArmStatus, ExperimentStatus};

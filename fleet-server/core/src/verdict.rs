@@ -15,8 +15,8 @@
 //!   never passes and never condemns.
 //!
 //! Which metrics take part is settled by the history alone: one that nobody reported before the rollout says
-//! nothing in it. There is no clock and no chance here: the same looks in the same order give the same bits, and
-//! [`replay`] does just that with stored ones. The gate of a wave asks it where the strategy wants metrics
+//! nothing in it. There is no clock and no chance here: the same looks in the same order give the same bits, so
+//! stored ones can be judged once more to see that they do. The gate of a wave asks it where the strategy wants metrics
 //! ([`MetricGate`](crate::strategy::MetricGate)); looks are made of sums that only grow ([`Tally`]).
 
 mod explain;
@@ -31,7 +31,7 @@ use muster_sketch::canary::{Comparison, NoComparison, Reading, Window};
 use serde::{Deserialize, Serialize};
 use shared::DeviceId;
 
-pub use explain::{by_metric, curve, replay};
+pub use explain::{by_metric, curve};
 pub use look::{Figures, Look, LookRefused, figures_of};
 pub use outcome::{Degradation, Gap, GapWhy, LookRecord, MetricVerdict};
 pub use policy::{InvalidPolicy, MAX_METRICS, Metric, MetricPolicy, Need, VerdictPolicy};

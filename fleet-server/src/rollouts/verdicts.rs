@@ -20,10 +20,10 @@ use super::{RolloutError, entry::Entry, fleet::Fleet};
 use crate::store::{ComparisonRow, LookRow, Opening, Store, StoreError, Tx};
 
 /// How far back a judge learns what is normal: a day has every hour once.
-const HISTORY: Duration = Duration::from_secs(86_400);
+pub(super) const HISTORY: Duration = Duration::from_secs(86_400);
 
 /// Evidence is kept for a quarter of a year.
-const KEPT_MS: u64 = 90 * 86_400_000;
+pub(super) const KEPT: Duration = Duration::from_secs(90 * 86_400);
 
 /// A wave is judged for so long; what is not known by then needs a person, and each look is kept.
 const JUDGED_FOR: Duration = Duration::from_secs(14 * 86_400);
@@ -129,7 +129,8 @@ impl Fleet {
             }
         }
         self.look_at_experiments(&mut turn, number, &happened, now).await?;
-        let oldest = Timestamp(now.as_millis().saturating_sub(KEPT_MS));
+        let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
+        let oldest = Timestamp(now.as_millis().saturating_sub(kept));
         Store::trim_looks(&mut turn.tx, oldest).await?;
         Store::trim_experiment_looks(&mut turn.tx, oldest).await?;
         let changed = self.finish(turn).await?;

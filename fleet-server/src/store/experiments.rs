@@ -7,10 +7,10 @@ use fleet_core::{
 use shared::{ExperimentId, ModelName, Timestamp};
 use sqlx::any::AnyRow;
 
-use super::{Columns, MAX_ROWS, Store, StoreError, Tx, from_json, millis, parsed, signed, to_json};
-
-/// Looks of one answer: a day before the experiment and two weeks of it, of a minute each.
-const MAX_LOOKS: i64 = 22 * MAX_ROWS;
+use super::{
+    Columns, MAX_ROWS, Store, StoreError, Tx, from_json, millis, parsed, signed, to_json,
+    verdicts::LOOKS_PAGE,
+};
 
 /// Everything but the judge, which is large and read where it is needed.
 const COLUMNS: &str = "id, model, state, phase, finished, change, created_by, created_at, changed_at";
@@ -229,17 +229,23 @@ impl Store {
         Ok(())
     }
 
-    /// The evidence of an experiment, oldest first; at most the first [`MAX_LOOKS`].
+    /// The evidence of an experiment after the look of number `after`, oldest first: a page of [`LOOKS_PAGE`].
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn experiment_looks(&self, id: &ExperimentId) -> Result<Vec<ExperimentLookRow>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM experiment_looks WHERE experiment = $1 ORDER BY number LIMIT $2")
-                .bind(id.as_str())
-                .bind(MAX_LOOKS)
-                .fetch_all(&self.reader)
-                .await?;
+    pub async fn experiment_looks(
+        &self,
+        id: &ExperimentId,
+        after: Option<u64>,
+    ) -> Result<Vec<ExperimentLookRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM experiment_looks WHERE experiment = $1 AND number > $2 ORDER BY number LIMIT $3",
+        )
+        .bind(id.as_str())
+        .bind(after.map_or(-1, signed))
+        .bind(LOOKS_PAGE)
+        .fetch_all(&self.reader)
+        .await?;
         rows.iter().map(ExperimentLookRow::from_row).collect()
     }
 

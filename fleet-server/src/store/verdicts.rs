@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use shared::{DeviceId, ModelName, RolloutId, Timestamp, Version, telemetry::VersionFigures};
 use sqlx::any::AnyRow;
 
-use super::{Columns, MAX_ROWS, Store, StoreError, Tx, from_json, millis, parsed, signed, to_json};
+use super::{Columns, Store, StoreError, Tx, from_json, millis, parsed, signed, to_json};
 
 /// By which rules a wave is compared, and with whom.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -238,24 +238,31 @@ impl Store {
         Ok(())
     }
 
-    /// The evidence of a wave, oldest first; at most the first [`MAX_LOOKS`].
+    /// The evidence of a wave after the look of number `after`, oldest first: a page of [`LOOKS_PAGE`].
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn looks_of(&self, rollout: &RolloutId, wave: usize) -> Result<Vec<LookRow>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM looks WHERE rollout = $1 AND wave = $2 ORDER BY number LIMIT $3")
-                .bind(rollout.as_str())
-                .bind(wave_number(wave))
-                .bind(MAX_LOOKS)
-                .fetch_all(&self.reader)
-                .await?;
+    pub async fn looks_of(
+        &self,
+        rollout: &RolloutId,
+        wave: usize,
+        after: Option<u64>,
+    ) -> Result<Vec<LookRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM looks WHERE rollout = $1 AND wave = $2 AND number > $3 ORDER BY number LIMIT $4",
+        )
+        .bind(rollout.as_str())
+        .bind(wave_number(wave))
+        .bind(after.map_or(-1, signed))
+        .bind(LOOKS_PAGE)
+        .fetch_all(&self.reader)
+        .await?;
         rows.iter().map(LookRow::from_row).collect()
     }
 }
 
-/// Looks of one answer: a day before the wave, and a wave that is watched for two months, of five minutes each.
-const MAX_LOOKS: i64 = 20 * MAX_ROWS;
+/// Looks of one page. Each holds the figures of all devices that are compared, so few are much.
+pub(super) const LOOKS_PAGE: i64 = 64;
 
 fn wave_number(wave: usize) -> i64 {
     i64::try_from(wave).unwrap_or(i64::MAX)

@@ -99,17 +99,3 @@ pub(super) fn look_at(
         |(device, version)| Some((DeviceId::clone(device), happened.get(device)?.get(version)?.clone()));
     Look { number, devices: counted.iter().filter_map(figures).collect() }
 }
-
-/// Judges stored looks once more, from the beginning; the records are those of the first time, bit by bit.
-///
-/// # Errors
-/// When the rules make no sense.
-pub fn replay(
-    rules: &Rules,
-    cohorts: &Cohorts,
-    history: &[Look],
-    looks: &[Look],
-) -> Result<Vec<Record>, InvalidPolicy> {
-    let mut judge = ArmsJudge::start(rules, cohorts, history)?;
-    Ok(looks.iter().filter_map(|look| judge.observe(look).ok()).collect())
-}

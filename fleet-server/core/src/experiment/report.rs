@@ -1,6 +1,6 @@
 //! The result, metric by metric.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use muster_sketch::canary::{Reading, Scale, Worse};
 use serde::{Deserialize, Serialize};
@@ -55,40 +55,80 @@ pub enum Shown {
     },
 }
 
-/// The rows of a report, in the order of the metrics.
-#[must_use]
-pub fn rows(rules: &Rules, records: &[Record]) -> Vec<Row> {
-    rules.metrics.iter().map(|(metric, of)| row(rules, metric, of, records)).collect()
+/// What the records of an experiment show together, taken one after the other: those of two weeks need not be held at once.
+#[derive(Debug, Clone, Default)]
+pub struct Results {
+    last: Option<Record>,
+    seen: BTreeMap<Metric, Seen>,
 }
 
-fn row(rules: &Rules, metric: &Metric, of: &MetricPolicy, records: &[Record]) -> Row {
-    let readings = |record: &Record| record.worse.as_ref().map(|record| record.metrics.get(metric).copied());
-    let last = records.last().map(readings).unwrap_or_default();
-    // The side of B holds A as the controls; both sides saw the same devices.
-    let of_b: Vec<Reading> = records.iter().filter_map(|record| readings(record).b).collect();
-    let most = |of: fn(&Reading) -> usize| of_b.iter().map(of).max().unwrap_or(0);
-    Row {
-        metric: metric.clone(),
-        estimate: estimate(of, &of_b),
-        is_relative: !matches!(of.measure.scale, Scale::Absolute),
-        margin: of.measure.margin,
-        e_worse: last.map(|reading| reading.map(|reading| reading.e_worse)),
-        e_not_worse: last.map(|reading| reading.map(|reading| reading.e_not_worse)),
-        devices: Arms { a: most(|reading| reading.controls), b: most(|reading| reading.canaries) },
-        looks: last.b.map_or(0, |reading| reading.looks),
-        shown: shown(rules, metric, of, last, records.last()),
+/// What the looks showed of one metric, on the side of B. It holds A as the controls; both sides saw the same devices.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// Of the looks that had one, as a difference of the metric's badness.
+    sum_of_differences: f64,
+    looks: u64,
+    most_devices: Arms<usize>,
+}
+
+impl Results {
+    /// Takes the next record.
+    pub fn add(&mut self, record: Record) {
+        for (metric, reading) in &record.worse.b.metrics {
+            self.seen.entry(metric.clone()).or_default().add(reading);
+        }
+        self.last = Some(record);
+    }
+
+    /// The last record that was taken.
+    #[must_use]
+    pub fn last(&self) -> Option<&Record> {
+        self.last.as_ref()
+    }
+
+    /// The rows of a report, in the order of the metrics.
+    #[must_use]
+    pub fn rows(&self, rules: &Rules) -> Vec<Row> {
+        rules.metrics.iter().map(|(metric, of)| self.row(rules, metric, of)).collect()
+    }
+
+    fn row(&self, rules: &Rules, metric: &Metric, of: &MetricPolicy) -> Row {
+        let readings =
+            |record: &Record| record.worse.as_ref().map(|record| record.metrics.get(metric).copied());
+        let last = self.last().map(readings).unwrap_or_default();
+        let seen = self.seen.get(metric).copied().unwrap_or_default();
+        Row {
+            metric: metric.clone(),
+            estimate: seen.estimate(of),
+            is_relative: !matches!(of.measure.scale, Scale::Absolute),
+            margin: of.measure.margin,
+            e_worse: last.map(|reading| reading.map(|reading| reading.e_worse)),
+            e_not_worse: last.map(|reading| reading.map(|reading| reading.e_not_worse)),
+            devices: seen.most_devices,
+            looks: last.b.map_or(0, |reading| reading.looks),
+            shown: shown(rules, metric, of, last, self.last()),
+        }
     }
 }
 
-/// The mean difference of the looks that had one, as a difference of the metric and not of its badness.
-fn estimate(of: &MetricPolicy, readings: &[Reading]) -> Option<f64> {
-    let seen = readings.iter().filter(|reading| reading.groups > 0);
-    let (sum, count) = seen.fold((0.0, 0.0), |(sum, count), reading| (sum + reading.difference, count + 1.0));
-    let sign = match of.measure.worse {
-        Worse::Higher => 1.0,
-        Worse::Lower => -1.0,
-    };
-    (count > 0.0).then(|| sign * sum / count)
+impl Seen {
+    fn add(&mut self, reading: &Reading) {
+        if reading.groups > 0 {
+            self.sum_of_differences += reading.difference;
+            self.looks += 1;
+        }
+        let Arms { a, b } = &mut self.most_devices;
+        (*a, *b) = ((*a).max(reading.controls), (*b).max(reading.canaries));
+    }
+
+    /// The mean difference, as a difference of the metric and not of its badness.
+    fn estimate(&self, of: &MetricPolicy) -> Option<f64> {
+        let sign = match of.measure.worse {
+            Worse::Higher => 1.0,
+            Worse::Lower => -1.0,
+        };
+        (self.looks > 0).then(|| sign * self.sum_of_differences / self.looks as f64)
+    }
 }
 
 fn shown(

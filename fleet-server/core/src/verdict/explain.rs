@@ -2,25 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{CanaryJudge, Cohorts, InvalidPolicy, Look, LookRecord, MetricVerdict, VerdictPolicy};
+use super::{LookRecord, MetricVerdict};
 
 /// Characters of a bar that reaches its threshold.
 const BAR: usize = 24;
-
-/// Judges stored looks once more, from the beginning. The records are those of the first time, bit by bit; a look that was
-/// refused then is passed over again.
-///
-/// # Errors
-/// When the policy makes no sense.
-pub fn replay(
-    policy: VerdictPolicy,
-    cohorts: Cohorts,
-    history: &[Look],
-    looks: &[Look],
-) -> Result<Vec<LookRecord>, InvalidPolicy> {
-    let mut judge = CanaryJudge::start(policy, cohorts, history)?;
-    Ok(looks.iter().filter_map(|look| judge.observe(look).ok()).collect())
-}
 
 /// The curve of the evidence as text, at most `rows` looks, spread evenly and with the last one.
 ///

@@ -40,10 +40,16 @@ fn looks(from: u64, to: u64, cohorts: &Cohorts, slower: f64) -> Vec<Look> {
     (from..to).map(|number| look(number, cohorts, slower)).collect()
 }
 
+/// Judges looks from the beginning.
+fn judged(policy: VerdictPolicy, cohorts: Cohorts, history: &[Look], looks: &[Look]) -> Vec<LookRecord> {
+    let mut judge = CanaryJudge::start(policy, cohorts, history).unwrap();
+    looks.iter().map(|look| judge.observe(look).unwrap()).collect()
+}
+
 /// The records of `count` looks after a history of 40.
 fn records(cohorts: &Cohorts, count: u64, slower: f64) -> Vec<LookRecord> {
     let (history, after) = (looks(0, 40, cohorts, 1.0), looks(40, 40 + count, cohorts, slower));
-    replay(VerdictPolicy::default(), cohorts.clone(), &history, &after).unwrap()
+    judged(VerdictPolicy::default(), cohorts.clone(), &history, &after)
 }
 
 fn verdict_after(cohorts: &Cohorts, count: u64, slower: f64) -> MetricVerdict {
@@ -88,7 +94,7 @@ fn canaries_that_are_much_slower_are_not_outvoted_by_those_that_are_not() {
         look
     };
     let (history, after) = (looks(0, 40, &cohorts, 1.0), (40..140).map(mixed).collect::<Vec<_>>());
-    let records = replay(VerdictPolicy::default(), cohorts.clone(), &history, &after).unwrap();
+    let records = judged(VerdictPolicy::default(), cohorts.clone(), &history, &after);
     let last = records.last().unwrap();
     assert!(last.metrics[&Metric::Latency].e_not_worse > 20.0, "{last:?}");
     let why = &gaps(last.verdict.clone())[0].why;
@@ -115,7 +121,7 @@ fn without_controls_or_with_too_few_canaries_nothing_is_decided() {
 fn a_fleet_without_history_is_insufficient() {
     let cohorts = cohorts(10, 20);
     let after = looks(0, 50, &cohorts, 2.0);
-    let records = replay(VerdictPolicy::default(), cohorts, &[], &after).unwrap();
+    let records = judged(VerdictPolicy::default(), cohorts, &[], &after);
     assert_eq!(gaps(records.last().unwrap().verdict.clone()).len(), 2);
     assert_eq!(records.last().unwrap().e_worse, None);
 }
@@ -231,7 +237,7 @@ fn a_gauge_that_gets_worse_degrades_a_candidate_whose_other_metrics_are_as_befor
     let cohorts = cohorts(10, 20);
     let history = with_gauge(looks(0, 40, &cohorts, 1.0), "queue", 1.0);
     let after = with_gauge(looks(40, 60, &cohorts, 1.0), "queue", 1.5);
-    let records = replay(asking_for("queue"), cohorts, &history, &after).unwrap();
+    let records = judged(asking_for("queue"), cohorts, &history, &after);
     let MetricVerdict::Degraded(why) = &records.last().unwrap().verdict else {
         panic!("{}", records.last().unwrap().verdict);
     };
@@ -245,7 +251,7 @@ fn a_gauge_that_gets_worse_degrades_a_candidate_whose_other_metrics_are_as_befor
 fn a_metric_that_was_asked_for_and_is_not_there_holds_and_says_so() {
     let cohorts = cohorts(10, 20);
     let (history, after) = (looks(0, 40, &cohorts, 1.0), looks(40, 328, &cohorts, 1.0));
-    let records = replay(asking_for("queue"), cohorts, &history, &after).unwrap();
+    let records = judged(asking_for("queue"), cohorts, &history, &after);
     let last = records.last().unwrap();
     let missing = Gap { metric: custom("queue"), why: GapWhy::NotReported { devices: 30 } };
     assert!(gaps(last.verdict.clone()).contains(&missing), "{}", last.verdict);
@@ -264,7 +270,7 @@ fn a_metric_that_the_candidate_stops_reporting_is_never_healthy() {
             look.devices.get_mut(canary).unwrap().remove(&custom("queue"));
         }
     }
-    let last = replay(asking_for("queue"), cohorts, &history, &after).unwrap().pop().unwrap();
+    let last = judged(asking_for("queue"), cohorts, &history, &after).pop().unwrap();
     let few = Gap { metric: custom("queue"), why: GapWhy::FewLooks { looks: 0, needed: 12 } };
     assert_eq!(gaps(last.verdict), [few]);
 }
@@ -294,10 +300,10 @@ proptest! {
         let cohorts = cohorts(4, 20);
         let history = looks(0, 20, &cohorts, 1.0);
         let after = looks(20, 40, &cohorts, slower);
-        let first = replay(VerdictPolicy::default(), cohorts.clone(), &history, &after).unwrap();
+        let first = judged(VerdictPolicy::default(), cohorts.clone(), &history, &after);
 
         let stored: Vec<Look> = serde_json::from_str(&serde_json::to_string(&after).unwrap()).unwrap();
-        let again = replay(VerdictPolicy::default(), cohorts.clone(), &history, &stored).unwrap();
+        let again = judged(VerdictPolicy::default(), cohorts.clone(), &history, &stored);
         prop_assert_eq!(serde_json::to_string(&first).unwrap(), serde_json::to_string(&again).unwrap());
 
         // A judge that was stored in the middle goes on as if nothing had happened.
@@ -338,7 +344,7 @@ fn looks_at_drift(cohorts: &Cohorts, risen: f64) -> Vec<LookRecord> {
         let look = look_at(number, &intervals.advance(tally), cohorts, after.version, period);
         if is_since { since.push(look) } else { history.push(look) }
     }
-    replay(VerdictPolicy::default(), cohorts.clone(), &history, &since).unwrap()
+    judged(VerdictPolicy::default(), cohorts.clone(), &history, &since)
 }
 
 #[test]

@@ -4,14 +4,17 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use fleet_core::experiment::{Record, Row, replay, rows};
+use fleet_core::{
+    experiment::{ArmsJudge, Results, Row, Rules},
+    verdict::{Cohorts, Look},
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Shared, experiment_id, find};
 use crate::{
     api::problem::{Answer, Problem},
-    rollouts::read_experiment,
+    rollouts::{Replayed, read_experiment},
     store::{ExperimentLookRow, StoreError},
 };
 
@@ -48,8 +51,10 @@ pub struct ReportView {
     pub looks_before: usize,
     /// Looks since.
     pub looks: usize,
-    /// The stored looks, judged once more, give the stored records bit by bit.
-    pub replays: bool,
+    /// Whether the stored looks, judged once more, give the stored records bit by bit; absent when they do not because the
+    /// oldest of them are not kept any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replays: Option<bool>,
 }
 
 /// Judges the stored evidence of an experiment once more and tells the result, metric by metric.
@@ -62,22 +67,18 @@ pub struct ReportView {
 )]
 pub async fn report(State(app): State<Shared>, Path(id): Path<String>) -> Answer<Json<ReportView>> {
     let id = experiment_id(&id)?;
-    let experiment = read_experiment(&find(&app, &id).await?)?;
-    let (mut before, mut since, mut records) = (Vec::new(), Vec::new(), Vec::<Record>::new());
-    for ExperimentLookRow { look, record, .. } in app.store.experiment_looks(&id).await? {
-        match record {
-            Some(record) => {
-                since.push(look);
-                records.push(record);
-            }
-            None => before.push(look),
-        }
-    }
+    let row = find(&app, &id).await?;
+    let experiment = read_experiment(&row)?;
     let (spec, status) = (experiment.spec(), experiment.status());
-    let again = replay(&spec.rules, &experiment.cohorts(), &before, &since)
-        .map_err(|error| StoreError::Corrupt { what: "rules of an experiment", detail: error.to_string() })?;
+    let mut evidence = Evidence::default();
+    while let page = app.store.experiment_looks(&id, evidence.newest).await?
+        && !page.is_empty()
+    {
+        evidence.judge(page, &spec.rules, &experiment.cohorts())?;
+    }
     let devices = status.arms.as_ref().map(|arm| arm.devices.len());
     let releases = spec.releases.as_ref().map(ToString::to_string);
+    let last = evidence.results.last();
     Ok(Json(ReportView {
         experiment: id.to_string(),
         a: releases.a,
@@ -89,10 +90,56 @@ pub async fn report(State(app): State<Shared>, Path(id): Path<String>) -> Answer
         adoption: status.adoption.to_string(),
         differs_at: 2.0 / spec.rules.alpha,
         equal_at: 1.0 / spec.rules.alpha_equal,
-        e_worse: records.last().map(|last| last.worse.as_ref().map(|of| of.e_worse)).unwrap_or_default(),
-        metrics: rows(&spec.rules, &records),
-        looks_before: before.len(),
-        looks: since.len(),
-        replays: again == records,
+        e_worse: last.map(|last| last.worse.as_ref().map(|of| of.e_worse)).unwrap_or_default(),
+        metrics: evidence.results.rows(&spec.rules),
+        looks_before: evidence.looks_before,
+        looks: evidence.looks,
+        replays: evidence.replayed.as_told(row.created_at, app.clock.now()),
     }))
+}
+
+/// What was read of the evidence so far. Looks are large where many devices are compared, so those since the beginning are
+/// forgotten as soon as they are judged.
+#[derive(Default)]
+struct Evidence {
+    /// The number of the newest look.
+    newest: Option<u64>,
+    /// Looks from before, until the judge has learned from them.
+    history: Vec<Look>,
+    judge: Option<ArmsJudge>,
+    looks_before: usize,
+    looks: usize,
+    results: Results,
+    replayed: Replayed,
+}
+
+impl Evidence {
+    fn judge(
+        &mut self,
+        page: Vec<ExperimentLookRow>,
+        rules: &Rules,
+        cohorts: &Cohorts,
+    ) -> Result<(), StoreError> {
+        for ExperimentLookRow { look, record, .. } in page {
+            self.newest = Some(look.number);
+            let Some(record) = record else {
+                self.looks_before += 1;
+                self.history.push(look);
+                continue;
+            };
+            let judge = match &mut self.judge {
+                Some(judge) => judge,
+                none => none.insert(start(rules, cohorts, &std::mem::take(&mut self.history))?),
+            };
+            self.replayed.compare(judge.observe(&look).ok().as_ref(), &record);
+            self.results.add(record);
+            self.looks += 1;
+        }
+        Ok(())
+    }
+}
+
+fn start(rules: &Rules, cohorts: &Cohorts, history: &[Look]) -> Result<ArmsJudge, StoreError> {
+    ArmsJudge::start(rules, cohorts, history)
+        .map_err(|error| StoreError::Corrupt { what: "rules of an experiment", detail: error.to_string() })
 }

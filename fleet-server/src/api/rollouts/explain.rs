@@ -4,14 +4,16 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use fleet_core::verdict::{Look, LookRecord, VerdictPolicy, curve, replay};
+use fleet_core::verdict::{CanaryJudge, Look, LookRecord, VerdictPolicy, curve};
 use serde::{Deserialize, Serialize};
+use shared::{ModelName, Timestamp};
 use utoipa::ToSchema;
 
 use super::{Shared, find, rollout_id};
 use crate::{
     api::problem::{Answer, Problem},
-    store::{ComparisonRow, LookRow, StoreError},
+    rollouts::Replayed,
+    store::{ComparisonRow, LookRow, Opening, StoreError},
 };
 
 /// Rows of a curve.
@@ -41,8 +43,10 @@ pub struct ExplainedWave {
     pub controls: usize,
     /// Looks from before the wave, from which it is known what is normal.
     pub looks_before: usize,
-    /// The stored looks, judged once more, give the stored records bit by bit.
-    pub replays: bool,
+    /// Whether the stored looks, judged once more, give the stored records bit by bit; absent when they do not because the
+    /// oldest of them are not kept any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replays: Option<bool>,
     /// By which rules.
     #[schema(value_type = Object)]
     pub policy: VerdictPolicy,
@@ -69,36 +73,67 @@ pub async fn explain(State(app): State<Shared>, Path(id): Path<String>) -> Answe
     let state = status.reason.map_or_else(|| word.to_owned(), |reason| format!("{word}: {reason}"));
     let mut waves = Vec::new();
     for comparison in app.store.comparisons_of(&id).await? {
-        let looks = app.store.looks_of(&id, comparison.wave).await?;
-        waves.push(explained(comparison, looks, &row.release.model.to_string())?);
+        let mut evidence = Evidence::default();
+        while let page = app.store.looks_of(&id, comparison.wave, evidence.newest).await?
+            && !page.is_empty()
+        {
+            evidence.judge(page, &comparison.opening)?;
+        }
+        waves.push(evidence.explain(comparison, &row.release.model, app.clock.now()));
     }
     Ok(Json(ExplainView { rollout: id.to_string(), state, waves }))
 }
 
-fn explained(row: ComparisonRow, looks: Vec<LookRow>, model: &str) -> Result<ExplainedWave, StoreError> {
-    let (mut before, mut since, mut records) = (Vec::<Look>::new(), Vec::new(), Vec::new());
-    for LookRow { look, record, .. } in looks {
-        match record {
-            Some(record) => {
-                since.push(look);
-                records.push(record);
-            }
-            None => before.push(look),
+/// What was read of the evidence of a wave so far. Looks are large where many devices are compared, so those since it began
+/// are forgotten as soon as they are judged.
+#[derive(Default)]
+struct Evidence {
+    /// The number of the newest look.
+    newest: Option<u64>,
+    /// Looks from before, until the judge has learned from them.
+    history: Vec<Look>,
+    judge: Option<CanaryJudge>,
+    looks_before: usize,
+    records: Vec<LookRecord>,
+    replayed: Replayed,
+}
+
+impl Evidence {
+    fn judge(&mut self, page: Vec<LookRow>, opening: &Opening) -> Result<(), StoreError> {
+        for LookRow { look, record, .. } in page {
+            self.newest = Some(look.number);
+            let Some(record) = record else {
+                self.looks_before += 1;
+                self.history.push(look);
+                continue;
+            };
+            let judge = match &mut self.judge {
+                Some(judge) => judge,
+                none => none.insert(start(opening, &std::mem::take(&mut self.history))?),
+            };
+            self.replayed.compare(judge.observe(&look).ok().as_ref(), &record);
+            self.records.push(record);
+        }
+        Ok(())
+    }
+
+    fn explain(self, row: ComparisonRow, model: &ModelName, now: Timestamp) -> ExplainedWave {
+        let Opening { candidate, cohorts, policy } = row.opening;
+        ExplainedWave {
+            wave: row.wave,
+            candidate: format!("{model}@{candidate}"),
+            canaries: cohorts.canaries.len(),
+            controls: cohorts.controls.len(),
+            looks_before: self.looks_before,
+            replays: self.replayed.as_told(row.opened_at, now),
+            policy,
+            curve: curve(&self.records, CURVE_ROWS),
+            records: self.records,
         }
     }
-    let opening = row.opening;
-    let (canaries, controls) = (opening.cohorts.canaries.len(), opening.cohorts.controls.len());
-    let again = replay(opening.policy.clone(), opening.cohorts, &before, &since)
-        .map_err(|error| StoreError::Corrupt { what: "policy of a comparison", detail: error.to_string() })?;
-    Ok(ExplainedWave {
-        wave: row.wave,
-        candidate: format!("{model}@{}", opening.candidate),
-        canaries,
-        controls,
-        looks_before: before.len(),
-        replays: again == records,
-        policy: opening.policy,
-        curve: curve(&records, CURVE_ROWS),
-        records,
-    })
+}
+
+fn start(opening: &Opening, history: &[Look]) -> Result<CanaryJudge, StoreError> {
+    CanaryJudge::start(opening.policy.clone(), opening.cohorts.clone(), history)
+        .map_err(|error| StoreError::Corrupt { what: "policy of a comparison", detail: error.to_string() })
 }

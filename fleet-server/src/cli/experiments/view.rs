@@ -105,11 +105,12 @@ pub(super) fn report_lines(view: &ReportView) -> Vec<String> {
         evidence(view.e_worse.b),
         view.equal_at
     ));
-    let replays = if view.replays { "gives the same result" } else { "DOES NOT give the stored result" };
-    lines.push(format!(
-        "{} looks before and {} since; judged once more from them, it {replays}",
-        view.looks_before, view.looks
-    ));
+    let replays = match view.replays {
+        Some(true) => "judged once more from them, it gives the same result",
+        Some(false) => "judged once more from them, it DOES NOT give the stored result",
+        None => "older ones are not kept any more, so it cannot be judged once more",
+    };
+    lines.push(format!("{} looks before and {} since; {replays}", view.looks_before, view.looks));
     lines
 }
 

@@ -95,9 +95,16 @@ pub(super) fn explain_lines(view: &ExplainView) -> Vec<String> {
         if let Some(last) = wave.records.last() {
             lines.extend(by_metric(last).iter().map(|line| format!("  {line}")));
         }
-        let replays =
-            if wave.replays { "gives the same verdicts" } else { "DOES NOT give the stored verdicts" };
-        lines.push(format!("  judged once more from the stored looks, it {replays}"));
+        lines.push(
+            match wave.replays {
+                Some(true) => "  judged once more from the stored looks, it gives the same verdicts",
+                Some(false) => {
+                    "  judged once more from the stored looks, it DOES NOT give the stored verdicts"
+                }
+                None => "  the oldest looks are not kept any more, so it cannot be judged once more",
+            }
+            .into(),
+        );
     }
     lines
 }

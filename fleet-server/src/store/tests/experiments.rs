@@ -64,9 +64,10 @@ async fn the_judge_is_replaced_and_evidence_is_read_in_order(scene: &Scene) {
     Store::save_experiment_judge(&mut tx, &row.id, &judge).await.unwrap();
     assert_eq!(Store::experiment_judge(&mut tx, &row.id).await.unwrap(), Some(judge));
     tx.commit().await.unwrap();
-    assert_eq!(store.experiment_looks(&row.id).await.unwrap(), [before, since.clone()]);
+    assert_eq!(store.experiment_looks(&row.id, None).await.unwrap(), [before, since.clone()]);
+    assert_eq!(store.experiment_looks(&row.id, Some(1)).await.unwrap(), std::slice::from_ref(&since));
     let mut tx = store.begin().await.unwrap();
     Store::trim_experiment_looks(&mut tx, NOW + HOUR).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(store.experiment_looks(&row.id).await.unwrap(), [since]);
+    assert_eq!(store.experiment_looks(&row.id, None).await.unwrap(), [since]);
 }

@@ -43,6 +43,7 @@ async fn evidence_is_kept_by_wave_and_what_was_learned_is_replaced(scene: &Scene
     assert_eq!(Store::comparison(&mut tx, &rollout, 1).await.unwrap().as_ref(), Some(&row));
     assert_eq!(Store::comparison(&mut tx, &rollout, 0).await.unwrap(), None);
     tx.commit().await.unwrap();
-    assert_eq!(store.looks_of(&rollout, 1).await.unwrap(), [before, since]);
+    assert_eq!(store.looks_of(&rollout, 1, None).await.unwrap(), [before.clone(), since.clone()]);
+    assert_eq!(store.looks_of(&rollout, 1, Some(before.look.number)).await.unwrap(), [since]);
     assert_eq!(store.comparisons_of(&rollout).await.unwrap(), [row]);
 }

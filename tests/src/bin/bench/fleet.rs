@@ -6,10 +6,12 @@
 //! server's acknowledgement. A report that was acknowledged and is not in the database afterwards
 //! ends the bench.
 
+mod cpu;
 mod dispatch;
 mod ingest;
 mod peer;
 mod planning;
+mod postmaster;
 mod probe;
 mod speaker;
 
@@ -23,8 +25,11 @@ use system_tests::{
 
 use crate::{
     delivery::{enrolment, server::Server},
+    measure::cpu_seconds,
     report::{Row, progress},
 };
+use cpu::Cpu;
+use postmaster::Postmaster;
 use speaker::Speaker;
 
 /// Devices that are connected. Each speaks only after the acknowledgement of what it said before, so they are what
@@ -37,8 +42,18 @@ pub struct Place {
     name: &'static str,
     server: Server,
     database: Database,
-    /// What a report may cost the server: 10,000 a second on two cores with SQLite in it, 5,000 beside PostgreSQL.
+    /// Where it is a program of its own.
+    postmaster: Option<Postmaster>,
+    /// What a report may cost server and database: two cores for 10,000 a second with SQLite, for 5,000 with PostgreSQL.
     cpu_bound_us: f64,
+}
+
+impl Place {
+    /// What server and database spent on processors so far.
+    fn cpu_seconds(&self) -> anyhow::Result<Cpu> {
+        let database = self.postmaster.as_ref().map_or(Ok(0.0), Postmaster::cpu_seconds)?;
+        Ok(Cpu { server: cpu_seconds(self.server.pid())?, database })
+    }
 }
 
 /// Measures on SQLite, and on PostgreSQL where there is one.
@@ -73,11 +88,12 @@ async fn measure(place: &Place) -> anyhow::Result<Vec<Row>> {
 fn sqlite() -> anyhow::Result<Place> {
     let server = Server::start()?;
     let url = format!("sqlite://{}", server.data_dir().join("muster.db").display());
-    Ok(Place { name: "SQLite", server, database: Database::at(&url), cpu_bound_us: 200.0 })
+    Ok(Place { name: "SQLite", server, database: Database::at(&url), postmaster: None, cpu_bound_us: 200.0 })
 }
 
 fn postgres() -> anyhow::Result<Place> {
     let database = Database::postgres();
     let server = Server::start_on(Some(database.url()))?;
-    Ok(Place { name: "PostgreSQL", server, database, cpu_bound_us: 400.0 })
+    let postmaster = Some(Postmaster::of(&database)?);
+    Ok(Place { name: "PostgreSQL", server, database, postmaster, cpu_bound_us: 400.0 })
 }

@@ -120,9 +120,7 @@ pub fn micros(duration: Duration) -> f64 {
 
 /// Seconds that all threads of a process spent on processors, in the kernel too.
 pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
-    let ticks = stat_ticks(&stat).context("an unknown form of /proc/PID/stat")?;
-    Ok(ticks / TICKS_PER_SECOND)
+    Ok(Stat::of(pid)?.own_seconds)
 }
 
 /// Nanoseconds that all threads of a process that are there spent on processors; the ticks of `/proc/PID/stat` are too
@@ -143,11 +141,39 @@ pub fn thread_cpu_seconds() -> anyhow::Result<f64> {
     Ok(nanos.context("an unknown form of schedstat")? / 1e9)
 }
 
-/// User and system time. The name before them is in parentheses and may hold anything.
-fn stat_ticks(stat: &str) -> Option<f64> {
-    let after_name = &stat[stat.rfind(')')? + 1..];
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
-    Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
+/// What `/proc/PID/stat` says of a process.
+#[derive(Debug, PartialEq)]
+pub struct Stat {
+    /// Of its program, the first fifteen bytes.
+    pub name: String,
+    /// The process that started it.
+    pub parent: u32,
+    /// What its threads spent on processors, in the kernel too.
+    pub own_seconds: f64,
+    /// What those of its children spent that have ended.
+    pub ended_seconds: f64,
+}
+
+impl Stat {
+    /// Of a process that is there.
+    pub fn of(pid: u32) -> anyhow::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
+        Self::parse(&stat).context("an unknown form of /proc/PID/stat")
+    }
+
+    /// The name is in parentheses and may hold anything, parentheses too.
+    fn parse(stat: &str) -> Option<Self> {
+        let (begin, end) = (stat.find('(')?, stat.rfind(')')?);
+        let fields: Vec<&str> = stat[end + 1..].split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+        let seconds = |user: usize| Some((ticks(user)? + ticks(user + 1)?) / TICKS_PER_SECOND);
+        Some(Self {
+            name: stat[begin + 1..end].to_owned(),
+            parent: fields.get(1)?.parse().ok()?,
+            own_seconds: seconds(11)?,
+            ended_seconds: seconds(13)?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -164,8 +190,9 @@ mod tests {
 
     #[test]
     fn processor_time_is_found_behind_any_name() {
-        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0 100 0 0";
-        assert_eq!(stat_ticks(stat), Some(300.0));
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 20 5 20 0 1 0 100 0 0";
+        let wanted = Stat { name: "a) b".to_owned(), parent: 1, own_seconds: 3.0, ended_seconds: 0.25 };
+        assert_eq!(Stat::parse(stat), Some(wanted));
         assert!(cpu_seconds(std::process::id()).is_ok() && thread_cpu_seconds().is_ok());
     }
 

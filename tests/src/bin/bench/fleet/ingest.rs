@@ -11,10 +11,7 @@ use shared::{
 use tokio::task::JoinSet;
 
 use super::{Place, peer, probe::Probe, speaker::Speaker};
-use crate::{
-    measure::cpu_seconds,
-    report::{Row, progress},
-};
+use crate::report::{Row, progress};
 
 /// Reports of each device that are counted.
 const REPORTS: u64 = 60;
@@ -30,9 +27,9 @@ pub async fn run(place: &Place, speakers: Vec<Speaker>) -> anyhow::Result<(Vec<R
     let (name, devices) = (place.name, speakers.len() as u64);
     progress(&format!("{name}: {} reports", devices * REPORTS));
     let (speakers, _) = speak(speakers, 1..=WARM_UP).await?;
-    let (asking, cpu_before) = (Probe::of(&place.server)?.ask(), cpu_seconds(place.server.pid())?);
+    let (asking, before) = (Probe::of(&place.server)?.ask(), place.cpu_seconds()?);
     let (speakers, took) = speak(speakers, WARM_UP + 1..=WARM_UP + REPORTS).await?;
-    let cpu_us = (cpu_seconds(place.server.pid())? - cpu_before) * 1e6 / (devices * REPORTS) as f64;
+    let cpu_us = (place.cpu_seconds()? - before) * (1e6 / (devices * REPORTS) as f64);
     let latencies = asking.stop().await?;
     let per_second = (devices * REPORTS) as f64 / took.as_secs_f64();
     let count = || place.database.numbers("SELECT CAST(SUM(windows_counted) AS BIGINT) FROM devices");
@@ -43,12 +40,13 @@ pub async fn run(place: &Place, speakers: Vec<Speaker>) -> anyhow::Result<(Vec<R
     let rows = vec![
         Row::beside(format!("telemetry into {name}, none lost"), per_second, "reports/s", peer::NAME, raw),
         Row::beside(
-            format!("server's processor time for each, {name}"),
-            cpu_us,
+            format!("processor time for each, {name}"),
+            cpu_us.all(),
             "µs",
             "bound",
             place.cpu_bound_us,
         ),
+        Row::alone(format!("of that the server's, {name}"), cpu_us.server, "µs"),
         Row::beside(format!("API meanwhile, {name}, p99"), latencies.p99_ms(), "ms", "bound", API_BOUND_MS),
     ];
     Ok((rows, speakers))
