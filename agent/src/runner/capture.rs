@@ -6,9 +6,12 @@
 //! or is measured now: then the first rows are only looked at ([`observed`]) and none is counted.
 //!
 //! # What it costs the caller
-//! Only inferences with a row that is counted keep their inputs, whose bytes are shared and not copied. Features are read
-//! after the answer has been handed out, and without the lock of the window. More than [`MAX_COUNTING`] answers do not
-//! wait to be counted; those that find no room are left out and counted as that.
+//! Of an inference with one row that is counted, which is the usual one, the inputs are read before the model runs: their bytes
+//! came from the caller just now and are near the processor, while afterwards the model's weights are; of an image that
+//! is a few times faster than later. One with many rows would wait for all of them, so it keeps its inputs, whose bytes are shared and
+//! not copied, and is read after the answer has been handed out. So is every answer. The lock of the window is not held
+//! meanwhile. More than [`MAX_COUNTING`] answers do not wait to be counted; those that find no room are left out and
+//! counted as that.
 //!
 //! # Windows
 //! One begins with its first row and is closed after the manifest's time, but not before it has the manifest's rows; also
@@ -46,7 +49,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::protocol::{Pace, Paced, Sketched};
 use observed::Observed;
 use open::{Closing, Open};
-use rows::{Counting, Kept};
+use rows::{Counting, Kept, Seen};
 pub(crate) use tell::{finish, tell, tell_gone};
 
 /// Answers whose rows wait to be counted, of all models. They are counted by the threads that take requests, in turn
@@ -167,13 +170,14 @@ impl Capture {
         }
     }
 
-    /// Keeps the inputs of an inference, if a row of it is to be looked at. A tensor that is cloned shares its bytes.
+    /// Keeps of the inputs of an inference what is to be looked at, if anything is.
     pub(crate) fn keep(self: &Arc<Self>, inputs: &[(String, Tensor)]) -> Option<Kept> {
         let every = self.every.load(Ordering::Relaxed);
         let rows = self.extractor.rows(inputs);
         let first = self.next_row.fetch_add(rows as u64, Ordering::Relaxed);
         let counting = Counting::of(every, first, rows)?;
-        Some(Kept { capture: Arc::clone(self), inputs: inputs.to_vec(), counting })
+        let seen = Seen::of(&self.extractor, inputs, counting);
+        Some(Kept { capture: Arc::clone(self), rows, seen, counting })
     }
 
     /// What it did since the version was loaded.

@@ -78,7 +78,7 @@ fn unreadable(rejection: &BytesRejection) -> ServingError {
     ServingError::BadRequest(rejection.body_text())
 }
 
-/// The caller is answered first; only then features are read. The version is held until they are, so that the last
+/// The caller is answered first; only then rows are counted. The version is held until they are, so that the last
 /// window of one that is unloaded has them.
 async fn answer_and_count(
     model: Arc<Model>,

@@ -117,24 +117,44 @@ impl Extractor {
         counting.and_then(|(_, tensor)| usize::try_from(*tensor.shape().first()?).ok()).unwrap_or(0)
     }
 
-    /// Reads row number `row` into `into`, whose memory is used again.
+    /// Reads row number `row` of an inference into `into`, whose memory is used again.
     pub fn read(&self, inputs: &[(String, Tensor)], outputs: &[Tensor], row: usize, into: &mut Row) {
-        let rows = self.rows(inputs);
+        self.read_inputs(inputs, row, into);
+        self.read_outputs(outputs, row, self.rows(inputs), into);
+    }
+
+    /// The same of what is known before there is an answer. What outputs give is missing until it is
+    /// [read](Self::read_outputs).
+    pub fn read_inputs(&self, inputs: &[(String, Tensor)], row: usize, into: &mut Row) {
         into.numbers.clear();
         into.numbers.resize(self.numbers, muster_sketch::window::MISSING);
         into.places.clear();
         into.places.resize(self.places, None);
+        let rows = self.rows(inputs);
         for watched in &self.tensors {
-            let tensor = match &watched.tensor {
-                Place::Input(name) => {
-                    inputs.iter().find(|(input, _)| input == name).map(|(_, tensor)| tensor)
-                }
-                Place::Output(index) => outputs.get(*index),
-            };
-            if let Some(values) = tensor.and_then(|tensor| Values::of_row(tensor, self.batched, row, rows)) {
-                let side = watched.tensor.side();
-                watched.groups.iter().for_each(|group| group.read(side, &values, into));
+            if let Place::Input(name) = &watched.tensor
+                && let Some((_, tensor)) = inputs.iter().find(|(input, _)| input == name)
+            {
+                self.read_tensor(watched, tensor, (row, rows), into);
             }
+        }
+    }
+
+    /// Adds what the answer to `rows` rows says of row number `row` to what was read of its inputs.
+    pub fn read_outputs(&self, outputs: &[Tensor], row: usize, rows: usize, into: &mut Row) {
+        for watched in &self.tensors {
+            if let Place::Output(index) = watched.tensor
+                && let Some(tensor) = outputs.get(index)
+            {
+                self.read_tensor(watched, tensor, (row, rows), into);
+            }
+        }
+    }
+
+    fn read_tensor(&self, watched: &Watched, tensor: &Tensor, (row, rows): (usize, usize), into: &mut Row) {
+        if let Some(values) = Values::of_row(tensor, self.batched, row, rows) {
+            let side = watched.tensor.side();
+            watched.groups.iter().for_each(|group| group.read(side, &values, into));
         }
     }
 

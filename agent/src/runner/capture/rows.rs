@@ -2,7 +2,10 @@
 
 use std::{ops::Range, sync::Arc};
 
-use muster_engine::{Tensor, features::Row};
+use muster_engine::{
+    Tensor,
+    features::{Extractor, Row},
+};
 use tokio::{sync::OwnedSemaphorePermit, task};
 
 use super::{COMPUTING, Capture, MAX_COUNTING, OBSERVING, observed::Observed};
@@ -23,11 +26,21 @@ pub(super) enum Counting {
     Some { first: usize, rows: usize, every: usize },
 }
 
-/// The inputs of an inference that is under way.
+/// What is kept of an inference that is under way.
 pub(crate) struct Kept {
     pub(super) capture: Arc<Capture>,
-    pub(super) inputs: Vec<(String, Tensor)>,
+    /// Rows that it has.
+    pub(super) rows: usize,
+    pub(super) seen: Seen,
     pub(super) counting: Counting,
+}
+
+/// What is kept of its inputs.
+pub(super) enum Seen {
+    /// The features of its one row of interest, which has this number.
+    Features(usize, Row),
+    /// All, to be read later. A tensor that is cloned shares its bytes.
+    Inputs(Vec<(String, Tensor)>),
 }
 
 /// The same with its answer, and the permission to count it.
@@ -59,12 +72,33 @@ impl Counting {
     }
 }
 
+impl Seen {
+    /// Of an inference with rows of interest.
+    pub(super) fn of(extractor: &Extractor, inputs: &[(String, Tensor)], counting: Counting) -> Self {
+        let (range, step) = counting.places();
+        let (first, count) = (range.start, range.step_by(step).len());
+        if count > 1 {
+            return Self::Inputs(inputs.to_vec());
+        }
+        let mut features = Row::default();
+        extractor.read_inputs(inputs, first, &mut features);
+        Self::Features(first, features)
+    }
+
+    /// Bytes of tensors that are held.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Features(..) => 0,
+            Self::Inputs(inputs) => inputs.iter().map(|(_, tensor)| tensor.data().len()).sum(),
+        }
+    }
+}
+
 impl Kept {
     /// The answer is good. `None` when too many wait already.
     pub(crate) fn answered(self, outputs: &[Tensor]) -> Option<Answered> {
-        let bytes =
-            self.inputs.iter().map(|(_, tensor)| tensor).chain(outputs).map(|tensor| tensor.data().len());
-        let places = (bytes.sum::<usize>() / PLACE_BYTES + 1).min(MAX_COUNTING);
+        let bytes = self.seen.bytes() + outputs.iter().map(|tensor| tensor.data().len()).sum::<usize>();
+        let places = (bytes / PLACE_BYTES + 1).min(MAX_COUNTING);
         let places = u32::try_from(places).unwrap_or(u32::MAX);
         let place = Arc::clone(&self.capture.common.counting).try_acquire_many_owned(places);
         let Ok(place) = place else {
@@ -77,27 +111,45 @@ impl Kept {
 }
 
 impl Answered {
-    /// Reads the rows and counts them. The lock is not held while they are read, and other tasks get their turn.
+    /// Reads what is still to be read of the rows, and counts them.
     pub(crate) async fn count(self) {
-        let Self { kept: Kept { capture, inputs, counting }, outputs, _place: place } = self;
-        let (range, step) = counting.places();
-        let mut places = range.step_by(step);
-        let mut rows = vec![Row::default(); CHUNK.min(places.len())];
-        loop {
-            let mut read = 0;
-            // In this order: of two iterators, the first is asked once more than the second.
-            for (row, place) in rows.iter_mut().zip(places.by_ref()) {
-                capture.extractor.read(&inputs, &outputs, place, row);
-                read += 1;
+        let Self { kept: Kept { capture, rows, seen, counting }, outputs, _place: place } = self;
+        let observed = match seen {
+            Seen::Features(number, mut row) => {
+                capture.extractor.read_outputs(&outputs, number, rows, &mut row);
+                capture.take(&[row], counting)
             }
-            if let Some(observed) = capture.take(&rows[..read], counting) {
-                return look(capture, observed).await;
-            }
-            if places.len() == 0 {
-                return drop(place);
-            }
-            task::yield_now().await;
+            Seen::Inputs(inputs) => count_many(&capture, &inputs, &outputs, counting).await,
+        };
+        drop(place);
+        if let Some(observed) = observed {
+            look(capture, observed).await;
         }
+    }
+}
+
+/// Chunk by chunk: the lock is not held while rows are read, and other tasks get their turn.
+async fn count_many(
+    capture: &Capture,
+    inputs: &[(String, Tensor)],
+    outputs: &[Tensor],
+    counting: Counting,
+) -> Option<Observed> {
+    let (range, step) = counting.places();
+    let mut places = range.step_by(step);
+    let mut rows = vec![Row::default(); CHUNK.min(places.len())];
+    loop {
+        let mut read = 0;
+        // In this order: of two iterators, the first is asked once more than the second.
+        for (row, place) in rows.iter_mut().zip(places.by_ref()) {
+            capture.extractor.read(inputs, outputs, place, row);
+            read += 1;
+        }
+        let observed = capture.take(&rows[..read], counting);
+        if observed.is_some() || places.len() == 0 {
+            return observed;
+        }
+        task::yield_now().await;
     }
 }
 

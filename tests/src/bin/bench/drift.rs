@@ -2,14 +2,16 @@
 //!
 //! One runner, driven as the daemon drives it, holds the same model in several versions: one whose features are not watched, the
 //! same once more, one of which every row is counted, and one of which every tenth is. They share its threads, and take turns
-//! with the same requests over one connection. Two versions that are the same show how exact the comparison is.
+//! with the same requests over one connection. Two versions that are the same show how exact the comparison is. Because they
+//! lie differently in memory, the last rows compare one session with itself, without an agent ([`engine`]).
 //!
 //! A caller who asks again at once also meets the counting of its last answer, so the time of a request has both in it. The
 //! processor time of the runner is the other figure: it has everything, whoever waits for it.
 
+mod engine;
 mod models;
 
-use std::{cell::Cell, net::TcpStream, rc::Rc, time::Duration};
+use std::{cell::RefCell, net::TcpStream, rc::Rc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use muster_agent::runner::{Event, LoadRequest};
@@ -42,11 +44,12 @@ const VERSIONS: [(&str, Option<u32>); 4] = [
 /// What counting may take of the time of an inference of a millisecond, in percent.
 const BOUND_PERCENT: f64 = 2.0;
 
-/// Inferences in a block: a tenth of a second or so.
-const BLOCK: usize = 80;
+/// Inferences in a block: about a hundredth of a second, in which a machine rarely changes its pace.
+const BLOCK: usize = 8;
 
-/// Rounds that are counted: a multiple of the contestants, so that each is at every place equally often.
-const ROUNDS: usize = 60;
+/// Rounds that are counted: a multiple of the contestants, so that each is at every place equally often, and so many that
+/// what a ratio varies by from round to round leaves a few thousandths of their median.
+const ROUNDS: usize = 1_200;
 
 /// A runner that does not answer for this long is hung.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -59,6 +62,7 @@ pub fn run() -> anyhow::Result<Vec<Row>> {
         progress(&format!("measuring {}", watched.name));
         let rig = runtime.block_on(load(&watched))?;
         rows.extend(measure(&rig, &watched)?);
+        rows.extend(alone(&watched)?);
     }
     Ok(rows)
 }
@@ -84,7 +88,7 @@ async fn load(watched: &Watched) -> anyhow::Result<Rig> {
 }
 
 fn measure(rig: &Rig, watched: &Watched) -> anyhow::Result<Vec<Row>> {
-    let cpu: Vec<_> = VERSIONS.iter().map(|_| Rc::new(Cell::new(0.0))).collect();
+    let cpu: Vec<_> = VERSIONS.iter().map(|_| Rc::new(RefCell::new(vec![]))).collect();
     let mut contestants = Vec::new();
     for ((version, (name, _)), cpu) in (1..).zip(VERSIONS).zip(&cpu) {
         contestants.push(contestant(rig, watched, version, name, Rc::clone(cpu))?);
@@ -103,21 +107,33 @@ fn measure(rig: &Rig, watched: &Watched) -> anyhow::Result<Vec<Row>> {
         let (what, percent) = (format!("{}: {name}, longer by", watched.name), (found.ratio - 1.0) * 100.0);
         rows.push(Row::beside(what, percent, "%", "bound", BOUND_PERCENT));
     }
-    let cpu_micros = |version: usize| cpu[version].get() / 1e3 / asked as f64;
-    for (version, (name, _)) in VERSIONS.iter().enumerate().skip(1) {
-        let what = format!("{}: processor time of the runner, {name}", watched.name);
-        rows.push(Row::beside(what, cpu_micros(version), "µs", plain, cpu_micros(0)));
+    // The first block warmed up.
+    let cpu: Vec<_> = cpu.iter().map(|blocks| blocks.borrow()[1..].to_vec()).collect();
+    for ((name, _), of_version) in VERSIONS.iter().zip(&cpu).skip(1) {
+        let what = format!("processor time of the runner, {name}");
+        rows.push(row(&what, plain, Comparison::of_rounds(of_version, &cpu[0])));
     }
     Ok(rows)
 }
 
-/// Asks one version with each of the model's requests in turn, and adds up what that costs the runner.
+/// The same without an agent.
+fn alone(watched: &Watched) -> anyhow::Result<[Row; 2]> {
+    let (name, found) = (&watched.name, engine::compare(watched, ROUNDS, BLOCK)?);
+    let (what, percent) = (format!("{name}: the same, longer by"), (found.ratio - 1.0) * 100.0);
+    Ok([
+        Row::compared(format!("{name}: in this process, every row counted"), "µs", "the model alone", found),
+        Row::beside(what, percent, "%", "bound", BOUND_PERCENT),
+    ])
+}
+
+/// Asks one version with each of the model's requests in turn, and writes down what a request of each block costs the runner, in
+/// microseconds.
 fn contestant<'a>(
     rig: &Rig,
     watched: &Watched,
     version: u32,
     name: &'static str,
-    cpu: Rc<Cell<f64>>,
+    cpu: Rc<RefCell<Vec<f64>>>,
 ) -> anyhow::Result<Contestant<'a>> {
     let stream = TcpStream::connect(rig.address())?;
     stream.set_nodelay(true)?;
@@ -133,7 +149,7 @@ fn contestant<'a>(
     let block = move |count| {
         let before = cpu_nanos(pid)?;
         let times = (timed.block)(count)?;
-        cpu.set(cpu.get() + cpu_nanos(pid)? - before);
+        cpu.borrow_mut().push((cpu_nanos(pid)? - before) / 1e3 / count as f64);
         Ok(times)
     };
     Ok(Contestant { name, block: Box::new(block) })
