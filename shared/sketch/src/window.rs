@@ -42,7 +42,7 @@ mod tests;
 use thiserror::Error;
 
 pub use counts::NumericCounts;
-pub(crate) use counts::check_window_rows;
+pub(crate) use counts::{check_window_rows, total};
 pub use feature::{FeatureCounts, FeatureWindow};
 pub use merged::{Added, MAX_BOOTS, MergeError, MergedWindows};
 pub use moments::{CLIP, Moments, UNITS_PER_ONE};

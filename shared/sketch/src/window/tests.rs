@@ -121,7 +121,7 @@ proptest! {
         prop_assert_eq!((counts.non_finite(), counts.missing(), counts.longest_run()), (non_finite, missing, longest_run));
         prop_assert_eq!(counts.range().map(|(low, high)| (low.to_bits(), high.to_bits())), range.map(|(low, high)| (low.to_bits(), high.to_bits())));
         prop_assert_eq!(counts.rows(), values.len() as u64);
-        prop_assert_eq!(counts.check(reference.edges()), Ok(()));
+        prop_assert_eq!(counts.check(reference.edges()), Ok(values.len() as u64));
     }
 
     #[test]
@@ -170,6 +170,13 @@ proptest! {
         prop_assert!(close(moments.standard_deviation(finite), central(2).sqrt()));
         prop_assert!(close(moments.skewness(finite), central(3) / central(2).powf(1.5)));
         prop_assert!(close(moments.kurtosis(finite), central(4) / central(2).powi(2)));
+    }
+
+    #[test]
+    fn a_total_is_exact_and_stops_at_the_end(bins in prop::collection::vec((any::<u64>(), 0_u32..64), 0..40)) {
+        let bins: Vec<u64> = bins.iter().map(|(count, shift)| count >> shift).collect();
+        let exact = bins.iter().map(|&count| u128::from(count)).sum::<u128>();
+        prop_assert_eq!(total(&bins), u64::try_from(exact).unwrap_or(u64::MAX));
     }
 
     #[test]
