@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     reference::CategoryReference,
-    window::{MAX_WINDOW_ROWS, RecordError, check_window_rows},
+    window::{MAX_WINDOW_ROWS, RecordError, check_window_rows, total},
 };
 
 /// What was counted of a feature with categories: in one window, in many, or in the reference sample.
@@ -40,7 +40,7 @@ impl CategoryCounts {
     /// Number of values, whatever their category.
     #[must_use]
     pub fn seen(&self) -> u64 {
-        self.bins.iter().fold(0, |sum, &count| sum.saturating_add(count))
+        total(&self.bins)
     }
 
     /// Number of values of a category that the reference does not have.
@@ -70,8 +70,8 @@ impl CategoryCounts {
         self.missing = self.missing.saturating_add(other.missing);
     }
 
-    /// Whether one window can have counted this in `bins` bins. What cannot be, in words.
-    pub(crate) fn check(&self, bins: usize) -> Result<(), &'static str> {
+    /// Rows of the window that counted this in `bins` bins. What cannot be, in words.
+    pub(crate) fn check(&self, bins: usize) -> Result<u64, &'static str> {
         self.check_sum(bins)?;
         check_window_rows(self.rows())
     }

@@ -7,7 +7,8 @@
 //! the right bin is not. Bins are the differences, taken when a window is sealed.
 //!
 //! How values are cut into calls changes no bit of the result, and neither does the processor: sums are taken in a fixed
-//! order with operations that IEEE 754 rounds exactly.
+//! order with operations that IEEE 754 rounds exactly. The loops are compiled twice, for every processor of a kind and for
+//! those with wide vectors, and chosen at run time.
 //!
 //! # What is counted beside the bins
 //! Four moments around the reference's mean ([`Moments`]), the smallest and largest value, values that are NaN or
@@ -29,6 +30,7 @@ mod kernel;
 mod merged;
 mod moments;
 mod numeric;
+mod processor;
 mod rows;
 mod run;
 mod seen;
@@ -40,7 +42,7 @@ mod tests;
 use thiserror::Error;
 
 pub use counts::NumericCounts;
-pub(crate) use counts::check_window_rows;
+pub(crate) use counts::{check_window_rows, total};
 pub use feature::{FeatureCounts, FeatureWindow};
 pub use merged::{Added, MAX_BOOTS, MergeError, MergedWindows};
 pub use moments::{CLIP, Moments, UNITS_PER_ONE};

@@ -3,8 +3,8 @@
 //!     cargo bench -p muster-sketch --bench sketch [-- rows|values|merges]
 //!
 //! Contestants take turns in an order that rotates; a figure is the median over the rounds, and a ratio the median of the
-//! ratios within a round. Compile with the flags that ship: the absolute figures are those of the baseline processor
-//! unless a module says otherwise.
+//! ratios within a round. Compile with the flags that ship: those of the oldest processor. What counts chooses its
+//! vectors at run time nevertheless.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a bench prints, and a panic is its failure report
 

@@ -3,6 +3,7 @@
 use super::{
     Moments, NumericCounts, is_missing,
     kernel::{BLOCK, Block, Counters},
+    processor,
     run::Run,
 };
 use crate::reference::{Edges, NumericReference};
@@ -28,28 +29,33 @@ impl Column {
         Self { counters: Counters::new(edges.as_slice(), centre, scale), run: Run::new(), missing: 0 }
     }
 
-    /// Puts down any value: what is not finite becomes NaN, and what is missing is counted.
-    pub(super) fn put(&mut self, room: &mut f32, value: f32) {
-        self.missing += u64::from(is_missing(value));
-        *room = finite_or_nan(value);
-    }
-
-    /// Puts down as many values as there is room.
-    pub(super) fn put_all(&mut self, room: &mut [f32], values: &[f32]) {
-        for (place, &value) in room.iter_mut().zip(values) {
-            *place = finite_or_nan(value);
-        }
-        // Something is missing only where something is not finite, which is rare.
-        if room.iter().fold(false, |any, value| any | value.is_nan()) {
-            self.missing += values.iter().filter(|&&value| is_missing(value)).count() as u64;
-        }
-    }
-
-    /// Counts the first `filled` values of a block.
+    /// Counts the first `filled` values of a block, which may be any.
     pub(super) fn count(&mut self, block: &mut Block, filled: usize) {
+        processor::count(self, block, filled);
+    }
+
+    /// The same, for whatever processor the caller is compiled for.
+    #[inline(always)]
+    pub(super) fn count_plainly(&mut self, block: &mut Block, filled: usize) {
         block[filled..].fill(f32::NAN);
-        self.run.follow(&block[..filled]);
-        self.counters.count(block);
+        // Without short-circuit and in whole words, so that it is a vector instruction or two for several values.
+        let odd = block.iter().fold(0, |any, value| any | u32::from(!value.is_finite()));
+        let gaps = if odd == 0 { 0 } else { self.set_gaps_aside(&mut block[..filled]) };
+        self.run.follow(block);
+        // Both are at most a block.
+        self.counters.count(block, filled as u32 - gaps);
+    }
+
+    /// Counts what is missing, and makes NaN of all that is not finite. How many that is.
+    #[cold]
+    fn set_gaps_aside(&mut self, values: &mut [f32]) -> u32 {
+        let mut gaps = 0;
+        for value in values.iter_mut().filter(|value| !value.is_finite()) {
+            self.missing += u64::from(is_missing(*value));
+            *value = f32::NAN;
+            gaps += 1;
+        }
+        gaps
     }
 
     /// What was counted in `rows` rows; the column starts over.
@@ -63,9 +69,4 @@ impl Column {
         (self.run, self.missing) = (Run::new(), 0);
         counts
     }
-}
-
-/// What a value counts as: itself, or NaN when it is infinite.
-pub(super) fn finite_or_nan(value: f32) -> f32 {
-    if value.is_finite() { value } else { f32::NAN }
 }

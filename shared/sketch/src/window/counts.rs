@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_WINDOW_ROWS, Moments};
-use crate::reference::{Edges, f32s_as_base64};
+use crate::reference::Edges;
 
 /// What was counted of a numeric feature: in one window, in many, or in the reference sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,9 +13,9 @@ pub struct NumericCounts {
     bins: Vec<u64>,
     /// Powers of their deviations from the reference's mean.
     moments: Moments,
-    /// Smallest and largest finite value; empty without any.
-    #[serde(with = "f32s_as_base64")]
-    range: Vec<f32>,
+    /// Smallest and largest finite value.
+    #[serde(with = "range_as_base64")]
+    range: Option<(f32, f32)>,
     /// Values that were NaN or infinite.
     non_finite: u64,
     /// Rows without a value.
@@ -31,7 +31,7 @@ impl NumericCounts {
         Self {
             bins: vec![0; bins],
             moments: Moments::default(),
-            range: Vec::new(),
+            range: None,
             non_finite: 0,
             missing: 0,
             longest_run: 0,
@@ -39,7 +39,6 @@ impl NumericCounts {
     }
 
     pub(super) fn of(bins: Vec<u64>, moments: Moments, range: Option<(f32, f32)>) -> Self {
-        let range = range.map_or_else(Vec::new, |(lowest, highest)| vec![lowest, highest]);
         Self { bins, moments, range, non_finite: 0, missing: 0, longest_run: 0 }
     }
 
@@ -62,16 +61,13 @@ impl NumericCounts {
     /// Smallest and largest finite value.
     #[must_use]
     pub fn range(&self) -> Option<(f32, f32)> {
-        match *self.range {
-            [lowest, highest] => Some((lowest, highest)),
-            _ => None,
-        }
+        self.range
     }
 
     /// Number of finite values: those in bins.
     #[must_use]
     pub fn finite(&self) -> u64 {
-        self.bins.iter().fold(0, |sum, &count| sum.saturating_add(count))
+        total(&self.bins)
     }
 
     /// Number of values that were NaN or infinite.
@@ -116,28 +112,28 @@ impl NumericCounts {
             *sum = sum.saturating_add(*more);
         }
         self.moments.merge(&other.moments);
-        match (self.range.as_mut_slice(), other.range.as_slice()) {
-            ([lowest, highest], &[low, high]) => {
-                *lowest = lowest.min(low);
-                *highest = highest.max(high);
-            }
-            ([], _) => self.range.clone_from(&other.range),
-            _ => {}
-        }
+        self.range = match (self.range, other.range) {
+            (Some((lowest, highest)), Some((low, high))) => Some((lowest.min(low), highest.max(high))),
+            (ours, theirs) => ours.or(theirs),
+        };
         self.non_finite = self.non_finite.saturating_add(other.non_finite);
         self.missing = self.missing.saturating_add(other.missing);
         self.longest_run = self.longest_run.max(other.longest_run);
     }
 
-    /// Whether one window can have counted this against `edges`. What cannot be, in words.
-    pub(crate) fn check(&self, edges: &Edges) -> Result<(), &'static str> {
-        self.check_sum(edges)?;
-        check_window_rows(self.rows())
+    /// Rows of the window that counted this against `edges`. What cannot be, in words.
+    pub(crate) fn check(&self, edges: &Edges) -> Result<u64, &'static str> {
+        let finite = self.finite();
+        self.check_with(finite, edges)?;
+        check_window_rows(finite.saturating_add(self.non_finite).saturating_add(self.missing))
     }
 
     /// Whether windows together can have.
     pub(crate) fn check_sum(&self, edges: &Edges) -> Result<(), &'static str> {
-        let finite = self.finite();
+        self.check_with(self.finite(), edges)
+    }
+
+    fn check_with(&self, finite: u64, edges: &Edges) -> Result<(), &'static str> {
         if self.bins.len() != edges.bins() {
             return Err("it has not one count for each bin");
         }
@@ -154,17 +150,52 @@ impl NumericCounts {
     fn check_range(&self, edges: &Edges) -> Result<(), &'static str> {
         let is_filled = |count: &u64| *count > 0;
         let filled = self.bins.iter().position(is_filled).zip(self.bins.iter().rposition(is_filled));
-        let fits = match (filled, self.range.as_slice()) {
-            (None, []) => true,
-            (Some((lowest_bin, highest_bin)), &[lowest, highest]) => {
+        let fits = match (filled, self.range) {
+            (None, None) => true,
+            (Some((lowest_bin, highest_bin)), Some((lowest, highest))) => {
                 lowest <= highest && edges.has_in(lowest_bin, lowest) && edges.has_in(highest_bin, highest)
             }
-            (None | Some(_), _) => false,
+            (None, Some(_)) | (Some(_), None) => false,
         };
         if fits { Ok(()) } else { Err("its smallest and largest value do not lie in its bins") }
     }
 }
 
-pub(crate) fn check_window_rows(rows: u64) -> Result<(), &'static str> {
-    if rows > MAX_WINDOW_ROWS { Err("it counts more rows than a window holds") } else { Ok(()) }
+pub(crate) fn check_window_rows(rows: u64) -> Result<u64, &'static str> {
+    if rows > MAX_WINDOW_ROWS { Err("it counts more rows than a window holds") } else { Ok(rows) }
+}
+
+/// The sum of counts, which can be any where they come from outside.
+pub(crate) fn total(bins: &[u64]) -> u64 {
+    // Whether the sum can overflow is asked once for all, because adding with care is no vector instruction.
+    let bits = bins.iter().fold(0, |bits, count| bits | count);
+    if bits <= u64::from(u32::MAX) && bins.len() <= u32::MAX as usize {
+        return bins.iter().sum();
+    }
+    bins.iter().fold(0, |sum, &count| sum.saturating_add(count))
+}
+
+/// A range as the base64 of its two numbers, or of none.
+mod range_as_base64 {
+    use serde::{Deserializer, Serializer, de::Error as _};
+
+    use crate::reference::f32s_as_base64;
+
+    pub(super) fn serialize<S: Serializer>(
+        range: &Option<(f32, f32)>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let numbers = range.map_or_else(Vec::new, |(lowest, highest)| vec![lowest, highest]);
+        f32s_as_base64::serialize(&numbers, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<(f32, f32)>, D::Error> {
+        match *f32s_as_base64::deserialize(deserializer)? {
+            [] => Ok(None),
+            [lowest, highest] => Ok(Some((lowest, highest))),
+            _ => Err(D::Error::custom("expected the smallest and the largest value, or nothing")),
+        }
+    }
 }

@@ -98,8 +98,8 @@ impl FeatureCounts {
         same_kind && self.bins().len() == reference.bins().len()
     }
 
-    /// Whether one window can have counted this of a feature like `reference`.
-    pub(super) fn check_window(&self, reference: &ReferenceValues) -> Result<(), &'static str> {
+    /// Rows of the window that counted this of a feature like `reference`. What cannot be, in words.
+    pub(super) fn check_window(&self, reference: &ReferenceValues) -> Result<u64, &'static str> {
         match (self, reference) {
             (Self::Numeric(counts), ReferenceValues::Numeric(numeric)) => counts.check(numeric.edges()),
             (Self::Category(counts), ReferenceValues::Category(category)) => {

@@ -1,8 +1,8 @@
 //! The inner loops, in the form that compilers turn into vector instructions: one block of values, one edge after the other,
-//! no branch and no search.
+//! no search, and a branch only where it leaves out a whole pass.
 //!
-//! There is no code for a particular processor. Compiled for AVX2 and chosen at run time, the same loops took about 0.7 of
-//! the time; such a choice needs unsafe code, which a gain of half would have justified.
+//! The code is that of every processor; [`processor`](super::processor) compiles it a second time. So that this reaches all of
+//! it, each function here is a part of its caller (`inline(always)`).
 //!
 //! Values that are not finite come in as NaN: no comparison with it holds, so it is in no count and no extreme. Sums take
 //! halves onto each other, in an order that is part of the code; so they have the same bits on every processor.
@@ -15,6 +15,9 @@ pub(super) const BLOCK: usize = 128;
 
 /// The values of one feature that are counted together.
 pub(super) type Block = [f32; BLOCK];
+
+/// A quarter of a block. The four are taken onto each other in one pass, before anything is stored.
+const PART: usize = BLOCK / 4;
 
 /// Adding and subtracting this rounds to a multiple of 1/[`UNITS_PER_ONE`], because that is the distance of floats there.
 /// It does so below 2^43; the sums of a block stay below 2^23.
@@ -49,36 +52,77 @@ impl Counters {
         }
     }
 
-    /// Counts a block.
-    pub(super) fn count(&mut self, block: &Block) {
+    /// Counts a block, of which `finite` values are not NaN.
+    #[inline(always)]
+    pub(super) fn count(&mut self, block: &Block, finite: u32) {
+        let Summary { lowest, highest, powers } = self.summary(block);
         for (edge, at_least) in self.edges.iter().zip(&mut self.at_least) {
-            *at_least += block.iter().map(|value| u32::from(value >= edge)).sum::<u32>();
+            if *edge > highest {
+                break; // and so are all after it
+            }
+            *at_least += if *edge <= lowest {
+                finite
+            } else {
+                // A comparison of vectors gives minus one where it holds, so this is an addition for each.
+                block.iter().map(|value| -i32::from(value >= edge)).sum::<i32>().unsigned_abs()
+            };
         }
-        self.finite += block.iter().map(|value| u32::from(!value.is_nan())).sum::<u32>();
-        self.lowest = extreme(block, self.lowest, |value, best| if value < best { value } else { best });
-        self.highest = extreme(block, self.highest, |value, best| if value > best { value } else { best });
-        let powers = self.powers(block);
+        self.finite += finite;
+        (self.lowest, self.highest) = (smaller(lowest, self.lowest), larger(highest, self.highest));
         for (sum, more) in self.sums.iter_mut().zip(powers) {
             *sum += (f64::from(more) + ROUNDER) - ROUNDER;
         }
     }
 
-    /// Sums of the first four powers of the deviations in a block.
-    #[inline]
-    fn powers(&self, block: &Block) -> [f32; 4] {
-        let (centre, per_scale) = (self.centre, self.per_scale);
-        let deviations = block.map(|value| {
-            let present = if value.is_nan() { centre } else { value };
-            let deviation = (present - centre) * per_scale;
-            let not_above = if deviation < CLIP { deviation } else { CLIP };
-            if not_above > -CLIP { not_above } else { -CLIP }
-        });
-        let squares = deviations.map(|deviation| deviation * deviation);
-        let mut cubes = squares;
-        for (cube, deviation) in cubes.iter_mut().zip(&deviations) {
-            *cube *= deviation;
+    /// Everything of a block that needs each of its values once.
+    #[inline(always)]
+    fn summary(&self, block: &Block) -> Summary {
+        let (mut lowest, mut highest) = ([f32::INFINITY; PART], [f32::NEG_INFINITY; PART]);
+        let mut powers = [[0.0; PART]; 4];
+        let parts = block.as_chunks::<PART>().0;
+        let (first, second, third, fourth) = (&parts[0], &parts[1], &parts[2], &parts[3]);
+        for place in 0..PART {
+            let values = [first[place], second[place], third[place], fourth[place]];
+            for value in values {
+                lowest[place] = smaller(value, lowest[place]);
+                highest[place] = larger(value, highest[place]);
+            }
+            let deviations = values.map(|value| self.deviation(value));
+            let squares = deviations.map(|deviation| deviation * deviation);
+            let mut cubes = squares;
+            for (cube, deviation) in cubes.iter_mut().zip(deviations) {
+                *cube *= deviation;
+            }
+            powers[0][place] = sum(deviations);
+            powers[1][place] = sum(squares);
+            powers[2][place] = sum(cubes);
+            powers[3][place] = sum(squares.map(|square| square * square));
         }
-        [sum(deviations), sum(squares), sum(cubes), sum(squares.map(|square| square * square))]
+        for half in [PART / 2, PART / 4] {
+            for place in 0..half {
+                lowest[place] = smaller(lowest[place + half], lowest[place]);
+                highest[place] = larger(highest[place + half], highest[place]);
+            }
+            for of_places in &mut powers {
+                for place in 0..half {
+                    of_places[place] += of_places[place + half];
+                }
+            }
+        }
+        let mut sums = [0.0; 4];
+        for (sum, of_places) in sums.iter_mut().zip(&powers) {
+            *sum = last_eight(of_places, |a, b| a + b);
+        }
+        Summary { lowest: last_eight(&lowest, smaller), highest: last_eight(&highest, larger), powers: sums }
+    }
+
+    /// How far a value is from the centre, in units of the scale, as far as that counts. NaN is as if it were the centre.
+    #[inline(always)]
+    fn deviation(&self, value: f32) -> f32 {
+        let deviation = (value - self.centre) * self.per_scale;
+        let deviation = if value.is_nan() { 0.0 } else { deviation };
+        let not_above = if deviation < CLIP { deviation } else { CLIP };
+        if not_above > -CLIP { not_above } else { -CLIP }
     }
 
     /// Finite values in each bin.
@@ -117,34 +161,37 @@ impl Counters {
     }
 }
 
-/// The best of `start` and the values. `better` takes a value and the best so far, and keeps that when the value is NaN.
-#[inline]
-fn extreme(block: &Block, start: f32, better: impl Fn(f32, f32) -> f32 + Copy) -> f32 {
-    let mut best = [start; BLOCK / 2];
-    for half in block.as_chunks::<{ BLOCK / 2 }>().0 {
-        for (best, &value) in best.iter_mut().zip(half) {
-            *best = better(value, *best);
-        }
-    }
-    folded(best, better)
+/// What one pass over a block finds.
+struct Summary {
+    /// Infinite without values.
+    lowest: f32,
+    /// As `lowest`, the other infinity.
+    highest: f32,
+    /// Sums of the first four powers of the deviations.
+    powers: [f32; 4],
 }
 
-#[inline]
-fn sum(values: Block) -> f32 {
-    folded(values, |a, b| a + b)
+/// The smaller one; `best` when the value is NaN.
+#[inline(always)]
+fn smaller(value: f32, best: f32) -> f32 {
+    if value < best { value } else { best }
 }
 
-/// Takes halves onto each other until one is left. The last eight are spelled out: as a loop they cost as much as all
-/// before them.
-#[inline]
-fn folded<const N: usize>(mut values: [f32; N], join: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut width = N / 2;
-    while width >= 8 {
-        for place in 0..width {
-            values[place] = join(values[place + width], values[place]);
-        }
-        width /= 2;
-    }
+/// The larger one; `best` when the value is NaN.
+#[inline(always)]
+fn larger(value: f32, best: f32) -> f32 {
+    if value > best { value } else { best }
+}
+
+/// The sum of the four values at one place of the parts, halves onto each other.
+#[inline(always)]
+fn sum(values: [f32; 4]) -> f32 {
+    (values[3] + values[1]) + (values[2] + values[0])
+}
+
+/// Joins the first eight, halves onto each other. Spelled out: as a loop they cost as much as all before them.
+#[inline(always)]
+fn last_eight(values: &[f32; PART], join: impl Fn(f32, f32) -> f32) -> f32 {
     let pair = |place: usize| join(values[place + 4], values[place]);
     join(join(pair(2), pair(0)), join(pair(3), pair(1)))
 }

@@ -39,7 +39,7 @@ impl NumericWindow {
         if self.rows >= MAX_WINDOW_ROWS {
             return Err(RecordError::Full);
         }
-        self.column.put(&mut self.block[self.waiting], value);
+        self.block[self.waiting] = value;
         self.advance(1);
         Ok(())
     }
@@ -55,7 +55,7 @@ impl NumericWindow {
         let mut rest = values;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(BLOCK - self.waiting));
-            self.column.put_all(&mut self.block[self.waiting..self.waiting + now.len()], now);
+            self.block[self.waiting..self.waiting + now.len()].copy_from_slice(now);
             self.advance(now.len());
             rest = later;
         }

@@ -9,25 +9,32 @@ use crate::reference::NumericReference;
 
 /// Counts rows of numeric features, each against its own reference.
 ///
-/// A row is only put down, in a block for each feature; every 128th row counts them all, which takes some microseconds. So an
-/// edge is loaded once for 128 values and not for each row. The benchmarks page has the cost of a row of 32 features.
+/// A row is only put down; every 128th row counts them all, which takes some microseconds. So an edge is loaded once for 128
+/// values and not for each row. The benchmarks page has the cost of a row of 32 features.
 /// Memory: under a kilobyte a feature, its reference's edges included.
 #[derive(Debug, Clone)]
 pub struct RowWindow {
     columns: Vec<Column>,
-    /// One for each column.
-    blocks: Vec<Block>,
-    /// Rows that wait in the blocks.
+    /// The rows of a block, each as long as `width`.
+    values: Vec<f32>,
+    /// A value for each column, and what fills up the last [`TURNED`].
+    width: usize,
+    /// Rows that wait to be counted.
     waiting: usize,
     rows: u64,
 }
+
+/// Columns that are taken out of the rows together: as many numbers as the narrowest vectors have, so that a load takes a
+/// value of each, and a store four of one.
+const TURNED: usize = 4;
 
 impl RowWindow {
     /// An empty window over features in the order of the rows.
     #[must_use]
     pub fn new<'a>(features: impl IntoIterator<Item = &'a NumericReference>) -> Self {
         let columns: Vec<Column> = features.into_iter().map(Column::new).collect();
-        Self { blocks: vec![EMPTY; columns.len()], columns, waiting: 0, rows: 0 }
+        let width = columns.len().next_multiple_of(TURNED);
+        Self { columns, values: vec![0.0; width * BLOCK], width, waiting: 0, rows: 0 }
     }
 
     /// Counts one row: a value for each feature, [`MISSING`](super::MISSING) where there is none.
@@ -41,13 +48,8 @@ impl RowWindow {
         if self.rows >= MAX_WINDOW_ROWS {
             return Err(RecordError::Full);
         }
-        // Without short-circuit, so that it is a few vector instructions.
-        if row.iter().fold(true, |all, value| all & value.is_finite()) {
-            let place = self.waiting;
-            self.blocks.iter_mut().zip(row).for_each(|(block, &value)| block[place] = value);
-        } else {
-            self.put_with_gaps(row);
-        }
+        let place = self.waiting * self.width;
+        self.values[place..place + row.len()].copy_from_slice(row);
         self.rows += 1;
         self.waiting += 1;
         if self.waiting == BLOCK {
@@ -69,14 +71,23 @@ impl RowWindow {
         self.columns.iter_mut().map(|column| column.take(rows)).collect()
     }
 
-    fn put_with_gaps(&mut self, row: &[f32]) {
-        let cells = self.columns.iter_mut().zip(&mut self.blocks).zip(row);
-        cells.for_each(|((column, block), &value)| column.put(&mut block[self.waiting], value));
-    }
-
     fn count_block(&mut self) {
         let waiting = std::mem::take(&mut self.waiting);
-        let pairs = self.columns.iter_mut().zip(&mut self.blocks);
-        pairs.for_each(|(column, block)| column.count(block, waiting));
+        let mut blocks = [EMPTY; TURNED];
+        for (place, columns) in self.columns.chunks_mut(TURNED).enumerate() {
+            turn(&self.values, self.width, place * TURNED, &mut blocks);
+            columns.iter_mut().zip(&mut blocks).for_each(|(column, block)| column.count(block, waiting));
+        }
+    }
+}
+
+/// Takes the columns from `first` on out of rows of `width` values.
+fn turn(values: &[f32], width: usize, first: usize, blocks: &mut [Block; TURNED]) {
+    for (place, rows) in values.chunks_exact(width * TURNED).enumerate() {
+        let tile = [0, 1, 2, 3].map(|row| rows[row * width + first..].first_chunk::<TURNED>());
+        let [Some(a), Some(b), Some(c), Some(d)] = tile else { return }; // never: `width` is a multiple
+        for (column, block) in blocks.iter_mut().enumerate() {
+            block.as_chunks_mut::<TURNED>().0[place] = [a[column], b[column], c[column], d[column]];
+        }
     }
 }

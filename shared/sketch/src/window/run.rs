@@ -1,5 +1,7 @@
 //! Runs of identical values: a sensor that is stuck, or a camera that is frozen.
 
+use super::kernel::{BLOCK, Block};
+
 /// The runs of one feature's values, in their order. NaN equals nothing, so it ends a run and begins none.
 #[derive(Debug, Clone)]
 pub(super) struct Run {
@@ -13,16 +15,24 @@ impl Run {
         Self { last: f32::NAN, length: 1, longest: 1 }
     }
 
-    pub(super) fn follow(&mut self, values: &[f32]) {
-        let Some((&first, &newest)) = values.first().zip(values.last()) else { return };
-        // Most features never repeat; finding that out is a vector instruction for several values at once.
-        let repeats_inside =
-            values.iter().zip(&values[1..]).fold(false, |any, (value, next)| any | (value == next));
-        if !repeats_inside && first != self.last {
+    /// Follows a block; NaN fills it up when it is the last.
+    #[inline(always)]
+    pub(super) fn follow(&mut self, block: &Block) {
+        let (first, newest) = (block[0], block[BLOCK - 1]);
+        // Most features never repeat; finding that out is a vector instruction or two for several values at once.
+        let neighbours = block[..BLOCK - 1].iter().zip(&block[1..]);
+        let repeats = neighbours.fold(0, |any, (value, next)| any | u32::from(value == next));
+        if repeats == 0 && first != self.last {
             (self.last, self.length) = (newest, 1);
             return;
         }
-        for &value in values {
+        self.follow_each(block);
+    }
+
+    /// Out of line, so that the usual case is compiled for vectors alone.
+    #[inline(never)]
+    fn follow_each(&mut self, block: &Block) {
+        for &value in block {
             self.length = if value == self.last { self.length + 1 } else { 1 };
             self.longest = self.longest.max(self.length);
             self.last = value;

@@ -83,6 +83,28 @@ fn counted_plainly(
     (bins, non_finite, missing, longest, range)
 }
 
+/// Sums of powers as they are defined: halves of a block onto each other, then rounded to a unit.
+fn summed_plainly(reference: &NumericReference, values: &[f32]) -> [i128; 4] {
+    let mut sums = [0; 4];
+    for part in values.chunks(128) {
+        let mut block = [[0.0_f32; 128]; 4];
+        for (place, &value) in part.iter().enumerate().filter(|(_, value)| value.is_finite()) {
+            let deviation = (value - reference.centre()) * reference.scale().recip();
+            let deviation = deviation.clamp(-CLIP, CLIP);
+            let square = deviation * deviation;
+            let powers = [deviation, square, square * deviation, square * square];
+            (0..4).for_each(|power| block[power][place] = powers[power]);
+        }
+        for (sum, powers) in sums.iter_mut().zip(&mut block) {
+            for half in [64, 32, 16, 8, 4, 2, 1] {
+                (0..half).for_each(|place| powers[place] += powers[place + half]);
+            }
+            *sum += (f64::from(powers[0]) * UNITS_PER_ONE as f64).round_ties_even() as i128;
+        }
+    }
+    sums
+}
+
 fn recorded(reference: &NumericReference, values: &[f32]) -> NumericCounts {
     let mut window = NumericWindow::new(reference);
     window.record_all(values).unwrap();
@@ -99,7 +121,13 @@ proptest! {
         prop_assert_eq!((counts.non_finite(), counts.missing(), counts.longest_run()), (non_finite, missing, longest_run));
         prop_assert_eq!(counts.range().map(|(low, high)| (low.to_bits(), high.to_bits())), range.map(|(low, high)| (low.to_bits(), high.to_bits())));
         prop_assert_eq!(counts.rows(), values.len() as u64);
-        prop_assert_eq!(counts.check(reference.edges()), Ok(()));
+        prop_assert_eq!(counts.check(reference.edges()), Ok(values.len() as u64));
+    }
+
+    #[test]
+    fn sums_have_the_bits_of_their_definition(values in prop::collection::vec(any_value(), 0..700)) {
+        let reference = numeric(0.1);
+        prop_assert_eq!(recorded(&reference, &values).moments().sums(), summed_plainly(&reference, &values));
     }
 
     #[test]
@@ -142,6 +170,13 @@ proptest! {
         prop_assert!(close(moments.standard_deviation(finite), central(2).sqrt()));
         prop_assert!(close(moments.skewness(finite), central(3) / central(2).powf(1.5)));
         prop_assert!(close(moments.kurtosis(finite), central(4) / central(2).powi(2)));
+    }
+
+    #[test]
+    fn a_total_is_exact_and_stops_at_the_end(bins in prop::collection::vec((any::<u64>(), 0_u32..64), 0..40)) {
+        let bins: Vec<u64> = bins.iter().map(|(count, shift)| count >> shift).collect();
+        let exact = bins.iter().map(|&count| u128::from(count)).sum::<u128>();
+        prop_assert_eq!(total(&bins), u64::try_from(exact).unwrap_or(u64::MAX));
     }
 
     #[test]

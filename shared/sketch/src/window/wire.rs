@@ -234,14 +234,11 @@ impl Window {
         let mut bits = BitReader::of(&bytes[HEAD..]);
         let header = Header::read(&mut bits).map_err(|error| error.in_place("its header"))?;
         let Header { origin, sequence, from_ms, to_ms, stride, rows } = header;
-        let features = reference
-            .features()
-            .iter()
-            .map(|feature| {
-                let counts = features::read(&mut bits, rows, &feature.values);
-                counts.map_err(|error| error.in_place(&format!("feature '{}'", feature.name)))
-            })
-            .collect::<Result<_, _>>()?;
+        let mut features = Vec::with_capacity(reference.features().len());
+        for feature in reference.features() {
+            let counts = features::read(&mut bits, rows, &feature.values);
+            features.push(counts.map_err(|error| error.in_place(&format!("feature '{}'", feature.name)))?);
+        }
         bits.finish().map_err(|error| Unreadable::from(error).in_place("its end"))?;
         let window = Self { reference: theirs, origin, sequence, from_ms, to_ms, stride, features };
         window.check(reference).map_err(|(place, what)| DecodeError::Implausible { place, what })?;
@@ -262,11 +259,13 @@ impl Window {
         if self.features.len() != reference.features().len() {
             return header("there are not as many features as in the reference");
         }
-        let rows = self.features.first().map_or(0, FeatureCounts::rows);
+        let mut first = None;
         for (counts, feature) in self.features.iter().zip(reference.features()) {
-            let checked = counts.check_window(&feature.values);
-            let agreed = if counts.rows() == rows { Ok(()) } else { Err("it has other rows than the first") };
-            checked.and(agreed).map_err(|what| (format!("feature '{}'", feature.name), what))?;
+            let checked = counts.check_window(&feature.values).and_then(|rows| {
+                let agrees = *first.get_or_insert(rows) == rows;
+                if agrees { Ok(()) } else { Err("it has other rows than the first") }
+            });
+            checked.map_err(|what| (format!("feature '{}'", feature.name), what))?;
         }
         Ok(())
     }
@@ -303,8 +302,11 @@ fn read_name(bits: &mut BitReader<'_>) -> Result<String, Unreadable> {
     if length > MAX_NAME as u64 {
         return Err(Unreadable::Implausible("a name is too long"));
     }
-    let characters = (0..length).map(|_| Ok(char::from(bits.take(8)? as u8)));
-    characters.collect()
+    let mut name = String::with_capacity(length as usize);
+    for _ in 0..length {
+        name.push(char::from(bits.take(8)? as u8));
+    }
+    Ok(name)
 }
 
 /// Why a part cannot be read, before it is known which.

@@ -72,15 +72,17 @@ impl BitWriter {
 #[derive(Clone, Copy)]
 pub(super) struct BitReader<'a> {
     bytes: &'a [u8],
-    /// Their number.
-    bits: usize,
-    /// Those that were read.
+    /// Bits that were read.
     place: usize,
+    /// The next ones, on top. Usual numbers are a few bits, so several come from one load.
+    word: u64,
+    /// How many of them are in the word, fewer than it holds, so that all can be shifted out.
+    ready: u32,
 }
 
 impl<'a> BitReader<'a> {
     pub(super) fn of(bytes: &'a [u8]) -> Self {
-        Self { bytes, bits: bytes.len() * 8, place: 0 }
+        Self { bytes, place: 0, word: 0, ready: 0 }
     }
 
     /// Reads `bits` bits, at most 64.
@@ -90,33 +92,69 @@ impl<'a> BitReader<'a> {
             let high = self.take(WORD_BITS)?;
             return Ok((high << low) | self.take(low)?);
         }
-        let next = self.place + bits as usize;
-        if next > self.bits {
-            return Err(BitError::Truncated);
+        if bits > self.ready {
+            self.load();
+            if bits > self.ready {
+                return Err(BitError::Truncated);
+            }
         }
-        let word = self.word();
-        self.place = next;
         // A shift by the whole width is none.
-        Ok(if bits == 0 { 0 } else { word >> (u64::BITS - bits) })
+        let value = if bits == 0 { 0 } else { self.word >> (u64::BITS - bits) };
+        self.pass(bits);
+        Ok(value)
     }
 
     #[inline]
     pub(super) fn number(&mut self, low_bits: u32) -> Result<u64, BitError> {
-        let word = self.word();
-        let bits = 2 * word.leading_zeros() + 1 + low_bits;
-        let next = self.place + bits as usize;
-        if bits > WORD_BITS || next > self.bits {
-            return self.long_number(low_bits);
+        let mut bits = self.length(low_bits);
+        if bits > self.ready {
+            self.load();
+            bits = self.length(low_bits);
+            if bits > self.ready {
+                let (number, after) = self.long_number(low_bits)?;
+                *self = after;
+                return Ok(number);
+            }
         }
-        self.place = next;
-        Ok((word >> (u64::BITS - bits)) - (1 << low_bits))
+        let coded = self.word >> (u64::BITS - bits);
+        self.pass(bits);
+        Ok(coded - (1 << low_bits))
     }
 
+    /// Bits of the number that comes next, if it is in the word.
+    #[inline]
+    fn length(&self, low_bits: u32) -> u32 {
+        // What is never zero needs no care in the instruction that old processors have for this, and a word that has its
+        // only one at the end has no number.
+        2 * (self.word | 1).leading_zeros() + 1 + low_bits
+    }
+
+    /// Leaves bits of the word behind.
+    #[inline]
+    fn pass(&mut self, bits: u32) {
+        self.word <<= bits;
+        self.ready -= bits;
+        self.place += bits as usize;
+    }
+
+    /// Fills the word: with at least [`WORD_BITS`] bits, or all that are left.
+    #[inline]
+    fn load(&mut self) {
+        let (byte, bit) = (self.place / 8, (self.place % 8) as u32);
+        let (word, bits) = match self.bytes.get(byte..byte + 8).and_then(<[u8]>::first_chunk) {
+            Some(word) => (u64::from_be_bytes(*word), u64::BITS),
+            None => last_word(self.bytes, byte),
+        };
+        (self.word, self.ready) = (word << bit, bits.saturating_sub(bit).min(u64::BITS - 1));
+    }
+
+    /// Takes and returns the reader, because one that is lent would have to be in memory.
     #[cold]
-    fn long_number(&mut self, low_bits: u32) -> Result<u64, BitError> {
+    fn long_number(mut self, low_bits: u32) -> Result<(u64, Self), BitError> {
         let mut zeros = 0;
         loop {
-            let more = self.word().leading_zeros().min(WORD_BITS);
+            self.load();
+            let more = self.word.leading_zeros().min(WORD_BITS);
             self.take(more)?;
             zeros += more;
             if more < WORD_BITS {
@@ -127,7 +165,8 @@ impl<'a> BitReader<'a> {
         if bits >= u64::BITS - 1 {
             return Err(BitError::TooLarge);
         }
-        Ok(self.take(bits)? - (1 << low_bits))
+        let number = self.take(bits)? - (1 << low_bits);
+        Ok((number, self))
     }
 
     #[inline]
@@ -138,31 +177,21 @@ impl<'a> BitReader<'a> {
 
     /// Whether only the zeros that fill the last byte are left.
     pub(super) fn finish(mut self) -> Result<(), BitError> {
-        let left = self.bits - self.place;
+        let left = self.bytes.len() * 8 - self.place;
         if left >= 8 || self.take(left as u32)? != 0 {
             return Err(BitError::Trailing);
         }
         Ok(())
     }
-
-    /// At least [`WORD_BITS`] bits from here on, on top; zeros after the end.
-    #[inline]
-    fn word(&self) -> u64 {
-        let (byte, bit) = (self.place / 8, self.place % 8);
-        let word = match self.bytes.get(byte..byte + 8).and_then(<[u8]>::first_chunk) {
-            Some(word) => u64::from_be_bytes(*word),
-            None => last_word(self.bytes, byte),
-        };
-        word << bit
-    }
 }
 
+/// The bytes from `byte` on, fewer than a word, and how many bits they have.
 #[cold]
-fn last_word(bytes: &[u8], byte: usize) -> u64 {
+fn last_word(bytes: &[u8], byte: usize) -> (u64, u32) {
     let rest = bytes.get(byte..).unwrap_or_default();
     let mut padded = [0; 8];
     padded[..rest.len()].copy_from_slice(rest);
-    u64::from_be_bytes(padded)
+    (u64::from_be_bytes(padded), rest.len() as u32 * 8)
 }
 
 #[cfg(test)]

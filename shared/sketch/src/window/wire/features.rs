@@ -111,17 +111,17 @@ fn write_bins(bits: &mut BitWriter, bins: &[u64], total: u64, shares: &[u64]) {
 }
 
 fn read_bins(bits: &mut BitReader<'_>, total: u64, shares: &[u64]) -> Result<Vec<u64>, Unreadable> {
-    let mut bins = Vec::with_capacity(shares.len());
+    let mut bins = vec![0; shares.len()];
+    let Some((last, others)) = bins.split_last_mut() else { return Ok(bins) };
     let mut left = total;
     let mut reader = *bits;
-    for share in shares.iter().take(shares.len().saturating_sub(1)) {
+    for (bin, share) in others.iter_mut().zip(shares) {
         let expected = expected_count(share, total);
         let difference = reader.difference(bin_bits(expected))?;
-        let count = expected.checked_add_signed(difference).ok_or_else(too_many)?;
-        left = less(left, count)?;
-        bins.push(count);
+        *bin = expected.checked_add_signed(difference).ok_or_else(too_many)?;
+        left = less(left, *bin)?;
     }
-    bins.push(left);
+    *last = left;
     *bits = reader;
     Ok(bins)
 }
@@ -145,7 +145,8 @@ fn moment_bits(power: usize, total: u64) -> u32 {
 }
 
 fn half_the_bits(number: u64) -> u32 {
-    (u64::BITS - number.leading_zeros()) / 2
+    // One has none either, and what is never zero needs no care in the instruction that old processors have for this.
+    (u64::BITS - (number | 1).leading_zeros()) / 2
 }
 
 fn less(whole: u64, part: u64) -> Result<u64, Unreadable> {
