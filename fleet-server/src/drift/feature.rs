@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use fleet_core::drift::{
-    Brought, Checked, FeatureState, FeatureStatus, FleetAlarm, Look, Outcome, Version, check_versions,
-    reconcile,
+    Brought, Checked, FeatureState, FeatureStatus, Look, Outcome, Version, check_versions, reconcile,
 };
 use muster_sketch::{detector::FleetRule, window::FeatureCounts};
 use shared::{ReleaseId, Timestamp};
 
 use super::{
     check::{Check, Fleet, Progress},
-    event::{save, tell},
+    event::{Told, save, tell},
 };
 use crate::{
     app::App,
@@ -91,20 +90,20 @@ impl Feature {
         if !holds_lease(app, &mut tx).await? {
             return Ok(Progress::GivenUp);
         }
-        let mut new = Vec::new();
+        let mut told = Told::default();
         for (version, judged) in self.versions.iter().zip(judged) {
             let release = &version.fleet.release;
             if Store::drift_state_period(&mut tx, release, &self.name).await? >= check.period {
                 return Ok(Progress::Done);
             }
             let Some((state, outcome)) = judged else { continue };
-            let status = self.tell_of(&mut tx, release, outcome, check.now, &mut new).await?;
+            let status = self.tell_of(&mut tx, release, outcome, check.now, &mut told).await?;
             let known = DriftState { period: check.period, state };
             Store::save_drift_state(&mut tx, release, &self.name, &known, &status).await?;
             count_left_out(app, &status);
         }
         tx.commit().await?;
-        tell(app, &new);
+        tell(app, &told);
         Ok(Progress::Done)
     }
 
@@ -115,7 +114,7 @@ impl Feature {
         release: &ReleaseId,
         Outcome { found, mut status }: Outcome,
         now: Timestamp,
-        new: &mut Vec<FleetAlarm>,
+        told: &mut Told,
     ) -> Result<FeatureStatus, StoreError> {
         let since = Timestamp(now.as_millis().saturating_sub(1_000 * self.suppress_secs));
         let known = Store::known_alarms(tx, release, &self.name, since).await?;
@@ -123,7 +122,7 @@ impl Feature {
         let room = Store::MAX_OPEN_ALARMS.saturating_sub(open);
         let reconciled = reconcile(known, found, now, self.suppress_secs, room);
         status.findings_left_out = reconciled.left_out;
-        save(tx, release, reconciled, now, new).await?;
+        save(tx, release, reconciled, now, told).await?;
         Ok(status)
     }
 }

@@ -3,7 +3,7 @@
 use fleet_core::drift::{Found, reconcile};
 use shared::{DeviceId, Timestamp, telemetry::DriftAlarm};
 
-use super::event::{save, tell};
+use super::event::{Told, save, tell};
 use crate::{
     app::App,
     store::{Store, StoreError},
@@ -27,7 +27,7 @@ pub async fn told_by_device(app: &App, device: &DeviceId, alarms: Vec<DriftAlarm
     let now = app.clock.now();
     let since = Timestamp(now.as_millis().saturating_sub(TOLD_AGAIN_MS));
     let mut tx = app.store.begin().await?;
-    let mut new = Vec::new();
+    let mut told = Told::default();
     for DriftAlarm { release, feature, alarm } in alarms {
         let found = Found::by_device(device.as_str(), &feature, alarm);
         let known = Store::known_alarms(&mut tx, &release, &feature, since).await?;
@@ -37,9 +37,9 @@ pub async fn told_by_device(app: &App, device: &DeviceId, alarms: Vec<DriftAlarm
         let room = ROOM.saturating_sub(Store::count_open_alarms(&mut tx, &release.model).await?);
         let reconciled = reconcile(known, vec![found], now, 0, room);
         app.metrics.drift_left_out("finding", reconciled.left_out as u64);
-        save(&mut tx, &release, reconciled, now, &mut new).await?;
+        save(&mut tx, &release, reconciled, now, &mut told).await?;
     }
     tx.commit().await.map_err(StoreError::from)?;
-    tell(app, &new);
+    tell(app, &told);
     Ok(())
 }

@@ -100,9 +100,19 @@ fn an_alarm_counts_once_however_often_it_is_told() {
     drain(&mut rollout);
     let again = refused(&mut rollout, alarm(5, Scope::Model, 3), 4_000);
     assert!(again.ends_with("it was told before"), "{again}");
-    refused(&mut rollout, alarm(4, Scope::Model, 3), 4_000);
     rollout.handle(alarm(6, Scope::Model, 3), Timestamp(4_000)).unwrap();
     assert_eq!(drain(&mut rollout).len(), 1);
+}
+
+#[test]
+fn an_alarm_that_said_nothing_of_the_release_counts_when_it_is_found_again_and_does() {
+    let (mut rollout, _) = baking(OnAlarm::Ignore);
+    let why = refused(&mut rollout, alarm(5, Scope::World, 5), 3_000);
+    assert!(why.ends_with("may have moved as well"), "{why}");
+    rollout.handle(alarm(6, Scope::Model, 3), Timestamp(3_000)).unwrap();
+    drain(&mut rollout);
+    rollout.handle(alarm(5, Scope::World, 4), Timestamp(4_000)).unwrap();
+    assert_eq!(drain(&mut rollout).len(), 1, "also after an alarm that was raised later");
 }
 
 #[test]
