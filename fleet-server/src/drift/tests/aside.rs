@@ -84,3 +84,38 @@ async fn what_nobody_sees_to_for_a_day_of_checks_is_given_up() {
     let level = levels(&plant).await.remove(0);
     assert_eq!((level.devices, level.samples), (12, 12 * 30));
 }
+
+/// Writes what stands of the only alarm there is, and returns what stood there.
+async fn write_alarm(plant: &Plant, document: &str) -> String {
+    use sqlx::Row as _;
+    let mut tx = plant.app().store.begin().await.unwrap();
+    let select = sqlx::query("SELECT document FROM drift_alarms");
+    let before = select.fetch_one(&mut *tx).await.unwrap().get("document");
+    let update = sqlx::query("UPDATE drift_alarms SET document = $1").bind(document);
+    update.execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    before
+}
+
+#[tokio::test]
+async fn an_alarm_that_cannot_be_read_keeps_only_its_own_feature_and_release_waiting() {
+    let scene = Scene::sqlite().await;
+    let mut plant = Plant::start(&scene, 16).await;
+    plant.add_version(&["c", "d"]).await;
+    plant.learn(&[0, 1]).await;
+    plant.bring(&[0, 1], 300, &|device, value| if device == "a-1" { value + 3.0 } else { value }).await;
+    plant.check().await;
+    let alarm = write_alarm(&plant, "nothing that was ever an alarm").await;
+    plant.bring(&[0, 1], 200, SOUND).await;
+    plant.check().await;
+    let of = |levels: &[FeatureStatus]| levels.iter().map(|of| of.samples).collect::<Vec<_>>();
+    assert_eq!(of(&levels(&plant).await), [12 * 300, 12 * 200]);
+
+    write_alarm(&plant, &alarm).await;
+    plant.bring(&[0, 1], 150, SOUND).await;
+    plant.check().await;
+    assert_eq!(of(&levels(&plant).await), [12 * 350, 12 * 150]);
+    let statuses = plant.app().store.drift_statuses(&plant.versions[0].0.model).await.unwrap();
+    let heats = statuses.into_iter().filter(|(_, feature, _)| feature == "heat");
+    assert!(heats.map(|(.., of)| of.samples).eq([12 * 150; 2]), "what was checked in time counts once");
+}
