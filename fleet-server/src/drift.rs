@@ -4,11 +4,13 @@
 //! feature after the other: it reads what is known of the feature under each version of its model, lets the core decide, and stores what is known then together
 //! with the alarms and events that follow, in one transaction for each feature. What a period holds does not change after it is closed, and
 //! what is known of a feature says up to which period that is, so a check that dies anywhere is taken up where it was, by
-//! this server or another, and nothing counts twice. Only the server that holds the lease over time checks.
+//! this server or another, and nothing counts twice. A release of which something cannot be read is left aside and keeps no other one
+//! waiting. Only the server that holds the lease over time checks.
 //!
 //! A transaction for the whole check would be simpler, and would keep every other writer waiting while thousands of devices are
 //! judged: deciding happens outside of transactions, which only store.
 
+mod aside;
 mod check;
 mod event;
 mod feature;

@@ -9,6 +9,7 @@
 //! gives or a policy that a person chose ([`Relearn`]).
 
 mod alarm;
+mod baseline;
 mod feature;
 mod order;
 mod quality;
@@ -26,6 +27,7 @@ mod words;
 mod tests;
 
 pub use alarm::{AlarmKey, AlarmState, Cause, Distances, Evidence, FleetAlarm, Found, RaisedBy};
+pub use baseline::{LATE_SECS, is_of_baseline};
 pub use feature::{Brought, FeatureState, Look, Outcome};
 pub use order::{Order, Whom};
 pub use reconcile::{MAX_FOUND, Reconciled, reconcile};

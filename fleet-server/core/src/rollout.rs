@@ -51,7 +51,7 @@ mod state;
 mod status;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -110,9 +110,9 @@ pub struct Rollout {
     #[serde(default)]
     hold_at: Option<Timestamp>,
 
-    /// The number of the newest drift alarm that it was told of.
+    /// The numbers of the drift alarms that were held against it, which are told again while they are there.
     #[serde(default)]
-    last_alarm: u64,
+    heard_alarms: BTreeSet<u64>,
 
     /// Not yet polled; at most two effects for each device and a few for each change of state in a turn.
     effects: VecDeque<Effect>,
@@ -137,7 +137,7 @@ impl Rollout {
             paced_at: Timestamp::default(),
             ask_at: None,
             hold_at: None,
-            last_alarm: 0,
+            heard_alarms: BTreeSet::new(),
             effects: VecDeque::new(),
         };
         rollout.begin_wave(0, now);

@@ -229,7 +229,7 @@ pub async fn test(
     let (now, began) = (app.clock.now(), Instant::now());
     let envelope = test_envelope(&row.id, &caller.name, now, app.authority.fingerprint());
     let secret = WebhookSecret::derive(&app.token_key, &row.id, &row.salt);
-    let posted = match Sender::new(row.ca_pem.as_deref()) {
+    let posted = match Sender::new(&row.url, row.ca_pem.as_deref()) {
         Ok(sender) => sender.post(&row.url, &secret, &envelope, now).await.map_err(|failure| failure.detail),
         Err(error) => Err(error.to_string()),
     };
@@ -252,7 +252,7 @@ fn checked(body: AddWebhook, by: &str) -> Answer<NewWebhook> {
         if pem.len() > MAX_CA_LEN {
             return Err(wrong("bad_ca", &format!("the CA has more than {MAX_CA_LEN} bytes")));
         }
-        Sender::new(Some(pem)).map_err(|error| wrong("bad_ca", &error))?;
+        Sender::new(url.as_str(), Some(pem)).map_err(|error| wrong("bad_ca", &error))?;
     }
     Ok(NewWebhook {
         url: url.to_string(),

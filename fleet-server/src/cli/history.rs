@@ -64,6 +64,7 @@ fn of_drift(document: &Value, text: &str) -> String {
     let id = document.pointer("/alarm/id").and_then(Value::as_u64).unwrap_or(0);
     match document.get("event").and_then(Value::as_str) {
         Some("drift.closed") => format!("alarm {id} is over: {text}"),
+        Some("drift.repeated") => format!("alarm {id} is still there: {text}"),
         _ => format!("alarm {id}: {text}"),
     }
 }

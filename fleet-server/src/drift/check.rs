@@ -10,7 +10,10 @@ use muster_sketch::detector::{FleetRule, Group, Scores};
 use shared::{ModelName, ReleaseId, Timestamp, manifest::DriftSpec};
 use tokio_util::sync::CancellationToken;
 
-use super::feature::{Counted, Feature, OfVersion};
+use super::{
+    aside::Aside,
+    feature::{Counted, Feature, OfVersion},
+};
 use crate::{
     app::App,
     servers::holds_lease,
@@ -27,8 +30,9 @@ pub(super) struct Fleet {
     pub(super) spec: Arc<DriftSpec>,
     pub(super) scores: Vec<Scores>,
     pub(super) groups: BTreeMap<String, Vec<Group>>,
-    pub(super) orders: Vec<Order>,
-    /// Devices that counted something.
+    /// With the period of each.
+    pub(super) orders: Vec<(u64, Order)>,
+    /// Sums of devices that wait.
     devices: u64,
 }
 
@@ -59,53 +63,74 @@ impl Fleet {
 impl Check<'_> {
     /// Checks everything that was counted in the period.
     pub(super) async fn run(&self) -> Result<(), StoreError> {
-        for (model, fleets) in self.fleets().await? {
-            if self.model(&model, fleets).await? == Progress::GivenUp {
+        let mut aside = Aside::default();
+        for (model, fleets) in self.fleets(&mut aside).await? {
+            if self.model(&model, fleets, &mut aside).await? == Progress::GivenUp {
                 return Ok(());
             }
         }
         let mut tx = self.app.store.begin().await?;
         if holds_lease(self.app, &mut tx).await? {
-            Store::end_drift_check(&mut tx, self.period, self.now).await?;
+            let given_up = Store::end_drift_check(&mut tx, self.period, aside.releases(), self.now).await?;
             tx.commit().await?;
             self.app.metrics.drift_checks.inc();
+            self.app.metrics.drift_left_out("period", given_up);
         }
         Ok(())
     }
 
-    async fn fleets(&self) -> Result<BTreeMap<ModelName, Vec<Arc<Fleet>>>, StoreError> {
-        let store = &self.app.store;
+    async fn fleets(&self, aside: &mut Aside) -> Result<BTreeMap<ModelName, Vec<Arc<Fleet>>>, StoreError> {
         let mut fleets = BTreeMap::<_, Vec<_>>::new();
-        for release in store.releases_to_check(self.period).await? {
-            let Some(spec) = self.app.specs.of(&release).await? else { continue };
-            let scores = match spec.scores() {
-                Ok(scores) => scores,
-                Err(error) => {
-                    tracing::error!(%release, %error, "a reference is of no use, and its release is not watched");
-                    continue;
-                }
-            };
-            let known = store.drift_devices(&release, &self.app.drift.strata, self.now).await?;
-            let groups = known.into_iter().map(|(device, strata)| (device, groups(&strata))).collect();
-            let orders = store.drift_orders(&release, self.period).await?;
-            let devices = store.count_pending(&release, self.period).await?;
-            let model = release.model.clone();
-            let fleet = Fleet { release, spec, scores, groups, orders, devices };
-            fleets.entry(model).or_default().push(Arc::new(fleet));
+        for release in self.app.store.releases_to_check(self.period).await? {
+            let fleet = self.fleet(&release, aside).await;
+            if let Some(fleet) = aside.of(&release, fleet)?.flatten() {
+                fleets.entry(release.model).or_default().push(Arc::new(fleet));
+            }
         }
         Ok(fleets)
     }
 
-    async fn model(&self, model: &ModelName, fleets: Vec<Arc<Fleet>>) -> Result<Progress, StoreError> {
-        let settings = self.app.store.drift_settings(model).await?.unwrap_or(self.app.drift.settings);
-        let rules = self.rules(&settings, &fleets);
+    /// Nothing of a release that is not watched, or not of use.
+    async fn fleet(&self, release: &ReleaseId, aside: &mut Aside) -> Result<Option<Fleet>, StoreError> {
+        let store = &self.app.store;
+        let Some(spec) = self.app.specs.of(release).await? else { return Ok(None) };
+        let scores = match spec.scores() {
+            Ok(scores) => scores,
+            Err(error) => {
+                aside.put(release, &error);
+                return Ok(None);
+            }
+        };
+        let known = store.drift_devices(release, &self.app.drift.strata, self.now).await?;
+        let groups = known.into_iter().map(|(device, strata)| (device, groups(&strata))).collect();
+        let orders = store.drift_orders(release, self.period).await?;
+        let devices = store.count_pending(release, self.period).await?;
+        Ok(Some(Fleet { release: release.clone(), spec, scores, groups, orders, devices }))
+    }
+
+    async fn model(
+        &self,
+        model: &ModelName,
+        fleets: Vec<Arc<Fleet>>,
+        aside: &mut Aside,
+    ) -> Result<Progress, StoreError> {
+        let settings = match self.app.store.drift_settings(model).await {
+            Ok(settings) => settings.unwrap_or(self.app.drift.settings),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                fleets.iter().for_each(|fleet| aside.put(&fleet.release, &error));
+                return Ok(Progress::Done);
+            }
+            Err(error) => return Err(error),
+        };
+        let rules = self.rules(&settings, &fleets, aside);
         for features in chunks(&costs(&fleets)) {
             let mut of = BTreeMap::<String, Vec<OfVersion>>::new();
             for (fleet, rule) in fleets.iter().zip(&rules) {
                 let Some(rule) = *rule else { continue };
                 let places = features.iter().filter_map(|name| Some((name, fleet.place_of(name)?)));
                 let (names, places): (Vec<_>, Vec<_>) = places.unzip();
-                let counted = Arc::new(self.counted(fleet, &places).await?);
+                let counted = self.counted(fleet, &places).await;
+                let Some(counted) = aside.of(&fleet.release, counted)?.map(Arc::new) else { continue };
                 for (column, (name, place)) in names.into_iter().zip(places).enumerate() {
                     let (fleet, counted) = (fleet.clone(), counted.clone());
                     let one = OfVersion { fleet, place, column, rule, counted };
@@ -114,7 +139,7 @@ impl Check<'_> {
             }
             for (name, versions) in of {
                 let feature = Feature { name, versions, suppress_secs: settings.suppress_secs };
-                if self.stop.is_cancelled() || feature.check(self).await? == Progress::GivenUp {
+                if self.stop.is_cancelled() || feature.check(self, aside).await? == Progress::GivenUp {
                     return Ok(Progress::GivenUp);
                 }
             }
@@ -122,26 +147,23 @@ impl Check<'_> {
         Ok(Progress::Done)
     }
 
-    /// What makes an alarm of each release; nothing of one that cannot be watched, which was logged.
-    fn rules(&self, settings: &DriftSettings, fleets: &[Arc<Fleet>]) -> Vec<Option<FleetRule>> {
+    /// What makes an alarm of each release; nothing of one that cannot be watched, which is left aside.
+    fn rules(
+        &self,
+        settings: &DriftSettings,
+        fleets: &[Arc<Fleet>],
+        aside: &mut Aside,
+    ) -> Vec<Option<FleetRule>> {
         let groups = |fleet: &Fleet| fleet.groups.values().flatten().collect::<BTreeSet<_>>().len() as u64;
         let watched = Watched {
             devices: fleets.iter().map(|fleet| fleet.groups.len() as u64).sum(),
             groups: fleets.iter().map(|fleet| groups(fleet)).sum(),
             versions: fleets.len() as u64,
         };
-        let rule = |fleet: &Arc<Fleet>| match rule(
-            settings,
-            &fleet.scores,
-            watched,
-            self.app.drift.check_secs,
-        ) {
-            Ok(rule) => Some(rule),
-            Err(error) => {
-                let release = &fleet.release;
-                tracing::error!(%release, %error, "settings make no rule, and the release is not watched");
-                None
-            }
+        let check_secs = self.app.drift.check_secs;
+        let rule = |fleet: &Arc<Fleet>| {
+            let rule = rule(settings, &fleet.scores, watched, check_secs);
+            rule.inspect_err(|error| aside.put(&fleet.release, error)).ok()
         };
         fleets.iter().map(rule).collect()
     }
@@ -150,7 +172,7 @@ impl Check<'_> {
     async fn counted(&self, fleet: &Fleet, places: &[usize]) -> Result<Vec<Counted>, StoreError> {
         let mut counted = Vec::<Counted>::new();
         loop {
-            let after = counted.last().map_or("", |last| &last.device);
+            let after = counted.last().map_or(("", 0), |last| (last.device.as_str(), last.period));
             let page = self.app.store.pending_after(&fleet.release, self.period, after).await?;
             if page.is_empty() {
                 return Ok(counted);
@@ -159,7 +181,7 @@ impl Check<'_> {
                 let all = &pending.sums.features;
                 let features = places.iter().filter_map(|&place| all.get(place).cloned()).collect();
                 let (from_ms, to_ms) = (pending.sums.from_ms, pending.sums.to_ms);
-                Counted { device: pending.device, from_ms, to_ms, features }
+                Counted { device: pending.device, period: pending.period, from_ms, to_ms, features }
             }));
         }
     }

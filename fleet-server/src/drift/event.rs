@@ -27,6 +27,12 @@ impl<'a> DriftEvent<'a> {
         Self { event: "drift.detected", text: alarm.found.to_string(), alarm }
     }
 
+    /// The drift of a release, which was told before, is still there.
+    #[must_use]
+    pub fn repeated(alarm: &'a FleetAlarm) -> Self {
+        Self { event: "drift.repeated", text: alarm.found.to_string(), alarm }
+    }
+
     /// It is over.
     #[must_use]
     pub fn closed(alarm: &'a FleetAlarm) -> Self {
@@ -42,29 +48,42 @@ impl<'a> DriftEvent<'a> {
     }
 }
 
-/// Stores what follows from findings of a release, with the events of what is new, which is added to `new`.
+/// What was stored and is to be told to everybody who waits.
+#[derive(Default)]
+pub(super) struct Told {
+    new: Vec<FleetAlarm>,
+    /// How many alarms are still there.
+    retold: usize,
+}
+
+/// Stores what follows from findings of a release, with the events of what is told, which is added to `told`.
 pub(super) async fn save(
     tx: &mut Tx,
     release: &ReleaseId,
     reconciled: Reconciled,
     now: Timestamp,
-    new: &mut Vec<FleetAlarm>,
+    told: &mut Told,
 ) -> Result<(), StoreError> {
     for alarm in &reconciled.repeated {
         Store::save_alarm(tx, alarm).await?;
     }
+    for alarm in &reconciled.retold {
+        DriftEvent::repeated(alarm).insert(tx, now).await?;
+    }
+    told.retold += reconciled.retold.len();
     for found in reconciled.new {
         let alarm = FleetAlarm::open(Store::next_alarm(tx).await?, release.clone(), found, now);
         Store::save_alarm(tx, &alarm).await?;
         DriftEvent::detected(&alarm).insert(tx, now).await?;
-        new.push(alarm);
+        told.new.push(alarm);
     }
     Ok(())
 }
 
-/// Tells everybody who waits of alarms that were stored and are new.
-pub(super) fn tell(app: &App, new: &[FleetAlarm]) {
-    if new.is_empty() {
+/// Tells everybody who waits of alarms that were stored.
+pub(super) fn tell(app: &App, told: &Told) {
+    let Told { new, retold } = told;
+    if new.is_empty() && *retold == 0 {
         return;
     }
     for alarm in new {

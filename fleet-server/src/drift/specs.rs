@@ -6,6 +6,7 @@ use std::{
 };
 
 use shared::{ReleaseId, manifest::DriftSpec};
+use tokio::task::{JoinError, spawn_blocking};
 
 use crate::store::{Store, StoreError};
 
@@ -13,7 +14,12 @@ use crate::store::{Store, StoreError};
 /// three megabytes.
 const KEPT: usize = 64;
 
-/// Specifications by release; those that were not asked for longest give way. Releases never change, so nothing grows old.
+/// After so many questions, what was asked counts half: a release that a fleet has left gives way in the end.
+const AGED_AFTER: u64 = 4_096;
+
+/// Specifications by release; the one that was asked for least gives way, so that a device which names one release after the other does not
+/// push out what the others run. Releases never change, so nothing grows old. A release that there is not is looked up each time: that
+/// is one row by its key, and whoever makes names up never says one twice.
 pub struct Specs {
     store: Store,
     kept: Mutex<Kept>,
@@ -21,8 +27,9 @@ pub struct Specs {
 
 #[derive(Default)]
 struct Kept {
-    /// `None` of a release that is not watched.
+    /// How often each was asked for lately; `None` of a release that is not watched.
     by_release: BTreeMap<ReleaseId, (u64, Option<Arc<DriftSpec>>)>,
+    /// Questions since all counts were halved.
     asked: u64,
 }
 
@@ -36,13 +43,16 @@ impl Specs {
     /// What is watched of a release; nothing when there is no such release or it has no reference.
     ///
     /// # Errors
-    /// When the database gives no answer.
+    /// When the database gives no answer, or one that cannot be read.
     pub async fn of(&self, release: &ReleaseId) -> Result<Option<Arc<DriftSpec>>, StoreError> {
         if let Some(known) = self.lock().get(release) {
             return Ok(known);
         }
         let Some(row) = self.store.release(release).await? else { return Ok(None) };
-        let spec = row.manifest()?.drift.map(Arc::new);
+        // Megabytes take their time, and others wait for this thread.
+        let reading = spawn_blocking(move || row.manifest().map(|manifest| manifest.drift.map(Arc::new)));
+        let broke = |error: JoinError| StoreError::Corrupt { what: "manifest", detail: error.to_string() };
+        let spec = reading.await.map_err(broke)??;
         self.lock().put(release, spec.clone());
         Ok(spec)
     }
@@ -55,18 +65,22 @@ impl Specs {
 impl Kept {
     fn get(&mut self, release: &ReleaseId) -> Option<Option<Arc<DriftSpec>>> {
         self.asked += 1;
-        let (last, spec) = self.by_release.get_mut(release)?;
-        *last = self.asked;
+        if self.asked >= AGED_AFTER {
+            self.asked = 0;
+            self.by_release.values_mut().for_each(|(asked, _)| *asked /= 2);
+        }
+        let (asked, spec) = self.by_release.get_mut(release)?;
+        *asked += 1;
         Some(spec.clone())
     }
 
     fn put(&mut self, release: &ReleaseId, spec: Option<Arc<DriftSpec>>) {
         while self.by_release.len() >= KEPT {
-            let oldest = self.by_release.iter().min_by_key(|(_, (last, _))| *last);
-            let Some(oldest) = oldest.map(|(release, _)| release.clone()) else { break };
-            self.by_release.remove(&oldest);
+            let least = self.by_release.iter().min_by_key(|(_, (asked, _))| *asked);
+            let Some(least) = least.map(|(release, _)| release.clone()) else { break };
+            self.by_release.remove(&least);
         }
-        self.by_release.insert(release.clone(), (self.asked, spec));
+        self.by_release.insert(release.clone(), (1, spec));
     }
 }
 
@@ -74,17 +88,37 @@ impl Kept {
 mod tests {
     use super::*;
 
+    fn release(n: usize) -> ReleaseId {
+        format!("digits@{}", n + 1).parse().unwrap()
+    }
+
     #[test]
-    fn what_was_not_asked_for_longest_gives_way() {
-        let release = |n: usize| -> ReleaseId { format!("digits@{}", n + 1).parse().unwrap() };
+    fn a_device_that_names_one_release_after_the_other_pushes_none_out_that_others_run() {
+        let mut kept = Kept::default();
+        for n in (0..8).flat_map(|_| 0..KEPT - 1) {
+            if kept.get(&release(n)).is_none() {
+                kept.put(&release(n), None);
+            }
+        }
+        for n in KEPT..20 * KEPT {
+            assert!(kept.get(&release(n)).is_none());
+            kept.put(&release(n), None);
+        }
+        assert_eq!(kept.by_release.len(), KEPT);
+        assert!((0..KEPT - 1).all(|n| kept.by_release.contains_key(&release(n))));
+    }
+
+    #[test]
+    fn a_release_that_nobody_runs_any_more_gives_way() {
         let mut kept = Kept::default();
         for n in 0..KEPT {
             kept.put(&release(n), None);
-            assert!(kept.get(&release(n)).is_some());
+            (0..100).for_each(|_| drop(kept.get(&release(n))));
         }
-        assert!(kept.get(&release(0)).is_some());
-        kept.put(&release(KEPT), None);
-        assert_eq!(kept.by_release.len(), KEPT);
-        assert!(kept.get(&release(0)).is_some() && kept.get(&release(1)).is_none());
+        for _ in 0..20 * AGED_AFTER {
+            (1..3).for_each(|n| drop(kept.get(&release(n))));
+        }
+        (0..KEPT - 2).for_each(|n| kept.put(&release(KEPT + n), None));
+        assert!(kept.get(&release(0)).is_none() && kept.get(&release(1)).is_some());
     }
 }

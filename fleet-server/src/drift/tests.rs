@@ -1,6 +1,8 @@
 //! A plant of devices behind a whole server, whose windows are stored as the gateway stores them and whose checks are made at
 //! moments of the test's own.
 
+mod aside;
+mod baselines;
 mod dying;
 mod guardrail;
 mod telling;

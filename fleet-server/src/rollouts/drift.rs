@@ -4,7 +4,7 @@
 //! read such events from where they stopped, and how far they have come is stored together with what the machines made of
 //! them. So an alarm reaches a rollout once, whichever server dies when: being told at once is a courtesy
 //! ([`Executor::hear_alarms`](super::Executor::hear_alarms)), and what it misses is found at the next look or tick. Before a
-//! rollout starts, or goes on because somebody says so, it is made sure that it hears of no alarm that was raised before.
+//! rollout starts, or goes on because somebody says so, it is made sure that it hears of nothing that was found before.
 
 use std::collections::BTreeSet;
 
@@ -26,8 +26,9 @@ const KIND: &str = "drift";
 /// How far rollouts have come in reading them.
 const CURSOR: &str = "rollouts.drift";
 
-/// What the event of a new alarm is called.
-const DETECTED: &str = "drift.detected";
+/// What the events of a new alarm, and of one that is found again, are called. A rollout that began after an alarm was raised, or that it
+/// did not concern then, hears of it when it is found again.
+const FOUND: [&str; 2] = ["drift.detected", "drift.repeated"];
 
 /// An event of the drift check, as far as rollouts read it: newer programs may say more.
 #[derive(Debug, Deserialize)]
@@ -40,7 +41,8 @@ struct Raised {
     id: u64,
     release: ReleaseId,
     found: Found,
-    opened_at: Timestamp,
+    /// When it was found, the last time of several.
+    last_at: Timestamp,
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,7 +84,7 @@ struct Evidence {
 impl Raised {
     /// The alarm of an event; `None` when it tells of something else.
     fn of(row: &EventRow) -> Option<Self> {
-        if row.document["event"] != DETECTED {
+        if !row.document["event"].as_str().is_some_and(|event| FOUND.contains(&event)) {
             return None;
         }
         match Told::deserialize(&row.document) {
@@ -121,7 +123,7 @@ impl Fleet {
     }
 
     fn pass_on(&self, turn: &mut Turn, raised: Raised) {
-        let Raised { id, release, found, opened_at } = raised;
+        let Raised { id, release, found, last_at } = raised;
         let Cause::Drift { finding, others } = found.cause else { return };
         let Evidence { direction, shift, evidence, threshold } = finding.alarm;
         let alarm = DriftAlarm {
@@ -134,7 +136,7 @@ impl Fleet {
             threshold,
             devices: finding.devices,
             others,
-            at: opened_at,
+            at: last_at,
         };
         let is_concerned = |entry: &&Entry| entry.row.release == release && !entry.machine.state().is_final();
         for entry in self.entries.values().filter(is_concerned) {

@@ -5,6 +5,7 @@ mod checks;
 mod orders;
 mod settings;
 mod states;
+mod strata;
 mod summed;
 mod windows;
 

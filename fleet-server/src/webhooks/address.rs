@@ -76,6 +76,11 @@ pub fn host_of(address: &str) -> String {
     Url::parse(address).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// Whether an address leads to this machine, where no proxy is on the way.
+pub(super) fn is_here(address: &str) -> bool {
+    Url::parse(address).is_ok_and(|url| is_loopback(&url))
+}
+
 /// This machine by its addresses, or by the name that resolvers must not send elsewhere (RFC 6761).
 fn is_loopback(url: &Url) -> bool {
     let Some(host) = url.host_str() else { return false };

@@ -3,19 +3,27 @@
 //! Whoever receives has a bounded time, and only the status of the answer counts: its body is read a little, so that the connection can
 //! be used again, and thrown away. Redirects are not followed: what is signed for one address is none of another's.
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{
+    error::Error as _,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use reqwest::{
-    Client, Response, StatusCode,
+    Client, ClientBuilder, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
     redirect::Policy,
 };
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use shared::Timestamp;
 use thiserror::Error;
 
 use super::{
     Envelope, WebhookSecret,
+    address::is_here,
     envelope::{self},
 };
 
@@ -72,8 +80,8 @@ pub enum BadCertificate {
     /// One that cannot be a CA.
     #[error("a certificate of the CA file cannot be used: {0}")]
     Unusable(String),
-    /// The client cannot be made.
-    #[error("no client can be made")]
+    /// The client cannot be made, as on a system without any CA.
+    #[error("no client can be made; has this system CAs, as the package ca-certificates brings them?")]
     Client(#[from] reqwest::Error),
 }
 
@@ -90,27 +98,57 @@ impl FailureKind {
     }
 }
 
+/// Whether a delivery goes through the proxy that the environment names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proxy {
+    OfEnvironment,
+    /// This machine is reached without one.
+    Never,
+}
+
 /// Posts to receivers that prove who they are by the system's CAs, or by one of the operator's.
 #[derive(Debug, Clone)]
 pub struct Sender(Client);
 
 impl Sender {
-    /// A sender that believes the CA in `ca_pem` and no other, or those of the system.
+    /// A sender to `url` that believes the CA in `ca_pem` and no other, or those of the system.
     ///
     /// # Errors
-    /// When there is no usable certificate in `ca_pem`.
-    pub fn new(ca_pem: Option<&str>) -> Result<Self, BadCertificate> {
-        let builder =
-            Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(CONNECT).timeout(ANSWER);
-        let builder = match ca_pem {
-            Some(pem) => builder.tls_backend_preconfigured(tls(pem)?),
-            None => {
-                // The system's CAs are found by the client itself, which then asks the process for its cryptography.
-                let _ = rustls::crypto::ring::default_provider().install_default();
-                builder
-            }
-        };
-        Ok(Self(builder.build()?))
+    /// When there is no usable certificate in `ca_pem`, or on this system.
+    pub fn new(url: &str, ca_pem: Option<&str>) -> Result<Self, BadCertificate> {
+        let proxy = if is_here(url) { Proxy::Never } else { Proxy::OfEnvironment };
+        match ca_pem {
+            Some(pem) => Self::believing(roots(pem)?, proxy),
+            // Nobody there proves anything, and a system without CAs may post there.
+            None if url.starts_with("http:") => Self::believing(RootCertStore::empty(), proxy),
+            None => Self::believing_the_system(proxy),
+        }
+    }
+
+    /// Made once for all that are elsewhere: finding the CAs of the system takes a while. What failed is tried again, since somebody may
+    /// install them.
+    fn believing_the_system(proxy: Proxy) -> Result<Self, BadCertificate> {
+        static MADE: OnceLock<Sender> = OnceLock::new();
+        if let (Some(made), Proxy::OfEnvironment) = (MADE.get(), proxy) {
+            return Ok(made.clone());
+        }
+        // The client finds the CAs by itself, and then asks the process for its cryptography.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let made = Self(builder(proxy).build()?);
+        match proxy {
+            Proxy::OfEnvironment => Ok(MADE.get_or_init(|| made).clone()),
+            Proxy::Never => Ok(made),
+        }
+    }
+
+    fn believing(roots: RootCertStore, proxy: Proxy) -> Result<Self, BadCertificate> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(unusable)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self(builder(proxy).tls_backend_preconfigured(tls).build()?))
     }
 
     /// Posts a delivery at `now`. Success is any status from 200 to 299, which is returned.
@@ -143,6 +181,13 @@ impl Sender {
 }
 
 impl Failure {
+    /// Nothing could be posted from here.
+    #[must_use]
+    pub fn of_ours(error: &BadCertificate) -> Self {
+        let detail = error.to_string().chars().take(MAX_DETAIL).collect();
+        Self { kind: FailureKind::Unreachable, detail, retry_after: None }
+    }
+
     fn of(error: &reqwest::Error) -> Self {
         let kind = if error.is_timeout() { FailureKind::TimedOut } else { FailureKind::Unreachable };
         // The innermost cause says what went wrong; the outermost repeats the address, which may hold a key.
@@ -182,25 +227,27 @@ async fn drain(mut response: Response) {
     }
 }
 
-fn tls(pem: &str) -> Result<rustls::ClientConfig, BadCertificate> {
-    let unusable = |error: rustls::Error| BadCertificate::Unusable(error.to_string());
-    let mut roots = rustls::RootCertStore::empty();
+fn builder(proxy: Proxy) -> ClientBuilder {
+    let builder = Client::builder().redirect(Policy::none()).connect_timeout(CONNECT).timeout(ANSWER);
+    match proxy {
+        Proxy::OfEnvironment => builder,
+        Proxy::Never => builder.no_proxy(),
+    }
+}
+
+fn roots(pem: &str) -> Result<RootCertStore, BadCertificate> {
+    let mut roots = RootCertStore::empty();
     for (number, certificate) in CertificateDer::pem_slice_iter(pem.as_bytes()).enumerate() {
         if number == MAX_CERTIFICATES {
             return Err(BadCertificate::TooMany);
         }
         roots.add(certificate.map_err(|_| BadCertificate::NoPem)?).map_err(unusable)?;
     }
-    if roots.is_empty() {
-        return Err(BadCertificate::NoPem);
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+    if roots.is_empty() { Err(BadCertificate::NoPem) } else { Ok(roots) }
+}
+
+fn unusable(error: rustls::Error) -> BadCertificate {
+    BadCertificate::Unusable(error.to_string())
 }
 
 #[cfg(test)]
@@ -209,15 +256,48 @@ mod tests {
 
     #[test]
     fn a_ca_that_is_none_is_refused_before_anything_is_posted() {
-        let says = |pem: &str| Sender::new(Some(pem)).unwrap_err().to_string();
+        let sender = |pem: &str| Sender::new("https://hooks.example/", Some(pem));
+        let says = |pem: &str| sender(pem).unwrap_err().to_string();
         assert!(says("").contains("-----BEGIN CERTIFICATE-----"));
         assert!(says("not PEM").contains("no certificate in PEM form"));
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(says(broken).contains("cannot be used"));
         let key = rcgen::KeyPair::generate().unwrap();
         let ca = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
-        assert!(Sender::new(Some(&ca)).is_ok());
+        assert!(sender(&ca).is_ok());
+        assert!(
+            Sender::new("http://127.0.0.1/", None).is_ok(),
+            "no CA is needed where nobody proves anything"
+        );
         assert!(says(&ca.repeat(17)).contains("more than 16"));
+    }
+
+    /// The environment of a process does not change under its threads, so this is tried in another process.
+    #[test]
+    fn a_system_without_any_ca_says_so_and_posts_to_http() {
+        const WITHOUT: &str = "MUSTER_TEST_WITHOUT_CAS";
+        if std::env::var_os(WITHOUT).is_none() {
+            let empty = tempfile::tempdir().unwrap();
+            let name = format!(
+                "{}::a_system_without_any_ca_says_so_and_posts_to_http",
+                module_path!().split_once("::").unwrap().1
+            );
+            let other = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", &name])
+                .env(WITHOUT, "yes")
+                .env("SSL_CERT_FILE", empty.path().join("none.pem"))
+                .env("SSL_CERT_DIR", empty.path())
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&other.stdout);
+            assert!(other.status.success() && told.contains("1 passed"), "{told}");
+            return;
+        }
+        let why = Sender::new("https://hooks.example/", None).unwrap_err();
+        assert!(why.to_string().contains("ca-certificates"), "{why}");
+        let failure = Failure::of_ours(&why);
+        assert_eq!((failure.kind, &failure.detail), (FailureKind::Unreachable, &why.to_string()));
+        assert!(Sender::new("http://hooks.example/", None).is_ok());
     }
 
     #[test]

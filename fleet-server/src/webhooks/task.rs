@@ -1,10 +1,6 @@
 //! Looks for webhooks that have something to deliver, and lets each of them deliver in a task of its own.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use shared::Timestamp;
 use tokio::{
@@ -14,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Envelope, EventFilter, Failure, FailureKind, KIND, Sender, Then, WebhookSecret, host_of,
+    BadCertificate, Envelope, EventFilter, Failure, FailureKind, KIND, Sender, Then, WebhookSecret, host_of,
     schedule::CHANCES,
 };
 use crate::{
@@ -34,19 +30,7 @@ const PAGES: usize = 4;
 /// A delivery under way may take this long after a stop was asked for; cut off, it would come twice.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// The sender that believes the CAs of the system, which takes a while to find them.
-static BELIEVES_SYSTEM: LazyLock<Option<Sender>> = LazyLock::new(|| match Sender::new(None) {
-    Ok(sender) => Some(sender),
-    Err(error) => {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "webhooks without a CA of their own are not delivered"
-        );
-        None
-    }
-});
-
-/// How long a webhook waits whose delivery could not be tried, or not be written down.
+/// How long a webhook waits whose delivery could not be written down.
 const REST: Duration = Duration::from_secs(5);
 
 /// Delivers until `stop`; deliveries under way end first.
@@ -110,6 +94,9 @@ struct Worker {
     stop: CancellationToken,
 }
 
+/// A sender, if one could be made.
+type Made = Result<Sender, BadCertificate>;
+
 /// Whether a webhook goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
@@ -129,7 +116,7 @@ impl Worker {
         id
     }
 
-    /// What could not be tried or written down is not tried again at once.
+    /// What could not be written down is not tried again at once.
     async fn rest(&self) {
         tokio::select! {
             () = tokio::time::sleep(REST) => {}
@@ -138,19 +125,7 @@ impl Worker {
     }
 
     async fn deliver(&mut self) -> Result<(), StoreError> {
-        let own = self.row.ca_pem.as_deref().map(|pem| Sender::new(Some(pem)));
-        let sender = match own {
-            Some(Ok(sender)) => sender,
-            // It was made once before, when the webhook was added.
-            Some(Err(_)) => return Ok(()),
-            None => match &*BELIEVES_SYSTEM {
-                Some(sender) => sender.clone(),
-                None => {
-                    self.rest().await;
-                    return Ok(());
-                }
-            },
-        };
+        let sender = Sender::new(&self.row.url, self.row.ca_pem.as_deref());
         for _ in 0..PAGES {
             let page = self.app.store.events_page(self.row.sequence, PAGE).await?;
             if page.is_empty() || self.deliver_page(&sender, &page).await? == Progress::Waits {
@@ -160,7 +135,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn deliver_page(&mut self, sender: &Sender, page: &[EventRow]) -> Result<Progress, StoreError> {
+    async fn deliver_page(&mut self, sender: &Made, page: &[EventRow]) -> Result<Progress, StoreError> {
         let filter = EventFilter::stored(self.row.events.clone());
         for event in page.iter().filter(|event| filter.wants(event)) {
             if self.deliver_event(sender, event).await? == Progress::Waits {
@@ -175,13 +150,16 @@ impl Worker {
         Ok(Progress::Goes)
     }
 
-    async fn deliver_event(&mut self, sender: &Sender, event: &EventRow) -> Result<Progress, StoreError> {
+    async fn deliver_event(&mut self, sender: &Made, event: &EventRow) -> Result<Progress, StoreError> {
         if self.stop.is_cancelled() || !self.app.lease.is_ours(Instant::now()) {
             return Ok(Progress::Waits);
         }
         let secret = WebhookSecret::derive(&self.app.token_key, &self.row.id, &self.row.salt);
         let envelope = Envelope::of(event, self.app.authority.fingerprint());
-        let posted = sender.post(&self.row.url, &secret, &envelope, self.app.clock.now()).await;
+        let posted = match sender {
+            Ok(sender) => sender.post(&self.row.url, &secret, &envelope, self.app.clock.now()).await,
+            Err(error) => Err(Failure::of_ours(error)),
+        };
         let now = self.app.clock.now();
         match posted {
             Ok(_) => {

@@ -166,3 +166,18 @@ async fn a_rollout_does_not_hear_of_what_was_found_before_it_began() {
     let view = world.until_rollout(&id, |view| view["status"]["waves"][0]["drift"].is_object()).await;
     assert_eq!(view["status"]["waves"][0]["drift"]["number"], 2, "{view}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_hears_of_an_alarm_from_before_it_began_when_that_is_found_again() {
+    let world = World::start().await;
+    let now = world.server().app().clock.now();
+    let before = alarm(1, "digits@1", &json!("model"), 1, now);
+    write(&world, &before).await;
+    let (id, _device) = watched(&world, json!({})).await;
+    let mut again = before;
+    again["event"] = json!("drift.repeated");
+    write(&world, &again).await;
+    world.server().app().rollouts.hear_alarms();
+    let view = world.until_rollout(&id, |view| view["status"]["counts"]["restored"] == 1).await;
+    assert_eq!(view["status"]["waves"][0]["drift"]["number"], 1, "{view}");
+}

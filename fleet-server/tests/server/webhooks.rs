@@ -91,6 +91,20 @@ async fn a_receiver_that_was_down_gets_everything_in_order_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_cannot_be_tried_from_here_is_failing_and_says_why() {
+    let (world, receiver) = (World::start().await, Receiver::start().await);
+    let (id, _) = add(&world, json!({"url": receiver.url()})).await;
+    let mut tx = world.server().app().store.begin().await.unwrap();
+    let spoil = sqlx::query("UPDATE webhooks SET ca_pem = 'no PEM' WHERE id = $1").bind(&id);
+    spoil.execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    numbered(&world, 1..2).await;
+    until("it is failing", async || view(&world, &id).await["state"] == "failing").await;
+    let failing = view(&world, &id).await;
+    assert!(failing["last_error"].as_str().unwrap().contains("no certificate in PEM form"), "{failing}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_never_answers_holds_up_nobody_else() {
     let world = World::start().await;
     let (slow, quick) = (Receiver::start().await, Receiver::start().await);

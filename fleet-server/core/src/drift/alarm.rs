@@ -10,6 +10,10 @@ use muster_sketch::{
 use serde::{Deserialize, Serialize};
 use shared::{ReleaseId, Timestamp};
 
+/// An alarm that is found again is told again after this long, an hour, at the earliest. The devices of a drift are silent by themselves for as
+/// long as the settings of their model say; this is for settings that say hardly any.
+const RETELL_SECS: u64 = 3_600;
+
 /// Something that was found, before it is known whether it was told already.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Found {
@@ -176,6 +180,9 @@ pub struct FleetAlarm {
     pub last_at: Timestamp,
     /// How often.
     pub times: u64,
+    /// When an event told of it last.
+    #[serde(default)]
+    pub told_at: Timestamp,
     /// Who does what about it.
     pub state: AlarmState,
 }
@@ -240,6 +247,12 @@ impl Found {
         }
     }
 
+    /// Whether all devices with a release moved, so that whoever rolls it out is to know of it for as long as it is there.
+    fn may_be_of_a_release(&self) -> bool {
+        let is_drift = matches!(self.cause, Cause::Drift { .. });
+        is_drift && matches!(self.scope, Scope::Model | Scope::World)
+    }
+
     /// What tells it apart.
     #[must_use]
     pub fn key(&self) -> AlarmKey {
@@ -272,7 +285,8 @@ impl FleetAlarm {
     /// A new one.
     #[must_use]
     pub fn open(id: u64, release: ReleaseId, found: Found, now: Timestamp) -> Self {
-        Self { id, release, found, opened_at: now, last_at: now, times: 1, state: AlarmState::Open }
+        let (opened_at, last_at, told_at) = (now, now, now);
+        Self { id, release, found, opened_at, last_at, times: 1, told_at, state: AlarmState::Open }
     }
 
     /// The same was found once more. What was counted stays, where it is not known this time.
@@ -281,6 +295,15 @@ impl FleetAlarm {
         self.times = self.times.saturating_add(1);
         self.last_at = now;
         self.found = found;
+    }
+
+    /// Whether an event is to say that it is still there, which was found once more at `now`; if so, that is noted.
+    pub(super) fn retell(&mut self, now: Timestamp) -> bool {
+        let is_due = self.found.may_be_of_a_release() && now.since(self.told_at).as_secs() >= RETELL_SECS;
+        if is_due {
+            self.told_at = now;
+        }
+        is_due
     }
 
     /// Somebody knows. False when it is over or somebody knew already; nothing changed then.

@@ -17,6 +17,8 @@ pub struct Reconciled {
     pub new: Vec<Found>,
     /// Alarms that were found once more, as they are now.
     pub repeated: Vec<FleetAlarm>,
+    /// Of those, the ones that are told once more.
+    pub retold: Vec<FleetAlarm>,
     /// Findings beyond the bound, which are not told.
     pub left_out: usize,
 }
@@ -46,6 +48,9 @@ pub fn reconcile(
         let key = found.key();
         if let Some(mut alarm) = open.remove(&key) {
             alarm.repeat(found, now);
+            if alarm.retell(now) {
+                reconciled.retold.push(alarm.clone());
+            }
             reconciled.repeated.push(alarm);
         } else if !found.cause.is_silent_by_itself() && silent.contains(&key) {
             // Somebody closed it a moment ago, knowing what it is.

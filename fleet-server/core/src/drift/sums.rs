@@ -1,6 +1,9 @@
 //! Windows added up, without a memory of which: whoever adds has seen to it that each comes once.
 
-use muster_sketch::window::{CountsError, FeatureCounts, Window};
+use muster_sketch::{
+    categories::CategoryCounts,
+    window::{CountsError, FeatureCounts, NumericCounts, Window},
+};
 use serde::{Deserialize, Serialize};
 
 /// The sum of windows that were counted against one reference. Adding is of integers, largest and smallest, so any order and any
@@ -44,10 +47,20 @@ impl Sums {
         Ok(())
     }
 
+    /// Takes out what was counted of the feature at `place`.
+    pub fn strike(&mut self, place: usize) {
+        let Some(counts) = self.features.get_mut(place) else { return };
+        let bins = counts.bins().len();
+        *counts = match counts {
+            FeatureCounts::Numeric(_) => FeatureCounts::Numeric(NumericCounts::empty(bins)),
+            FeatureCounts::Category(_) => FeatureCounts::Category(CategoryCounts::empty(bins)),
+        };
+    }
+
     /// Rows in them, with and without a value.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.features.first().map_or(0, FeatureCounts::rows)
+        self.features.iter().map(FeatureCounts::rows).max().unwrap_or(0)
     }
 }
 

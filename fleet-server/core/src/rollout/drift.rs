@@ -11,7 +11,7 @@
 //! | a group of devices (`Stratum`) | no: what the group shares explains it |
 //! | one device (`Sensor`) | no: it is that device's sensor |
 //!
-//! An alarm counts in the wave that had the release when it came, once, and only while waves are asked or watched: a rollout
+//! An alarm counts in the wave that had the release when it came, once however often it is found again, and only while waves are asked or watched: a rollout
 //! that has stopped or is through with its waves has nothing to decide.
 
 use std::fmt;
@@ -29,6 +29,10 @@ use crate::{
     plan::WaveKind,
     strategy::OnAlarm,
 };
+
+/// Alarms that are known to have been told: of each feature of a release two may be open that can concern a rollout. The oldest are forgotten
+/// first, and would count once more if they still were told.
+const MAX_HEARD: usize = 512;
 
 /// What a drift alarm says of a release. Small, whatever it was found in: it is kept with the rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,14 +88,17 @@ impl Rollout {
         let Some(wave) = self.drifting_wave() else {
             return Err(refuse("none of its waves has the release and is still to be decided on"));
         };
-        if alarm.number <= self.last_alarm {
+        if self.heard_alarms.contains(&alarm.number) {
             return Err(refuse("it was told before"));
         }
         if let Some(excuse) = alarm.excuse() {
             return Err(refuse(excuse));
         }
         let alarm = alarm.bounded();
-        self.last_alarm = alarm.number;
+        self.heard_alarms.insert(alarm.number);
+        if self.heard_alarms.len() > MAX_HEARD {
+            self.heard_alarms.pop_first();
+        }
         self.waves[wave].drift.get_or_insert_with(|| alarm.clone());
         self.announce(Event::WaveDrifted { wave, alarm });
         Ok(())

@@ -88,6 +88,8 @@ impl Rollout {
         self.announce(Event::Retried { by, devices });
         self.state = State::Running { wave };
         self.waves[wave].state = WaveState::Updating;
+        // A drift that is still there is held against them too.
+        self.heard_alarms.clear();
         // What let their waves pass before says nothing of those who are asked now, and those that they were compared with
         // may run the release by now.
         for of in touched {

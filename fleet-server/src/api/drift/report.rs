@@ -21,7 +21,7 @@ use crate::{
         Shared,
         problem::{Answer, Problem},
     },
-    store::{AlarmFilter, Strata},
+    store::{AlarmFilter, Strata, SummedRow},
 };
 
 /// Bins of one answer: more are no picture, and some tens of megabytes.
@@ -139,17 +139,21 @@ pub async fn drift_report(
     let now_secs = app.clock.now().as_millis() / 1_000;
     let from_secs = now_secs.saturating_sub(query.since.unwrap_or(86_400));
     let strata = query.by.clone().map_or_else(|| Strata::One(ALL.into()), Strata::OfKey);
-    let mut sums = BTreeMap::<String, Sums>::new();
-    let add = |row: crate::store::SummedRow| match sums.get_mut(&row.stratum) {
-        Some(sum) => sum.add(&row.sums),
-        None => {
-            sums.insert(row.stratum, row.sums);
-            Ok(())
+    let bins: usize = features.iter().filter(|f| is_asked(f)).map(|f| f.values.bins().len()).sum();
+    let (mut sums, mut is_too_large) = (BTreeMap::<String, Sums>::new(), false);
+    let add = |mut row: SummedRow| {
+        let mut asked = features.iter().map(&is_asked);
+        row.sums.features.retain(|_| asked.next().unwrap_or(false));
+        let has_room = bins.saturating_mul(sums.len() + 1) <= MAX_BINS;
+        match sums.get_mut(&row.stratum) {
+            Some(sum) => sum.add(&row.sums)?,
+            None if has_room => drop(sums.insert(row.stratum, row.sums)),
+            None => is_too_large = true,
         }
+        Ok(())
     };
     let complete = app.store.each_sum(&release, &strata, from_secs..u64::MAX >> 1, add).await?;
-    let bins: usize = features.iter().filter(|f| is_asked(f)).map(|f| f.values.bins().len()).sum();
-    if bins.saturating_mul(sums.len()) > MAX_BINS {
+    if is_too_large {
         return Err(too_large(sums.len(), bins));
     }
     let of_stratum = |(stratum, sums): (String, Sums)| StratumReport {
@@ -159,8 +163,8 @@ pub async fn drift_report(
         to: sums.to_ms,
         features: features
             .iter()
+            .filter(|feature| is_asked(feature))
             .zip(&sums.features)
-            .filter(|(feature, _)| is_asked(feature))
             .map(|(feature, counts)| FeatureReport::of(feature, counts))
             .collect(),
     };
@@ -213,6 +217,6 @@ impl FeatureReport {
 }
 
 fn too_large(strata: usize, bins: usize) -> Problem {
-    let detail = format!("{strata} strata of {bins} bins are more than one answer holds");
+    let detail = format!("more than {strata} strata of {bins} bins are more than one answer holds");
     Problem::bad_request("report_too_large", detail).hint("ask for one feature")
 }

@@ -22,7 +22,8 @@ fn alarm(at_secs: u64) -> DriftAlarm {
 #[tokio::test]
 async fn what_a_device_finds_by_itself_is_one_alarm_however_often_it_is_told() {
     let scene = Scene::sqlite().await;
-    let plant = Plant::start(&scene, 4).await;
+    let mut plant = Plant::start(&scene, 4).await;
+    plant.bring(&[0], 40, SOUND).await;
     let device = DeviceId::new("a-0").unwrap();
     let tell = |at_secs| told_by_device(plant.app(), &device, vec![alarm(at_secs)]);
     for _ in 0..3 {
@@ -61,4 +62,33 @@ async fn what_the_server_finds_of_the_same_sensor_is_the_same_alarm() {
     let drifts = plant.drifts().await;
     assert_eq!((drifts.len(), drifts[0].times), (1, 2));
     assert!(drifts[0].found.evidence.is_some(), "the server knows what was counted");
+}
+
+/// So many alarms of one device, each of another feature.
+fn made_up(count: usize) -> Vec<DriftAlarm> {
+    (0..count).map(|n| DriftAlarm { feature: format!("f-{n}"), ..alarm(1_800_000_000) }).collect()
+}
+
+#[tokio::test]
+async fn a_device_that_makes_alarms_up_takes_no_room_from_others() {
+    let scene = Scene::sqlite().await;
+    let mut plant = Plant::start(&scene, 4).await;
+    plant.bring(&[0], 40, SOUND).await;
+    let [hostile, honest] = ["a-0", "b-1"].map(|name| DeviceId::new(name).unwrap());
+    for _ in 0..3 {
+        told_by_device(plant.app(), &hostile, made_up(40)).await.unwrap();
+    }
+    assert_eq!(plant.alarms().await.len(), 16);
+    told_by_device(plant.app(), &honest, made_up(1)).await.unwrap();
+    assert_eq!(plant.alarms().await.len(), 17);
+}
+
+#[tokio::test]
+async fn a_device_that_counted_nothing_of_a_release_raises_no_alarm_of_it() {
+    let scene = Scene::sqlite().await;
+    let mut plant = Plant::start(&scene, 4).await;
+    plant.add_version(&["c"]).await;
+    plant.bring(&[0], 40, SOUND).await;
+    told_by_device(plant.app(), &DeviceId::new("c-0").unwrap(), made_up(1)).await.unwrap();
+    assert!(plant.alarms().await.is_empty());
 }

@@ -109,6 +109,31 @@ async fn an_incident_is_one_alarm_with_its_evidence_and_a_new_baseline_ends_it()
 }
 
 #[tokio::test]
+async fn a_drift_of_all_devices_that_goes_on_is_told_again_when_it_is_found_again() {
+    let scene = Scene::sqlite().await;
+    let mut plant = Plant::start(&scene, 6).await;
+    plant.learn(&[0]).await;
+    for _ in 0..28 {
+        plant.bring(&[0], 300, &|_, value| value + 0.9).await;
+        plant.check().await;
+    }
+    let drifts = plant.drifts().await;
+    let [alarm] = drifts.as_slice() else { panic!("{drifts:#?}") };
+    assert_eq!(
+        (&alarm.found.scope, alarm.times),
+        (&Scope::World, 3),
+        "its devices are silent for a day each time"
+    );
+    let events = plant.events().await;
+    let told: Vec<_> = events
+        .iter()
+        .filter(|event| event.document["alarm"]["id"] == alarm.id)
+        .map(|event| (event.document["event"].as_str().unwrap(), event.document["alarm"]["times"].as_u64()))
+        .collect();
+    assert_eq!(told, [("drift.detected", Some(1)), ("drift.repeated", Some(2)), ("drift.repeated", Some(3))]);
+}
+
+#[tokio::test]
 async fn a_device_that_is_locked_out_is_of_the_fleet_no_more() {
     let scene = Scene::sqlite().await;
     let mut plant = Plant::start(&scene, 7).await;

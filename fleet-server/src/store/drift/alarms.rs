@@ -1,7 +1,8 @@
 //! Alarms of drift.
 
-use fleet_core::drift::FleetAlarm;
-use shared::{ModelName, ReleaseId, Timestamp};
+use fleet_core::drift::{FleetAlarm, RaisedBy};
+use muster_sketch::detector::Scope;
+use shared::{DeviceId, ModelName, ReleaseId, Timestamp};
 use sqlx::any::AnyRow;
 
 use super::{
@@ -26,6 +27,14 @@ pub struct AlarmFilter {
 
 fn from_row(row: &AnyRow) -> Result<FleetAlarm, StoreError> {
     from_json("drift alarm", &row.text("document")?)
+}
+
+/// The device that raised it by itself.
+fn raised_by(alarm: &FleetAlarm) -> Option<&str> {
+    match (alarm.found.raised_by, &alarm.found.scope) {
+        (RaisedBy::Device, Scope::Sensor { device }) => Some(device),
+        (RaisedBy::Device | RaisedBy::Server, _) => None,
+    }
 }
 
 impl Store {
@@ -70,6 +79,20 @@ impl Store {
         Ok(usize::try_from(row.unsigned("alarms_there")?).unwrap_or(usize::MAX))
     }
 
+    /// How many alarms that a device raised by itself are not over.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn count_open_alarms_by(tx: &mut Tx, device: &DeviceId) -> Result<usize, StoreError> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS alarms_there FROM drift_alarms WHERE device = $1 AND state <> 'closed'",
+        )
+        .bind(device.as_str())
+        .fetch_one(&mut **tx)
+        .await?;
+        Ok(usize::try_from(row.unsigned("alarms_there")?).unwrap_or(usize::MAX))
+    }
+
     /// A number for a new alarm.
     ///
     /// # Errors
@@ -88,9 +111,10 @@ impl Store {
     pub async fn save_alarm(tx: &mut Tx, alarm: &FleetAlarm) -> Result<(), StoreError> {
         let (model, version) = bound(&alarm.release);
         sqlx::query(
-            "INSERT INTO drift_alarms (id, model, version, feature, state, opened_at, last_at, closed_at, document) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE SET state = excluded.state, \
-             last_at = excluded.last_at, closed_at = excluded.closed_at, document = excluded.document",
+            "INSERT INTO drift_alarms (id, model, version, feature, state, opened_at, last_at, closed_at, document, device) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO UPDATE SET state = excluded.state, \
+             last_at = excluded.last_at, closed_at = excluded.closed_at, document = excluded.document, \
+             device = excluded.device",
         )
         .bind(signed(alarm.id))
         .bind(model)
@@ -101,6 +125,7 @@ impl Store {
         .bind(millis(alarm.last_at))
         .bind(alarm.state.closed_at().map(millis))
         .bind(to_json(alarm))
+        .bind(raised_by(alarm))
         .execute(&mut **tx)
         .await?;
         Ok(())

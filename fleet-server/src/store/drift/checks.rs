@@ -1,6 +1,8 @@
 //! Periods: windows are added to the one that is open, and a check works through the one that was closed.
 
-use fleet_core::drift::{Stratum, Sums, strata};
+use std::collections::BTreeSet;
+
+use fleet_core::drift::{LATE_SECS, Stratum, Sums, strata};
 use shared::{DeviceId, ModelName, ReleaseId, Timestamp};
 use sqlx::any::AnyRow;
 
@@ -9,8 +11,12 @@ use super::{
     bound, release_of,
 };
 
-/// Devices that are read at a time.
-const PAGE: i64 = 500;
+/// Rows that are read at a time. Each is unpacked with all of its features, up to some hundreds of kilobytes, before those that are
+/// looked at are taken out of it.
+const PAGE: i64 = 64;
+
+/// What waits for a check that is not possible is kept for so many checks: a day of hourly ones, in which somebody can see to it.
+const KEPT_PERIODS: u64 = 24;
 
 /// A device that sent nothing of a release for so long, a month, is of its fleet no more: most have another release by then, and
 /// what is known of each takes kilobytes for every feature.
@@ -41,6 +47,8 @@ impl Period {
 pub struct Pending {
     /// Its name.
     pub device: String,
+    /// In which period; an earlier one than the one that was closed where its release could not be checked.
+    pub period: u64,
     /// The counts.
     pub sums: Sums,
 }
@@ -110,8 +118,8 @@ impl Store {
         row.unsigned("devices_there")
     }
 
-    /// What devices counted of a release up to `period`, from after the device `after` on, some hundreds at a time. Each comes once:
-    /// only one period is closed and not checked.
+    /// What devices counted of a release up to `period`, from after (device, period) `after` on, some dozens at a time. A device comes once, and
+    /// once more for each period before in which the release could not be checked.
     ///
     /// # Errors
     /// When the database refuses.
@@ -119,23 +127,24 @@ impl Store {
         &self,
         release: &ReleaseId,
         period: u64,
-        after: &str,
+        after: (&str, u64),
     ) -> Result<Vec<Pending>, StoreError> {
         let (model, version) = bound(release);
         let rows = sqlx::query(
-            "SELECT device, sums FROM drift_pending WHERE model = $1 AND version = $2 AND period <= $3 \
-             AND device > $4 ORDER BY device LIMIT $5",
+            "SELECT device, period, sums, struck FROM drift_pending WHERE model = $1 AND version = $2 AND period <= $3 \
+             AND (device > $4 OR (device = $4 AND period > $5)) ORDER BY device, period LIMIT $6",
         )
         .bind(model)
         .bind(version)
         .bind(signed(period))
-        .bind(after)
+        .bind(after.0)
+        .bind(signed(after.1))
         .bind(PAGE)
         .fetch_all(&self.reader)
         .await?;
         let pending = |row: &AnyRow| {
-            let sums = Packed::from_text(row.text("sums")?).read("sum of counts")?;
-            Ok(Pending { device: row.text("device")?, sums })
+            let sums = unstruck(Packed::from_text(row.text("sums")?), &row.text("struck")?)?;
+            Ok(Pending { device: row.text("device")?, period: row.unsigned("period")?, sums })
         };
         rows.iter().map(pending).collect()
     }
@@ -200,16 +209,38 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// Ends the check of `period`: what it held is in what is known now.
+    /// Ends the check of `period`: what it held is in what is known now. What `aside` holds could not be checked; what waits for it stays
+    /// for a while, and what has waited too long goes. Returns how many sums of devices that were.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn end_drift_check(tx: &mut Tx, period: u64, now: Timestamp) -> Result<(), StoreError> {
-        for delete in
-            ["DELETE FROM drift_pending WHERE period <= $1", "DELETE FROM drift_orders WHERE period <= $1"]
-        {
-            sqlx::query(delete).bind(signed(period)).execute(&mut **tx).await?;
+    pub async fn end_drift_check(
+        tx: &mut Tx,
+        period: u64,
+        aside: &BTreeSet<ReleaseId>,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let rows = sqlx::query(
+            "SELECT model, version FROM drift_pending WHERE period <= $1 \
+             UNION SELECT model, version FROM drift_orders WHERE period <= $1",
+        )
+        .bind(signed(period))
+        .fetch_all(&mut **tx)
+        .await?;
+        let mut given_up = 0;
+        for row in &rows {
+            let release = release_of(row)?;
+            if aside.contains(&release) {
+                given_up += delete_pending(tx, &release, period.saturating_sub(KEPT_PERIODS)).await?;
+            } else {
+                delete_pending(tx, &release, period).await?;
+                delete_orders(tx, &release, period).await?;
+            }
         }
+        sqlx::query("DELETE FROM drift_anew WHERE not_before < $1")
+            .bind(millis(Timestamp(now.as_millis().saturating_sub(1_000 * LATE_SECS))))
+            .execute(&mut **tx)
+            .await?;
         sqlx::query("DELETE FROM drift_devices WHERE last_window_at < $1")
             .bind(millis(Timestamp(now.as_millis().saturating_sub(SILENT_MS))))
             .execute(&mut **tx)
@@ -222,6 +253,29 @@ impl Store {
         .execute(&mut **tx)
         .await?;
         let before = Self::drift_period(tx).await?;
-        Self::save_drift_period(tx, &Period { checked: period, ..before }).await
+        Self::save_drift_period(tx, &Period { checked: period, ..before }).await?;
+        Ok(given_up)
     }
+}
+
+async fn delete_pending(tx: &mut Tx, release: &ReleaseId, period: u64) -> Result<u64, StoreError> {
+    let (model, version) = bound(release);
+    let delete = "DELETE FROM drift_pending WHERE model = $1 AND version = $2 AND period <= $3";
+    let deleted =
+        sqlx::query(delete).bind(model).bind(version).bind(signed(period)).execute(&mut **tx).await?;
+    Ok(deleted.rows_affected())
+}
+
+async fn delete_orders(tx: &mut Tx, release: &ReleaseId, period: u64) -> Result<(), StoreError> {
+    let (model, version) = bound(release);
+    let delete = "DELETE FROM drift_orders WHERE model = $1 AND version = $2 AND period <= $3";
+    sqlx::query(delete).bind(model).bind(version).bind(signed(period)).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// A sum without the features that were struck from it.
+pub(super) fn unstruck(packed: Packed, struck: &str) -> Result<Sums, StoreError> {
+    let mut sums: Sums = packed.read("sum of counts")?;
+    struck.split(';').filter_map(|place| place.parse().ok()).for_each(|place| sums.strike(place));
+    Ok(sums)
 }

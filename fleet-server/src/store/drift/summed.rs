@@ -13,9 +13,6 @@ use super::{
     bound, release_of,
 };
 
-/// Strata of one release that sums are kept of. Labels with a value of its own for every device would make a table of devices of it.
-const MAX_STRATA: i64 = 1_000;
-
 /// Longer spans that are made in one transaction: few, so that those who write wait for hundredths of a second.
 const FOLDED_AT_ONCE: i64 = 16;
 
@@ -134,46 +131,6 @@ pub(super) fn mixed(error: CountsError) -> StoreError {
     StoreError::Corrupt { what: "sum of counts", detail: error.to_string() }
 }
 
-/// Whether sums of a stratum are kept: it is one of those that there are, or there is room for one more.
-pub(super) async fn is_kept(
-    tx: &mut Tx,
-    release: &ReleaseId,
-    stratum: &str,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let (model, version) = bound(release);
-    let today = signed(now.as_millis() / 86_400_000);
-    let row =
-        sqlx::query("SELECT last_day FROM drift_strata WHERE model = $1 AND version = $2 AND stratum = $3")
-            .bind(&model)
-            .bind(version)
-            .bind(stratum)
-            .fetch_optional(&mut **tx)
-            .await?;
-    match row {
-        Some(row) if row.number("last_day")? == today => return Ok(true),
-        Some(_) => {}
-        None => {
-            let query = "SELECT COUNT(*) AS strata_there FROM drift_strata WHERE model = $1 AND version = $2";
-            let count = sqlx::query(query).bind(&model).bind(version).fetch_one(&mut **tx).await?;
-            if count.number("strata_there")? >= MAX_STRATA {
-                return Ok(false);
-            }
-        }
-    }
-    sqlx::query(
-        "INSERT INTO drift_strata (model, version, stratum, last_day) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (model, version, stratum) DO UPDATE SET last_day = excluded.last_day",
-    )
-    .bind(&model)
-    .bind(version)
-    .bind(stratum)
-    .bind(today)
-    .execute(&mut **tx)
-    .await?;
-    Ok(true)
-}
-
 /// Adds to a sum of a stratum.
 pub(super) async fn add_to_sums(
     tx: &mut Tx,
@@ -195,7 +152,9 @@ pub(super) async fn add_to_sums(
     .bind(start_secs)
     .fetch_optional(&mut **tx)
     .await?;
-    let sum = and(row.map(|row| row.text("sums")).transpose()?, &more)?;
+    let before = row.map(|row| row.text("sums")).transpose()?;
+    let before = before.map(|text| Packed::from_text(text).read("sum of counts"));
+    let sum = and(before, &more, &format!("stratum '{stratum}' of {release}"));
     sqlx::query(
         "INSERT INTO drift_sums (model, version, stratum, span_secs, start_secs, sums) \
          VALUES ($1, $2, $3, $4, $5, $6) \
@@ -212,12 +171,18 @@ pub(super) async fn add_to_sums(
     Ok(())
 }
 
-/// A packed sum, if there is one, with what comes to it.
-pub(super) fn and(before: Option<String>, more: &Sums) -> Result<Sums, StoreError> {
-    let Some(text) = before else { return Ok(more.clone()) };
-    let mut sum: Sums = Packed::from_text(text).read("sum of counts")?;
-    sum.add(more).map_err(mixed)?;
-    Ok(sum)
+/// A sum, if there is one, with what comes to it. One that cannot be read, or is of something else, is given up: it would keep the windows of
+/// every device out that are stored together with these.
+pub(super) fn and(before: Option<Result<Sums, StoreError>>, more: &Sums, whose: &str) -> Sums {
+    let Some(before) = before else { return more.clone() };
+    let sum = before.and_then(|mut sum| sum.add(more).map(|()| sum).map_err(mixed));
+    sum.unwrap_or_else(|error| {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "what was counted by {whose} cannot be read and is given up; its sum begins anew"
+        );
+        more.clone()
+    })
 }
 
 /// Longer spans that have rows before `oldest_secs` to take in.
@@ -263,10 +228,12 @@ async fn fold(
     .await?;
     let mut sum: Option<Sums> = None;
     for row in &rows {
-        let more: Sums = Packed::from_text(row.text("sums")?).read("sum of counts")?;
-        match &mut sum {
-            Some(sum) => sum.add(&more).map_err(mixed)?,
-            None => sum = Some(more),
+        match Packed::from_text(row.text("sums")?).read::<Sums>("sum of counts") {
+            Ok(more) => sum = Some(and(sum.map(Ok), &more, &format!("stratum '{stratum}' of {release}"))),
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                %release, stratum, "a sum of counts cannot be read and is given up"
+            ),
         }
     }
     match sum {

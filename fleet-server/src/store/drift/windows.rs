@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use fleet_core::drift::{ALL, Keep, Stratum, Sums, strata};
+use fleet_core::drift::{ALL, Keep, Stratum, Sums, is_of_baseline, strata};
 use muster_sketch::window::Window;
 use shared::{BootId, DeviceId, ReleaseId, Timestamp};
 
@@ -18,7 +18,10 @@ use super::{
         millis, signed, to_json,
     },
     bound,
-    summed::{add_to_sums, and, is_kept, mixed},
+    checks::unstruck,
+    release_of,
+    strata::kept_as,
+    summed::{add_to_sums, and, mixed},
 };
 
 /// Releases that a device has sent windows of lately, more than it can run. Beyond it windows are not added, so a device that
@@ -41,7 +44,7 @@ pub struct SketchRow {
 /// What of a batch was beyond a bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LeftOutOfWindows {
-    /// Sums of strata that nothing was added to.
+    /// Sums of strata that were added to another one, or to none.
     pub strata: u64,
     /// Windows of releases that a device may not have so many of.
     pub releases: u64,
@@ -77,35 +80,51 @@ impl Store {
         let news = sift(&mut tx, Book::Sketches, batch).await?;
         save_counted(&mut tx, &news).await?;
         let strata = strata_of(&mut tx, news.keys().copied().collect(), labels).await?;
+        let anew = learnt_anew(&mut tx, news.keys().copied().collect()).await?;
         let period = Store::drift_period(&mut tx).await?.current;
-        let mut sums = BTreeMap::<_, Sums>::new();
+        // With the device that brought it first.
+        let mut sums = BTreeMap::<_, (&str, Sums)>::new();
         for (device, news) in &news {
             for (release, windows) in by_release(&news.windows) {
                 let Some(not_before) = note_device(&mut tx, release, device, now).await? else {
                     left_out.releases += windows.len() as u64;
                     continue;
                 };
-                let mut own = BTreeMap::<_, Sums>::new();
+                let anew = anew.get(&((*device).to_owned(), release.clone())).map_or(&[][..], Vec::as_slice);
+                let mut own: Option<Sums> = None;
                 for row in windows {
-                    let (place, one) = (keep.place(row.window.to_ms, now), Sums::of(&row.window));
+                    let (place, mut one) = (keep.place(row.window.to_ms, now), Sums::of(&row.window));
                     let named = strata.get(*device).into_iter().flatten().map(Stratum::to_string);
                     for stratum in named.chain([ALL.to_owned()]) {
-                        add(&mut sums, (release.clone(), stratum, place), &one)?;
+                        match sums.get_mut(&(release.clone(), stratum.clone(), place)) {
+                            Some((_, sum)) => sum.add(&one).map_err(mixed)?,
+                            None => {
+                                sums.insert((release.clone(), stratum, place), (*device, one.clone()));
+                            }
+                        }
                     }
-                    if row.window.to_ms >= not_before {
-                        add(&mut own, (), &one)?;
+                    let counts = |since| is_of_baseline(since, row.window.to_ms, now);
+                    if !counts(not_before) {
+                        continue;
+                    }
+                    anew.iter()
+                        .filter(|(_, since)| !counts(*since))
+                        .for_each(|(place, _)| one.strike(*place));
+                    match &mut own {
+                        Some(own) => own.add(&one).map_err(mixed)?,
+                        None => own = Some(one),
                     }
                 }
-                if let Some(sum) = own.get(&()) {
+                if let Some(sum) = &own {
                     add_to_device(&mut tx, release, device, period, sum).await?;
                 }
             }
         }
-        for ((release, stratum, place), sum) in sums {
-            if is_kept(&mut tx, &release, &stratum, now).await? {
+        for ((release, stratum, place), (device, sum)) in sums {
+            let kept = kept_as(&mut tx, &release, &stratum, device, now).await?;
+            left_out.strata += u64::from(kept.as_ref() != Some(&stratum));
+            if let Some(stratum) = kept {
                 add_to_sums(&mut tx, &release, &stratum, place, sum).await?;
-            } else {
-                left_out.strata += 1;
             }
         }
         tx.commit().await?;
@@ -117,16 +136,6 @@ fn by_release<'a>(windows: &[&'a SketchRow]) -> BTreeMap<&'a ReleaseId, Vec<&'a 
     let mut sorted = BTreeMap::<_, Vec<_>>::new();
     windows.iter().for_each(|row| sorted.entry(&row.release).or_default().push(*row));
     sorted
-}
-
-fn add<K: Ord>(sums: &mut BTreeMap<K, Sums>, key: K, more: &Sums) -> Result<(), StoreError> {
-    match sums.get_mut(&key) {
-        Some(sum) => sum.add(more).map_err(mixed),
-        None => {
-            sums.insert(key, more.clone());
-            Ok(())
-        }
-    }
 }
 
 async fn save_counted(tx: &mut Tx, news: &BTreeMap<&str, News<'_, SketchRow>>) -> Result<(), StoreError> {
@@ -172,14 +181,39 @@ async fn strata_of(
     Ok(found)
 }
 
-/// Writes down that a device is of a release's fleet, and tells since when its windows count, in milliseconds by its clock.
+/// Since when windows of these devices count of single features, by their places, where they learn one anew.
+async fn learnt_anew(
+    tx: &mut Tx,
+    devices: Vec<&str>,
+) -> Result<BTreeMap<(String, ReleaseId), Vec<(usize, Timestamp)>>, StoreError> {
+    let mut found = BTreeMap::<_, Vec<_>>::new();
+    for piece in pieces(&devices, most_rows(tx)) {
+        let mut query = statement(
+            "SELECT device, model, version, place, not_before FROM (VALUES",
+            piece.len(),
+            1,
+            ") AS keys CROSS JOIN drift_anew WHERE drift_anew.device = keys.column1",
+        );
+        for device in piece {
+            query = query.bind((*device).to_owned());
+        }
+        for row in query.fetch_all(&mut **tx).await? {
+            let place = usize::try_from(row.unsigned("place")?).unwrap_or(usize::MAX);
+            let of = (row.text("device")?, release_of(&row)?);
+            found.entry(of).or_default().push((place, row.time("not_before")?));
+        }
+    }
+    Ok(found)
+}
+
+/// Writes down that a device is of a release's fleet, and tells since when its windows count.
 /// Nothing when it may be of no more fleets.
 async fn note_device(
     tx: &mut Tx,
     release: &ReleaseId,
     device: &str,
     now: Timestamp,
-) -> Result<Option<u64>, StoreError> {
+) -> Result<Option<Timestamp>, StoreError> {
     let (model, version) = bound(release);
     let known = sqlx::query(
         "UPDATE drift_devices SET last_window_at = $1 WHERE model = $2 AND version = $3 AND device = $4 \
@@ -192,7 +226,7 @@ async fn note_device(
     .fetch_optional(&mut **tx)
     .await?;
     if let Some(known) = known {
-        return Ok(Some(known.unsigned("not_before")?));
+        return Ok(Some(known.time("not_before")?));
     }
     let count = sqlx::query("SELECT COUNT(*) AS releases_there FROM drift_devices WHERE device = $1");
     let count = count.bind(device).fetch_one(&mut **tx).await?.number("releases_there")?;
@@ -209,7 +243,7 @@ async fn note_device(
     .bind(millis(now))
     .execute(&mut **tx)
     .await?;
-    Ok(Some(0))
+    Ok(Some(Timestamp(0)))
 }
 
 /// Adds to what a device counts until the next check.
@@ -222,7 +256,7 @@ async fn add_to_device(
 ) -> Result<(), StoreError> {
     let (model, version) = bound(release);
     let row = sqlx::query(
-        "SELECT sums FROM drift_pending WHERE model = $1 AND version = $2 AND device = $3 AND period = $4",
+        "SELECT sums, struck FROM drift_pending WHERE model = $1 AND version = $2 AND device = $3 AND period = $4",
     )
     .bind(&model)
     .bind(version)
@@ -230,10 +264,12 @@ async fn add_to_device(
     .bind(signed(period))
     .fetch_optional(&mut **tx)
     .await?;
-    let sum = and(row.map(|row| row.text("sums")).transpose()?, more)?;
+    let before = row.map(|row| Ok::<_, StoreError>((row.text("sums")?, row.text("struck")?))).transpose()?;
+    let before = before.map(|(sums, struck)| unstruck(Packed::from_text(sums), &struck));
+    let sum = and(before, more, &format!("{device} under {release}"));
     sqlx::query(
         "INSERT INTO drift_pending (model, version, device, period, sums) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (model, version, device, period) DO UPDATE SET sums = excluded.sums",
+         ON CONFLICT (model, version, device, period) DO UPDATE SET sums = excluded.sums, struck = ''",
     )
     .bind(&model)
     .bind(version)

@@ -1,6 +1,6 @@
 //! Windows add up to the same to the bit whatever comes twice, late or in another order; periods hold what came before their end.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use fleet_core::drift::{
     ALL, AlarmState, Cause, DriftSettings, FeatureStatus, FleetAlarm, Found, Keep, Order, RaisedBy, Relearn,
@@ -24,6 +24,9 @@ on_each_database! {
     who_takes_a_free_name_over_is_not_held_against_the_device_before,
     a_device_that_makes_up_what_it_runs_makes_no_rows_without_end,
     a_label_of_which_every_device_has_its_own_value_makes_no_rows_without_end,
+    a_device_that_says_another_version_each_time_takes_no_stratum_from_others,
+    a_name_that_is_taken_over_is_noted_however_many_orders_wait,
+    a_sum_that_cannot_be_read_keeps_no_window_out,
     alarms_are_numbered_for_ever_and_found_by_what_they_are_about,
     settings_are_of_one_model_and_read_as_they_were_written,
 }
@@ -101,7 +104,7 @@ async fn close(store: &Store) -> u64 {
 }
 
 async fn pending(store: &Store, period: u64) -> Vec<(String, Sums)> {
-    let rows = store.pending_after(&release(), period, "").await.unwrap();
+    let rows = store.pending_after(&release(), period, ("", 0)).await.unwrap();
     rows.into_iter().map(|row| (row.device, row.sums)).collect()
 }
 
@@ -167,7 +170,8 @@ async fn what_comes_while_a_check_is_under_way_is_of_the_next_one(scene: &Scene)
     assert_eq!(store.count_pending(&release(), period).await.unwrap(), 2);
     let mut tx = store.begin().await.unwrap();
     assert_eq!(Store::drift_period(&mut tx).await.unwrap().due(), Some(period));
-    Store::end_drift_check(&mut tx, period, at(23)).await.unwrap();
+    let nothing = BTreeSet::new();
+    assert_eq!(Store::end_drift_check(&mut tx, period, &nothing, at(23)).await.unwrap(), 0);
     assert_eq!(Store::drift_period(&mut tx).await.unwrap().due(), None);
     tx.commit().await.unwrap();
     assert!(pending(&store, period).await.is_empty());
@@ -186,7 +190,7 @@ async fn what_was_counted_before_a_new_baseline_is_no_part_of_it(scene: &Scene) 
     let order = Order::Relearn { feature: None, whom: Whom::Device("a-1".into()) };
     let mut tx = store.begin().await.unwrap();
     assert!(Store::order_drift(&mut tx, &release(), &order).await.unwrap());
-    Store::count_anew(&mut tx, &release(), "a-1", at(5)).await.unwrap();
+    Store::count_anew(&mut tx, &release(), Some("a-1"), at(5)).await.unwrap();
     tx.commit().await.unwrap();
     add(&store, &[window("a-1", 2, at(4)), window("a-1", 3, at(6))], at(7)).await;
     let period = close(&store).await;
@@ -195,7 +199,7 @@ async fn what_was_counted_before_a_new_baseline_is_no_part_of_it(scene: &Scene) 
         told.iter().map(|(device, sums)| (device.as_str(), sums.windows)).collect::<Vec<_>>(),
         [("a-1", 1), ("a-2", 1)]
     );
-    assert_eq!(store.drift_orders(&release(), period).await.unwrap(), [order]);
+    assert_eq!(store.drift_orders(&release(), period).await.unwrap(), [(period, order)]);
     assert_eq!(store.drift_orders(&release(), period - 1).await.unwrap(), []);
     let all = sums(&store, &release(), ALL).await;
     assert_eq!(all.len(), 3, "what is looked at keeps all of it");
@@ -227,7 +231,7 @@ async fn what_is_known_of_a_release_goes_with_the_last_device_of_its_fleet(scene
         Store::save_drift_state(&mut tx, release, "level", &known, &status).await.unwrap();
         assert_eq!(Store::drift_state_period(&mut tx, release, "level").await.unwrap(), 1);
     }
-    Store::end_drift_check(&mut tx, 1, at(40 * 1_440)).await.unwrap();
+    Store::end_drift_check(&mut tx, 1, &BTreeSet::new(), at(40 * 1_440)).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(store.drift_state(&old, "level").await.unwrap(), None);
     assert_eq!(store.drift_state(&release(), "level").await.unwrap(), Some(known));
@@ -248,7 +252,7 @@ async fn who_takes_a_free_name_over_is_not_held_against_the_device_before(scene:
     let period = close(&store).await;
     assert!(pending(&store, period).await.is_empty());
     let forget = Order::Forget { device: "a-1".into() };
-    assert_eq!(store.drift_orders(&release(), period).await.unwrap(), [forget]);
+    assert_eq!(store.drift_orders(&release(), period).await.unwrap(), [(period, forget)]);
 }
 
 async fn a_device_that_makes_up_what_it_runs_makes_no_rows_without_end(scene: &Scene) {
@@ -291,6 +295,84 @@ async fn a_label_of_which_every_device_has_its_own_value_makes_no_rows_without_e
     assert_eq!(left_out, LeftOutOfWindows { strata: 1, releases: 0 });
     assert!(sums(&store, &release(), "site=new").await.is_empty());
     assert_eq!(sums(&store, &release(), ALL).await.len(), 1, "the sum of all devices has it");
+}
+
+async fn say_version(store: &Store, device: &str, version: &str) {
+    let inventory = Inventory { agent_version: version.into(), ..Inventory::default() };
+    let mut tx = store.begin().await.unwrap();
+    sqlx::query("UPDATE devices SET inventory = $1 WHERE id = $2")
+        .bind(serde_json::to_string(&inventory).unwrap())
+        .bind(device)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn a_device_that_says_another_version_each_time_takes_no_stratum_from_others(scene: &Scene) {
+    let store = scene.open().await;
+    add_devices(&store, &["a-1", "a-2"]).await;
+    for n in 1..=9 {
+        say_version(&store, "a-1", &format!("9.9.{n}")).await;
+        add(&store, &[window("a-1", n, at(1))], at(2)).await;
+    }
+    say_version(&store, "a-2", "1.2.0").await;
+    assert_eq!(add(&store, &[window("a-2", 1, at(1))], at(2)).await.strata, 0);
+    assert!(!sums(&store, &release(), "firmware=9.9.2").await.is_empty(), "two in a week are usual");
+    assert!(sums(&store, &release(), "firmware=9.9.3").await.is_empty());
+    assert_eq!(sums(&store, &release(), "firmware=1.2.0").await.len(), 1);
+    let other = Strata::One("firmware=other".into());
+    let mut windows = 0;
+    let count = |row: SummedRow| {
+        windows += row.sums.windows;
+        Ok(())
+    };
+    assert!(store.each_sum(&release(), &other, 0..u64::MAX >> 1, count).await.unwrap());
+    assert_eq!(windows, 7, "the others are together");
+    say_version(&store, "a-1", "9.9.4").await;
+    let week = 7 * 1_440;
+    assert_eq!(add(&store, &[window("a-1", 10, at(week))], at(week)).await.strata, 0, "a week later");
+}
+
+async fn a_name_that_is_taken_over_is_noted_however_many_orders_wait(scene: &Scene) {
+    let store = scene.open().await;
+    add_devices(&store, &["a-1"]).await;
+    add(&store, &[window("a-1", 1, at(1))], at(2)).await;
+    let order = Order::Relearn { feature: None, whom: Whom::Everyone };
+    let mut tx = store.begin().await.unwrap();
+    sqlx::query(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 20000) \
+         INSERT INTO drift_orders (sequence, model, version, period, document) \
+         SELECT n, 'faces', 1, 1, '' FROM numbers",
+    )
+    .execute(&mut *tx)
+    .await
+    .unwrap();
+    assert!(!Store::order_drift(&mut tx, &release(), &order).await.unwrap());
+    assert!(Store::revoke_device(&mut tx, &DeviceId::new("a-1").unwrap()).await.unwrap());
+    tx.commit().await.unwrap();
+    add_devices(&store, &["a-1"]).await;
+    let orders = store.drift_orders(&release(), 1).await.unwrap();
+    assert_eq!(orders, [(1, Order::Forget { device: "a-1".into() })]);
+}
+
+async fn a_sum_that_cannot_be_read_keeps_no_window_out(scene: &Scene) {
+    let store = scene.open().await;
+    add_devices(&store, &["a-1", "a-2"]).await;
+    add(&store, &[window("a-1", 1, at(1)), window("a-2", 1, at(1))], at(2)).await;
+    let mut tx = store.begin().await.unwrap();
+    for spoil in
+        ["UPDATE drift_pending SET sums = 'x' WHERE device = 'a-1'", "UPDATE drift_sums SET sums = 'x'"]
+    {
+        sqlx::query(spoil).execute(&mut *tx).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    add(&store, &[window("a-1", 2, at(1)), window("a-2", 2, at(1))], at(2)).await;
+    assert_eq!(sums(&store, &release(), ALL).await.len(), 1);
+    let period = close(&store).await;
+    let windows: Vec<_> = pending(&store, period).await.into_iter().map(|(_, sums)| sums.windows).collect();
+    assert_eq!(windows, [1, 2]);
+    fold(&store, at(1_440)).await;
 }
 
 fn alarm(id: u64, model: &str, feature: &str) -> FleetAlarm {

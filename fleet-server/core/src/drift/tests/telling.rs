@@ -40,6 +40,27 @@ fn the_same_once_more_is_the_same_alarm_whether_somebody_knows_or_not() {
 }
 
 #[test]
+fn a_drift_of_a_release_that_is_still_there_is_told_again_but_not_every_minute() {
+    let mut plant = Plant::learnt(2);
+    let found = plant.until_drift(3, &|_, value| value + 1.0);
+    assert_eq!(found.scope, Scope::World);
+    let mut known = alarm(found.clone());
+    known.acknowledge("ann", false, later(0));
+    let mut told = Vec::new();
+    for minutes in [10, 59, 60, 61, 119, 120, 130] {
+        let now = Timestamp(START.as_millis() + minutes * 60_000);
+        let reconciled = reconcile(vec![known], vec![found.clone()], now, 0, 100);
+        told.extend(reconciled.retold.iter().map(|_| minutes));
+        known = reconciled.repeated[0].clone();
+    }
+    assert_eq!((told, known.times), (vec![60, 120], 8));
+    for found in [broken("a-1", QualityKind::Missing), Found { scope: sensor("a-1"), ..found }] {
+        let reconciled = reconcile(vec![alarm(found.clone())], vec![found], later(48), 0, 100);
+        assert_eq!((reconciled.repeated.len(), reconciled.retold.len()), (1, 0), "no rollout is concerned");
+    }
+}
+
+#[test]
 fn what_was_closed_a_moment_ago_is_not_told_again_at_once() {
     let mut known = alarm(broken("a-1", QualityKind::Missing));
     assert!(known.close("ann", "cable replaced", later(1)) && !known.close("ann", "again", later(2)));

@@ -62,7 +62,7 @@ fn a_device_is_asked_when_its_own_clock_on_the_wall_says_night() {
     assert_eq!(asked, [(60 * MINUTE, id("d1")), (120 * MINUTE, id("d0"))]);
 }
 
-fn freeze(devices: Option<std::collections::BTreeSet<DeviceId>>) -> Freeze {
+fn freeze(devices: Option<BTreeSet<DeviceId>>) -> Freeze {
     let (from, until) = (Timestamp(0), Timestamp(9_000));
     Freeze { id: "f1".into(), from, until, reason: "sale".into(), devices }
 }

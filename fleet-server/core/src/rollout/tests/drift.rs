@@ -100,9 +100,34 @@ fn an_alarm_counts_once_however_often_it_is_told() {
     drain(&mut rollout);
     let again = refused(&mut rollout, alarm(5, Scope::Model, 3), 4_000);
     assert!(again.ends_with("it was told before"), "{again}");
-    refused(&mut rollout, alarm(4, Scope::Model, 3), 4_000);
     rollout.handle(alarm(6, Scope::Model, 3), Timestamp(4_000)).unwrap();
     assert_eq!(drain(&mut rollout).len(), 1);
+}
+
+#[test]
+fn an_alarm_that_said_nothing_of_the_release_counts_when_it_is_found_again_and_does() {
+    let (mut rollout, _) = baking(OnAlarm::Ignore);
+    let why = refused(&mut rollout, alarm(5, Scope::World, 5), 3_000);
+    assert!(why.ends_with("may have moved as well"), "{why}");
+    rollout.handle(alarm(6, Scope::Model, 3), Timestamp(3_000)).unwrap();
+    drain(&mut rollout);
+    rollout.handle(alarm(5, Scope::World, 4), Timestamp(4_000)).unwrap();
+    assert_eq!(drain(&mut rollout).len(), 1, "also after an alarm that was raised later");
+}
+
+#[test]
+fn a_drift_that_is_still_there_counts_again_when_devices_are_asked_again() {
+    let max_failed = MaxFailed { absolute: 3, percent: 5 };
+    let strategy = asking(OnAlarm::Ignore, Strategy { max_failed, ..two_waves(3_600) });
+    let mut rollout = started(strategy, &fleet(4));
+    let canary = assigned(&drain(&mut rollout)).remove(0);
+    let full = DeploymentEvent::Failed(FailReason::DiskFull { needed_bytes: 10, free_bytes: 5 });
+    rollout.handle(says(&canary, full, 1), Timestamp(2_000)).unwrap();
+    rollout.handle(alarm(5, Scope::Model, 3), Timestamp(3_000)).unwrap();
+    drain(&mut rollout);
+    refused(&mut rollout, alarm(5, Scope::Model, 3), 3_500);
+    rollout.handle(Input::Retry { by: "ada".into() }, Timestamp(4_000)).unwrap();
+    rollout.handle(alarm(5, Scope::Model, 3), Timestamp(5_000)).unwrap();
 }
 
 #[test]
