@@ -134,12 +134,12 @@ impl Drift {
         let _ = self.news.send(DriftNews { figures, alarms }).await;
     }
 
-    /// Alarms that no window of telemetry has told.
+    /// Alarms that the server does not have, as far as is known here.
     pub(super) fn untold(&self) -> Vec<DriftAlarm> {
         self.book().untold()
     }
 
-    /// These alarms are in a window that was given to the courier.
+    /// The server has stored windows of telemetry with these alarms.
     pub(super) fn told(&self, alarms: &[DriftAlarm]) {
         self.book().told(alarms);
     }

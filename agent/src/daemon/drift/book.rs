@@ -195,14 +195,14 @@ impl Book {
         }
     }
 
-    /// Alarms that no window of telemetry has told.
+    /// Alarms that the server does not have, as far as is known here.
     pub(super) fn untold(&self) -> Vec<DriftAlarm> {
         let alarms = self.releases.values().flat_map(|entry| &entry.kept.alarms);
         alarms.filter(|kept| !kept.told).map(|kept| kept.alarm.clone()).collect()
     }
 
-    /// These alarms are told. That is written down when it is convenient: until then a restart tells them again, and the
-    /// window that tells them is safe by then.
+    /// The server has these alarms. That is written down when it is convenient: until then a restart tells them again, which
+    /// the server can tell.
     pub(super) fn told(&mut self, alarms: &[DriftAlarm]) {
         for alarm in alarms {
             let Some(entry) = self.releases.get_mut(&alarm.release) else { continue };

@@ -269,7 +269,7 @@ fn an_alarm_is_written_at_once_and_told_again_by_the_next_run_until_it_was_told(
     assert_eq!(second.untold(), std::slice::from_ref(&alarm));
     second.told(std::slice::from_ref(&alarm));
     assert!(second.untold().is_empty());
-    assert!(second.changes(Hurry::Now).is_empty(), "the window that tells it is not safe yet");
+    assert!(second.changes(Hurry::Now).is_empty(), "telling it twice does no harm, so that has time");
     let third = book(kept(second.changes(Hurry::None)));
     assert!(third.untold().is_empty());
     assert_eq!(third.views()[0].alarms, [alarm], "the operator of the device still sees it");

@@ -29,7 +29,7 @@ use agent_store::{
 use shared::{
     message::Limits,
     sketch::SketchMessage,
-    telemetry::{Delivery, Telemetry},
+    telemetry::{Delivery, DriftAlarm, Telemetry},
 };
 use tokio::sync::oneshot;
 
@@ -38,7 +38,7 @@ use crate::{clock::Clock, daemon::outgoing::Outgoing};
 use line::{Line, Sketches};
 use opening::open_spool;
 pub(in crate::daemon) use under_way::Name;
-use under_way::UnderWay;
+use under_way::{UnderWay, alarms_in};
 
 /// Letters that may wait while the disk is busy: windows of a minute at the shortest interval.
 const LETTERS: usize = 64;
@@ -52,6 +52,9 @@ const OVERHEAD_BYTES: u64 = 320;
 
 /// Windows do not get longer than this, however scarce the budget: it is what a power cut may cost.
 const LONGEST_WINDOW: Duration = Duration::from_secs(600);
+
+/// Alarms of drift that the server has and nobody has asked for yet. Those beyond are told once more by the next run.
+const MAX_TOLD_ALARMS: usize = 1_024;
 
 /// How often a used up budget is looked at: the day ends at a moment that a clock which is set may change.
 const BUDGET_AGAIN: Duration = Duration::from_secs(600);
@@ -85,6 +88,8 @@ struct Shared {
     delivery: Delivery,
     window: Duration,
     transfer_bytes_left: Option<u64>,
+    /// Alarms of drift that the server has, since they were asked for.
+    told: Vec<DriftAlarm>,
     /// Number of the connection; `None` without one.
     connection: Option<u64>,
     connections: u64,
@@ -129,6 +134,11 @@ impl Courier {
     /// Gives a window of features away, as it travels; false when the courier is far behind or gone.
     pub(in crate::daemon) fn take_sketch(&self, message: Vec<u8>) -> bool {
         self.letters.try_send(Letter::Sketch(message)).is_ok()
+    }
+
+    /// Alarms of drift that the server has stored since the last call, with windows of this run and of earlier ones.
+    pub(in crate::daemon) fn told_alarms(&self) -> Vec<DriftAlarm> {
+        std::mem::take(&mut lock(&self.shared).told)
     }
 
     /// Tells something. What does not fit is told again by a time-out or by the next connection.
@@ -257,8 +267,9 @@ impl<D: Disk> Round<D> {
             },
             Letter::Sketch(message) => self.keep(message, now),
             Letter::Stored(name) => {
-                if let Some(number) = self.under_way.stored(&name) {
+                if let Some((number, payload)) = self.under_way.stored(&name) {
                     self.spool.acknowledge(number);
+                    self.note_told(alarms_in(&payload));
                 }
             }
             Letter::Limits(limits) => {
@@ -284,6 +295,12 @@ impl<D: Disk> Round<D> {
             tracing::info!("the disk takes telemetry again");
         }
         self.in_memory = refused;
+    }
+
+    fn note_told(&self, alarms: Vec<DriftAlarm>) {
+        let told = &mut lock(&self.shared).told;
+        let room = MAX_TOLD_ALARMS.saturating_sub(told.len());
+        told.extend(alarms.into_iter().take(room));
     }
 
     /// Flushes, sends and shows what there is.

@@ -61,6 +61,20 @@ impl Rig {
         self.tell(Letter::Sketch(sketch(sequence)));
     }
 
+    /// A window that tells this alarm.
+    fn alarming_window(&mut self, sequence: u64, alarm: DriftAlarm) {
+        let window = Telemetry { drift_alarms: vec![alarm], ..window(sequence) };
+        self.tell(Letter::Window(Box::new(window)));
+    }
+
+    fn told(&self) -> Vec<DriftAlarm> {
+        std::mem::take(&mut lock(&self.round.shared).told)
+    }
+
+    fn lost(&self) -> u64 {
+        lock(&self.round.shared).delivery.windows_lost
+    }
+
     fn stored(&mut self, sequence: u64) {
         self.stored_in(Stream::Telemetry, sequence);
     }
@@ -110,6 +124,12 @@ fn window(sequence: u64) -> Telemetry {
         challengers: Default::default(),
         drift_alarms: Vec::new(),
     }
+}
+
+fn alarm(feature: &str) -> DriftAlarm {
+    let text = r#"{"direction":{"score":"location","sign":"up"},"evidence":2.0,"threshold":1.0,"at_secs":9,"since_secs":0,"checks":1,"samples":9,"shift":1.0}"#;
+    let alarm = serde_json::from_str(text).unwrap();
+    DriftAlarm { release: "digits@1".parse().unwrap(), feature: feature.into(), alarm }
 }
 
 fn reference() -> &'static Arc<Reference> {
@@ -266,6 +286,48 @@ fn a_sketch_that_cannot_be_read_holds_nobody_up() {
     rig.connect();
     assert_eq!(rig.sent(), [1]);
     assert_eq!(rig.round.spool.waiting().records, 1);
+#[test]
+fn an_alarm_is_told_when_the_server_has_stored_it_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    rig.alarming_window(1, alarm("ink"));
+    rig.connect();
+    rig.round.flush();
+    assert_eq!(rig.sent(), [1]);
+    assert_eq!(rig.told(), [], "it is on its way");
+    drop(rig);
+    // The next run of the agent brings the window.
+    let mut rig = Rig::open(&dir);
+    rig.connect();
+    assert_eq!((rig.sent(), rig.told()), (vec![1], vec![]));
+    rig.stored(1);
+    assert_eq!(rig.told(), [alarm("ink")]);
+    rig.stored(1);
+    assert_eq!(rig.told(), [], "each is told once");
+}
+
+#[test]
+fn an_alarm_whose_window_is_lost_is_never_taken_for_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    rig.alarming_window(1, alarm("ink"));
+    (2..400).for_each(|sequence| rig.window(sequence));
+    assert!(rig.lost() > 0, "the oldest had to make room");
+    rig.connect();
+    while rig.round.spool.waiting().records > 0 {
+        rig.sent().into_iter().for_each(|sequence| rig.stored(sequence));
+    }
+    assert_eq!(rig.told(), []);
+}
+
+#[test]
+fn alarms_that_nobody_asks_for_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::open(&dir);
+    (0..3).for_each(|_| rig.round.note_told(vec![alarm("ink"); MAX_TOLD_ALARMS / 2]));
+    assert_eq!(rig.told().len(), MAX_TOLD_ALARMS);
+}
+
 }
 
 #[test]

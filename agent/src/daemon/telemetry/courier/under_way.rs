@@ -6,7 +6,7 @@ use bytes::Bytes;
 use muster_link::Backoff;
 use muster_sketch::window::Window;
 use serde::Deserialize;
-use shared::{BootId, message::Stream, sketch::SketchMessage};
+use shared::{BootId, message::Stream, sketch::SketchMessage, telemetry::DriftAlarm};
 
 use super::line::Sketches;
 use crate::daemon::outgoing::TELEMETRY;
@@ -37,6 +37,17 @@ pub(super) fn name_of(payload: &[u8]) -> Option<Name> {
     }
     let Numbered { boot, sequence } = serde_json::from_slice(payload).ok()?;
     Some(Name { stream: Stream::Telemetry, boot, sequence })
+}
+
+/// The alarms of drift that a window tells.
+pub(super) fn alarms_in(payload: &[u8]) -> Vec<DriftAlarm> {
+    #[derive(Deserialize)]
+    struct Telling {
+        #[serde(default)]
+        drift_alarms: Vec<DriftAlarm>,
+    }
+    let telling = (!SketchMessage::is_one(payload)).then(|| serde_json::from_slice(payload).ok()).flatten();
+    telling.map_or_else(Vec::new, |Telling { drift_alarms }| drift_alarms)
 }
 
 /// Windows of features among those under way, so that one of telemetry always finds room.
@@ -83,11 +94,12 @@ impl UnderWay {
         self.sent.push(Sent { number, name, payload, times, acknowledged, passed_over, due });
     }
 
-    /// The number in the spool of a window that the server has stored.
-    pub(super) fn stored(&mut self, name: &Name) -> Option<u64> {
+    /// A window that the server has stored: its number in the spool, and itself.
+    pub(super) fn stored(&mut self, name: &Name) -> Option<(u64, Bytes)> {
         let place = self.sent.iter().position(|sent| sent.name == *name)?;
         self.acknowledged += u64::from(name.stream == Stream::Telemetry);
-        Some(self.sent.remove(place).number)
+        let Sent { number, payload, .. } = self.sent.remove(place);
+        Some((number, payload))
     }
 
     /// The numbers of windows of features that the server does not want, although it takes telemetry. When there is one, it
