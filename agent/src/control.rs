@@ -199,7 +199,7 @@ pub struct WaitingView {
     pub reports_lost: u64,
     /// Windows of telemetry.
     pub telemetry: u64,
-    /// Windows of telemetry that were dropped for want of room.
+    /// Windows of telemetry and of features that were dropped, for want of room or because nobody took them.
     pub telemetry_lost: u64,
 }
 

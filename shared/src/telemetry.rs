@@ -84,7 +84,7 @@ impl DriftAlarm {
 /// How the telemetry of a device gets to the server: what waits, what was lost, what it may cost.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Windows that were dropped on the device for want of room, ever.
+    /// Windows, of telemetry and of features, that the device dropped, for want of room or because nobody took them, ever.
     pub windows_lost: u64,
     /// Windows that wait for the server's acknowledgement.
     pub windows_waiting: u64,

@@ -45,7 +45,7 @@ pub(super) fn status(view: &StatusView) -> Vec<String> {
     if waiting.reports_lost + waiting.telemetry_lost > 0 {
         let (reports, windows) = (waiting.reports_lost, waiting.telemetry_lost);
         lines.push(format!(
-            "  lost         {reports} reports, {windows} windows of telemetry, for want of room"
+            "  lost         {reports} reports, {windows} windows of telemetry and features, for want of room or of a taker"
         ));
     }
     lines

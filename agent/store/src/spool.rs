@@ -4,8 +4,8 @@
 //! that was cut off ends its segment, and the next start begins another one, so nothing is ever written behind
 //! something torn.
 //!
-//! A record leaves the spool in one of two ways: the server has acknowledged it, or it was the oldest when the bound in
-//! bytes was reached; then it is counted as lost. Which records were acknowledged is noted in the segment that is
+//! A record leaves the spool in one of three ways: the server has acknowledged it; or it was the oldest when the bound in
+//! bytes was reached, or was given up; then it is counted as lost. Which records were acknowledged is noted in the segment that is
 //! written just then. A note that a power cut takes away costs a record that is sent twice, which the server can tell.
 //!
 //! Nothing is flushed to the device at an append: while the server answers, a record is acknowledged before that would
@@ -66,7 +66,7 @@ pub struct Waiting {
     pub records: u64,
     /// What all segments take.
     pub size_bytes: u64,
-    /// Records that were dropped for want of room, ever.
+    /// Records that were dropped, for want of room or because nobody took them, ever.
     pub lost: u64,
     /// Whether the disk refuses, so that records wait in memory.
     pub in_memory: bool,
@@ -160,6 +160,18 @@ impl<D: Disk> Spool<D> {
         self.settle();
         // A note that is not written costs a record that is sent twice.
         let _ = self.note();
+    }
+
+    /// Nobody will take this record: it waits no more, and counts as lost.
+    pub fn give_up(&mut self, number: u64) {
+        let waits = (self.first_waiting..self.next_number).contains(&number);
+        self.lost += u64::from(waits && !self.acknowledged.contains(&number));
+        self.acknowledge(number);
+    }
+
+    /// Counts records that were lost before they got here. The next note tells it to the disk.
+    pub fn count_lost(&mut self, records: u64) {
+        self.lost += records;
     }
 
     /// The number of the oldest record that waits; everything before is acknowledged or lost.

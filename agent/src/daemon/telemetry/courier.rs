@@ -90,6 +90,8 @@ struct Shared {
     transfer_bytes_left: Option<u64>,
     /// Alarms of drift that the server has, since they were asked for.
     told: Vec<DriftAlarm>,
+    /// Windows of features that found no room among the letters, since the courier looked.
+    turned_away: u64,
     /// Number of the connection; `None` without one.
     connection: Option<u64>,
     connections: u64,
@@ -133,7 +135,9 @@ impl Courier {
 
     /// Gives a window of features away, as it travels; false when the courier is far behind or gone.
     pub(in crate::daemon) fn take_sketch(&self, message: Vec<u8>) -> bool {
-        self.letters.try_send(Letter::Sketch(message)).is_ok()
+        let is_taken = self.letters.try_send(Letter::Sketch(message)).is_ok();
+        lock(&self.shared).turned_away += u64::from(!is_taken);
+        is_taken
     }
 
     /// Alarms of drift that the server has stored since the last call, with windows of this run and of earlier ones.
@@ -305,6 +309,8 @@ impl<D: Disk> Round<D> {
 
     /// Flushes, sends and shows what there is.
     fn turn(&mut self, now: Instant) {
+        let turned_away = std::mem::take(&mut lock(&self.shared).turned_away);
+        self.spool.count_lost(turned_away);
         self.budget.begin_day(self.clock.now());
         if self.flush_at.is_some_and(|at| at <= now) {
             self.flush();
@@ -347,7 +353,7 @@ impl<D: Disk> Round<D> {
             windows = all.len(),
             "the server takes telemetry and no windows of features; they are dropped"
         );
-        all.into_iter().for_each(|number| self.spool.acknowledge(number));
+        all.into_iter().for_each(|number| self.spool.give_up(number));
     }
 
     fn send_again(&mut self, now: Instant) {
@@ -367,7 +373,7 @@ impl<D: Disk> Round<D> {
             let Some(record) = self.line.next(&mut self.spool, sketches) else { break };
             let Some(name) = under_way::name_of(&record.bytes) else {
                 tracing::warn!(number = record.number, "a window of the spool cannot be read and is dropped");
-                self.spool.acknowledge(record.number);
+                self.spool.give_up(record.number);
                 continue;
             };
             if !self.pay(&record.bytes) {

@@ -36,7 +36,7 @@ impl<D: Disk> Spool<D> {
             let in_memory = self.newest.iter().chain(&self.memory).find(|record| record.number == number);
             match in_memory.cloned().or_else(|| self.read(number)) {
                 Some(record) => return Some(record),
-                None => self.give_up(number),
+                None => self.lose_unreadable(number),
             }
         }
     }
@@ -55,10 +55,9 @@ impl<D: Disk> Spool<D> {
     }
 
     /// A record that cannot be read any more is lost like one for which there was no room.
-    fn give_up(&mut self, number: u64) {
+    fn lose_unreadable(&mut self, number: u64) {
         tracing::warn!(number, "a record of the spool cannot be read and is lost");
-        self.lost += 1;
-        self.acknowledge(number);
+        self.give_up(number);
     }
 
     /// Finds what earlier runs left.

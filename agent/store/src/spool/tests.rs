@@ -144,6 +144,20 @@ fn the_memory_of_a_full_disk_is_bounded_too() {
 }
 
 #[test]
+fn what_is_given_up_is_counted_as_lost_once_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    (0..3).for_each(|n| spool.append(vec![n; 100]).unwrap());
+    spool.acknowledge(1);
+    spool.count_lost(5);
+    [1, 2, 2, 9].into_iter().for_each(|number| spool.give_up(number));
+    assert_eq!((spool.waiting().lost, spool.waiting().records), (6, 1));
+    drop(spool);
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    assert_eq!((spool.waiting().lost, numbers(&read_all(&mut spool))), (6, vec![3]));
+}
+
+#[test]
 fn foreign_files_and_garbage_do_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("spool");

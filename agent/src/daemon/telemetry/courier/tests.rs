@@ -230,6 +230,7 @@ fn a_server_that_knows_no_windows_of_features_still_gets_all_telemetry() {
     }
     assert_eq!(told, (1..=100).collect::<Vec<_>>());
     assert!(given_up_after.is_some_and(|windows| (40..80).contains(&windows)), "{given_up_after:?}");
+    assert_eq!(rig.lost(), 10, "what is given up is told as lost");
     rig.sketch(11);
     assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 11)], "it is asked again with the next");
 }
@@ -285,7 +286,9 @@ fn a_sketch_that_cannot_be_read_holds_nobody_up() {
     rig.window(1);
     rig.connect();
     assert_eq!(rig.sent(), [1]);
-    assert_eq!(rig.round.spool.waiting().records, 1);
+    assert_eq!((rig.round.spool.waiting().records, rig.lost()), (1, 2));
+}
+
 #[test]
 fn an_alarm_is_told_when_the_server_has_stored_it_and_not_before() {
     let dir = tempfile::tempdir().unwrap();
@@ -326,6 +329,19 @@ fn alarms_that_nobody_asks_for_are_bounded() {
     let rig = Rig::open(&dir);
     (0..3).for_each(|_| rig.round.note_told(vec![alarm("ink"); MAX_TOLD_ALARMS / 2]));
     assert_eq!(rig.told().len(), MAX_TOLD_ALARMS);
+}
+
+#[test]
+fn a_window_of_features_that_finds_no_room_on_its_way_to_the_courier_is_told_as_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let (courier, _letters) = Courier::detached(1);
+    let courier = Courier { shared: Arc::clone(&rig.round.shared), ..courier };
+    assert_eq!((courier.take_sketch(sketch(1)), courier.take_sketch(sketch(2))), (true, false));
+    rig.wait(Duration::ZERO);
+    assert_eq!(courier.delivery().windows_lost, 1);
+    rig.wait(Duration::ZERO);
+    assert_eq!(courier.delivery().windows_lost, 1, "it is counted once");
 }
 
 }
