@@ -26,7 +26,7 @@ use std::{
 };
 
 use crate::disk::{Disk, DiskFile as _, OpenAs};
-use reader::Loaded;
+pub use reader::Cursor;
 use segment::{FRAME_BYTES, Mark, STATE_BYTES, Segment, file_name, mark_frame, record_frame};
 
 /// Records wait in this much memory while the disk refuses: an hour of windows, and little beside a model.
@@ -90,9 +90,6 @@ pub struct Spool<D: Disk> {
     /// What the disk refused.
     memory: VecDeque<Record>,
     lost: u64,
-    /// The next record to be read.
-    cursor: u64,
-    loaded: Option<Loaded>,
     /// The newest record, which is mostly the next to be read.
     newest: Option<Record>,
 }
@@ -126,8 +123,6 @@ impl<D: Disk> Spool<D> {
             acknowledged: BTreeSet::new(),
             memory: VecDeque::new(),
             lost: 0,
-            cursor: 0,
-            loaded: None,
             newest: None,
         };
         spool.recover()?;
@@ -337,7 +332,7 @@ impl<D: Disk> Spool<D> {
     }
 
     fn waiting_in(&self, segment: &Segment) -> u64 {
-        let acknowledged = self.acknowledged.iter().filter(|number| segment.holds(**number)).count();
+        let acknowledged = self.acknowledged.range(segment.first..segment.next()).count();
         segment.from(self.first_waiting).saturating_sub(acknowledged as u64)
     }
 
@@ -345,9 +340,6 @@ impl<D: Disk> Spool<D> {
     fn remove(&mut self, segment: &Segment) {
         if let Err(error) = self.disk.remove(&self.dir.join(file_name(segment.id))) {
             tracing::debug!(%error, segment = segment.id, "a segment of the spool was not removed");
-        }
-        if self.loaded.as_ref().is_some_and(|loaded| loaded.id == segment.id) {
-            self.loaded = None;
         }
     }
 
@@ -397,7 +389,6 @@ impl<D: Disk> Spool<D> {
                 break;
             }
         }
-        self.cursor = self.cursor.max(self.first_waiting);
         // The last one stays, with its mark, until another follows.
         while self.segments.len() > 1
             && let Some(oldest) = self.segments.front()

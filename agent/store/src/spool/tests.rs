@@ -16,7 +16,8 @@ fn open(dir: &Path, max_bytes: u64) -> Spool<OsDisk> {
 }
 
 fn read_all(spool: &mut Spool<OsDisk>) -> Vec<Record> {
-    std::iter::from_fn(|| spool.next_record()).collect()
+    let mut cursor = Cursor::default();
+    std::iter::from_fn(|| spool.next_record(&mut cursor)).collect()
 }
 
 fn numbers(records: &[Record]) -> Vec<u64> {
@@ -158,6 +159,23 @@ fn what_is_given_up_is_counted_as_lost_once_also_after_a_restart() {
 }
 
 #[test]
+fn two_who_read_at_a_pace_of_their_own_are_given_every_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), 16 * BOUNDS.max_bytes);
+    (0..100).for_each(|n| spool.append(vec![n; 1_000]).unwrap());
+    let (mut ahead, mut behind) = (Cursor::default(), Cursor::default());
+    let mut found = (vec![], vec![]);
+    for _ in 0..50 {
+        found.0.extend(spool.next_record(&mut ahead));
+        found.0.extend(spool.next_record(&mut ahead));
+        found.1.extend(spool.next_record(&mut behind));
+    }
+    found.1.extend(std::iter::from_fn(|| spool.next_record(&mut behind)));
+    assert_eq!((found.0.len(), numbers(&found.0)), (100, (1..=100).collect()));
+    assert_eq!(found.0, found.1);
+}
+
+#[test]
 fn foreign_files_and_garbage_do_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("spool");
@@ -284,7 +302,7 @@ fn cut(dir: &Path, safe: &BTreeMap<PathBuf, u64>, part: u8) {
 fn run(steps: Vec<Step>) {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = open(dir.path(), SMALL);
-    let mut model = Model::default();
+    let (mut model, mut cursor) = (Model::default(), Cursor::default());
     for step in steps {
         match step {
             Step::Append(length) => {
@@ -312,7 +330,7 @@ fn run(steps: Vec<Step>) {
                 }
             }
             Step::Read => {
-                if let Some(record) = spool.next_record() {
+                if let Some(record) = spool.next_record(&mut cursor) {
                     assert_eq!(Some(&record.bytes), model.appended.get(&record.number));
                 }
             }
@@ -322,7 +340,7 @@ fn run(steps: Vec<Step>) {
             }
             Step::Kill => {
                 drop(spool);
-                spool = open(dir.path(), SMALL);
+                (spool, cursor) = (open(dir.path(), SMALL), Cursor::default());
                 let found = numbers(&read_all(&mut spool));
                 model.lose_oldest(&spool);
                 for number in &model.waiting {
@@ -334,7 +352,7 @@ fn run(steps: Vec<Step>) {
             Step::PowerCut(part) => {
                 drop(spool);
                 cut(dir.path(), &model.sizes, part);
-                spool = open(dir.path(), SMALL);
+                (spool, cursor) = (open(dir.path(), SMALL), Cursor::default());
                 model.check_after_power_cut(&mut spool);
                 model.flushed(dir.path());
             }

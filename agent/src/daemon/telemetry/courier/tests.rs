@@ -25,7 +25,7 @@ impl Rig {
         let (outgoing, publisher) = Outgoing::new(DeviceId::new("d").unwrap());
         let spool = Spool::open(OsDisk, dir.path().join("spool"), BOUNDS).unwrap();
         let budget = Budget::open(OsDisk, dir.path().join("budget.json"));
-        let clock = Clock::start(Timestamp(0));
+        let clock = Clock::over(midnight, Timestamp(0));
         let interval = Duration::from_secs(30);
         let round = Round::new(spool, budget, Arc::default(), interval, outgoing, clock);
         Self { round, publisher, now: Instant::now(), connections: 0 }
@@ -106,6 +106,17 @@ impl Rig {
         };
         payloads.iter().map(name).collect()
     }
+}
+
+const DAY_MS: u64 = 86_400_000;
+
+/// The beginning of a day. Clocks of tests go on from here, by fractions of a second.
+fn midnight() -> Timestamp {
+    Timestamp(25_000 * DAY_MS)
+}
+
+fn at_nine_tenths_of_the_day() -> Timestamp {
+    Timestamp(25_000 * DAY_MS + DAY_MS / 10 * 9)
 }
 
 fn boot() -> BootId {
@@ -258,13 +269,13 @@ fn a_server_that_stores_nothing_for_days_loses_nothing_of_either_kind() {
 }
 
 #[test]
-fn what_steps_aside_is_bounded_and_comes_first_when_there_is_room() {
+fn telemetry_passes_however_many_windows_of_features_wait_and_they_keep_their_order() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(&dir);
     (1..=100).for_each(|sequence| rig.sketch(sequence));
     rig.window(1);
     rig.connect();
-    assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 1), (Stream::Sketch, 2)]);
+    assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 1), (Stream::Sketch, 2), (Stream::Telemetry, 1)]);
     for sequence in 1..=98 {
         rig.stored_in(Stream::Sketch, sequence);
         let sent = rig.sent_of_both();
@@ -344,6 +355,119 @@ fn a_window_of_features_that_finds_no_room_on_its_way_to_the_courier_is_told_as_
     assert_eq!(courier.delivery().windows_lost, 1, "it is counted once");
 }
 
+/// What a window of telemetry and one of features cost.
+fn costs() -> (u64, u64) {
+    let telemetry = serde_json::to_vec(&window(1)).unwrap().len() as u64;
+    (telemetry + OVERHEAD_BYTES, sketch(1).len() as u64 + OVERHEAD_BYTES)
+}
+
+fn of(stream: Stream, sent: &[(Stream, u64)]) -> usize {
+    sent.iter().filter(|(of, _)| *of == stream).count()
+}
+
+#[test]
+fn windows_of_features_leave_half_of_the_budget_to_telemetry_and_get_what_it_does_not_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let (telemetry, features) = costs();
+    let limit = 40 * features + 20 * telemetry;
+    rig.limit(limit);
+    rig.connect();
+    let mut sent = vec![];
+    for sequence in 1..=100 {
+        rig.sketch(sequence);
+        sent.extend(rig.sent_of_both());
+        rig.stored_in(Stream::Sketch, sequence);
+    }
+    let half = usize::try_from(limit / 2 / features).unwrap();
+    assert_eq!(of(Stream::Sketch, &sent), half, "half is kept for telemetry");
+    rig.window(1);
+    assert_eq!(rig.sent_of_both(), [(Stream::Telemetry, 1)], "and telemetry has it");
+    rig.stored(1);
+    rig.round.clock = Clock::over(at_nine_tenths_of_the_day, Timestamp(0));
+    rig.wait(BUDGET_AGAIN);
+    let mut sent = rig.sent_of_both();
+    while let Some((_, sequence)) = sent.last().copied() {
+        rig.stored_in(Stream::Sketch, sequence);
+        let more = rig.sent_of_both();
+        if more.is_empty() {
+            break;
+        }
+        sent.extend(more);
+    }
+    assert!(sent.len() > half / 2, "in the evening they get what telemetry has left: {}", sent.len());
+    rig.window(2);
+    assert_eq!(
+        rig.sent_of_both(),
+        [(Stream::Telemetry, 2)],
+        "and still leave what the rest of the day takes"
+    );
+}
+
+#[test]
+fn telemetry_may_use_up_the_whole_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let (telemetry, _) = costs();
+    rig.limit(10 * telemetry + 9);
+    rig.connect();
+    let mut sent = 0;
+    for sequence in 1..=20 {
+        rig.window(sequence);
+        sent += rig.sent().len();
+        rig.stored(sequence);
+    }
+    assert_eq!(sent, 10);
+}
+
+#[test]
+fn a_window_of_features_that_cannot_be_paid_now_holds_up_no_telemetry_that_is_to_be_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let (telemetry, features) = costs();
+    rig.limit(4 * features + 4 * telemetry);
+    rig.connect();
+    (1..=2).for_each(|sequence| rig.sketch(sequence));
+    rig.window(1);
+    assert_eq!(rig.sent_of_both().len(), 3);
+    let mut again = vec![];
+    for _ in 0..4 {
+        rig.wait(Duration::from_secs(400));
+        again.extend(rig.sent_of_both());
+    }
+    assert_eq!(again.last(), Some(&(Stream::Telemetry, 1)), "{again:?}");
+    assert!(of(Stream::Telemetry, &again) >= 3, "{again:?}");
+    assert!(of(Stream::Sketch, &again) <= 2, "{again:?}");
+    assert!(rig.round.next_look().is_some_and(|at| at <= Instant::now() + BUDGET_AGAIN));
+}
+
+#[test]
+fn a_window_of_features_that_no_day_can_pay_is_lost_and_those_behind_it_leave() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let (telemetry, features) = costs();
+    rig.tell(Letter::Sketch([sketch(1), vec![0; 4_000]].concat()));
+    rig.sketch(2);
+    rig.window(1);
+    rig.limit(0);
+    rig.connect();
+    assert_eq!((rig.sent_of_both(), rig.lost()), (vec![], 0), "a budget of nothing is a wish for silence");
+    rig.limit(4 * (telemetry + features));
+    assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 2), (Stream::Telemetry, 1)]);
+    assert_eq!(rig.lost(), 1);
+}
+
+#[test]
+fn what_is_under_way_and_can_no_longer_be_paid_is_lost_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let (_, features) = costs();
+    rig.connect();
+    (1..=2).for_each(|sequence| rig.sketch(sequence));
+    assert_eq!(rig.sent_of_both().len(), 2);
+    rig.limit(2 * features - 10);
+    rig.wait(Duration::from_secs(30));
+    assert_eq!((rig.sent_of_both(), rig.lost()), (vec![], 2));
 }
 
 #[test]
