@@ -147,7 +147,8 @@ impl Book {
     }
 
     /// Takes a window in. The runner parses what anybody sends it, so its counts are believed only as far as they can be
-    /// counts, and no window leaves that has too few rows to hide them.
+    /// counts, and no window leaves that has too few rows to hide them, nor what is more than bins of a feature with too few
+    /// values.
     ///
     /// # Errors
     /// Why it is dropped, in words.
@@ -157,7 +158,7 @@ impl Book {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Closed, String> {
-        let Sketched { release, reference, every, features, .. } = sketched;
+        let Sketched { release, reference, every, mut features, .. } = sketched;
         let entry = self.releases.get_mut(&release).ok_or("its release is not watched")?;
         let watched = entry.watched.as_ref().ok_or("its release is not watched")?;
         let rows = features.first().map_or(0, FeatureCounts::rows);
@@ -165,6 +166,8 @@ impl Book {
         if rows < least {
             return Err(format!("it has {rows} rows, and {least} are the least"));
         }
+        let pairs = features.iter_mut().zip(watched.reference.features());
+        pairs.for_each(|(counts, feature)| counts.hide_few(&feature.values));
         let window = Window {
             reference,
             origin: self.origin.clone(),

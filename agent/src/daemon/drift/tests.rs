@@ -3,7 +3,7 @@ use std::time::Duration;
 use muster_sketch::{
     detector::Sign,
     reference::{FeatureReference, NumericReference, Reference, ReferenceId, ReferenceValues},
-    window::{FeatureCounts, FeatureWindow, Window},
+    window::{FeatureCounts, FeatureWindow, MISSING, NumericCounts, Window},
 };
 use shared::{
     ReleaseId,
@@ -158,6 +158,48 @@ fn what_a_runner_cannot_have_counted_does_not_leave() {
     assert!(refused(&|told| told.features.clone_from(&mixed)).contains("rows"));
     let good = close(&mut book, &spec, 0.0, 2_000, &mut Noise(6));
     assert_eq!(read(&good.message, &spec.reference).1.sequence, 1, "what is dropped takes no number");
+}
+
+/// A window of sixty rows, of which only the first have a second feature.
+fn with_few(spec: &DriftSpec, values: &[f32]) -> Vec<FeatureCounts> {
+    let (mut window, mut noise) = (FeatureWindow::new(Arc::new(spec.reference.clone())), Noise(13));
+    for row in 0..60 {
+        window.record(&[noise.next(), values.get(row).copied().unwrap_or(MISSING)], &[]).unwrap();
+    }
+    window.seal().unwrap()
+}
+
+fn numeric(counts: &FeatureCounts) -> &NumericCounts {
+    match counts {
+        FeatureCounts::Numeric(counts) => counts,
+        FeatureCounts::Category(_) => panic!("{counts:?}"),
+    }
+}
+
+#[test]
+fn of_a_feature_with_few_values_only_the_bins_leave_the_device() {
+    let spec = spec(None);
+    let mut book = watching(&spec);
+    let mut tell = |values: &[f32]| {
+        let told = Sketched { features: with_few(&spec, values), ..sketched(&spec, 60, 0.0, &mut Noise(1)) };
+        let closed = book.close(told.clone(), Timestamp(0), Timestamp(1)).unwrap();
+        let left = read(&closed.message, &spec.reference).1.features;
+        assert_eq!(left[0], told.features[0], "the other feature has its values");
+        (numeric(&told.features[1]).clone(), numeric(&left[1]).clone())
+    };
+    let many: Vec<f32> = (0..20_u8).map(|n| f32::from(n) / 20.0).collect();
+    let (counted, left) = tell(&many);
+    assert_eq!(counted, left);
+    for few in [&[0.123_456][..], &[0.111, 0.5, 0.987], &[-7.5, 42.0], &many[1..]] {
+        let (counted, left) = tell(few);
+        assert_eq!((left.bins(), left.missing(), left.rows()), (counted.bins(), counted.missing(), 60));
+        let ((low, high), (lowest, highest)) = (left.range().unwrap(), counted.range().unwrap());
+        assert!(low != lowest && high != highest, "{few:?}: {low} to {high}");
+        assert_ne!(left.moments(), counted.moments(), "{few:?}");
+        let mean = |of: &NumericCounts| of.moments().mean(of.finite()).unwrap();
+        let is_inside = few.iter().all(|value| (0.0..1.0).contains(value));
+        assert!(!is_inside || (mean(&left) - mean(&counted)).abs() < 0.1, "{few:?}: it stays about there");
+    }
 }
 
 #[test]
