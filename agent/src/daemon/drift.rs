@@ -7,7 +7,8 @@
 //!
 //! What has to outlive the process lies in one small file for each release ([`files`]): every how manieth row is counted, what
 //! the guardrail knows, and its alarms. k and an alarm are written at once. Evidence is written every half an hour: a
-//! power cut then costs the evidence of that time, which makes an alarm later and never a false one.
+//! power cut then costs the evidence of that time, which makes an alarm later and never a false one. What the disk refuses is
+//! tried again within seconds, then ever more rarely.
 //!
 //! The book of all that is behind one lock and decides without files, clock and network ([`book`]).
 
@@ -26,6 +27,7 @@ use std::{
 };
 
 use agent_store::disk::{Disk, OsDisk};
+use muster_link::Backoff;
 use muster_sketch::window::Origin;
 use shared::{
     Digest, Timestamp,
@@ -48,6 +50,9 @@ use files::Files;
 
 /// How long evidence may wait for the disk.
 const SAVE_EVERY: Duration = Duration::from_secs(1_800);
+
+/// What the disk refuses is tried again: it may be full or busy for a moment, and an alarm waits for it.
+const SAVE_AGAIN: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(300) };
 
 /// What is written at the end gets this long.
 const LAST_WRITE: Duration = Duration::from_secs(2);
@@ -89,7 +94,7 @@ impl Drift {
         let (ending, asked) = mpsc::channel(1);
         let (book, changed) = (Arc::new(Mutex::new(book)), Arc::<Notify>::default());
         let writer = Writer { book: Arc::clone(&book), changed: Arc::clone(&changed), files };
-        tokio::spawn(writer.run(asked));
+        tokio::spawn(writer.run(Schedule::new(Instant::now()), asked));
         (Self { book, changed, news, ending, courier, clock }, told)
     }
 
@@ -178,6 +183,30 @@ fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
     book.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// When everything is written down that waits.
+#[derive(Debug)]
+struct Schedule {
+    at: Instant,
+    /// How often in a row the disk refused.
+    failures: u32,
+}
+
+impl Schedule {
+    fn new(now: Instant) -> Self {
+        Self { at: now + SAVE_EVERY, failures: 0 }
+    }
+
+    /// Everything with this hurry and more was written, or was not.
+    fn saved(&mut self, least: Hurry, is_done: bool, now: Instant) {
+        if !is_done {
+            self.at = now + SAVE_AGAIN.delay(self.failures, u32::MAX);
+            self.failures = self.failures.saturating_add(1);
+        } else if least == Hurry::None {
+            *self = Self::new(now);
+        }
+    }
+}
+
 /// Writes the book down.
 struct Writer<D> {
     book: Arc<Mutex<Book>>,
@@ -187,47 +216,40 @@ struct Writer<D> {
 
 impl<D: Disk> Writer<D> {
     /// Runs until it is asked to end, or nobody can ask any more.
-    async fn run(self, mut asked: mpsc::Receiver<oneshot::Sender<()>>) {
-        let mut save_at = Instant::now() + SAVE_EVERY;
+    async fn run(self, mut schedule: Schedule, mut asked: mpsc::Receiver<oneshot::Sender<()>>) {
         loop {
-            let asker = tokio::select! {
-                () = self.changed.notified() => {
-                    self.save(Hurry::Now).await;
-                    continue;
-                }
-                () = tokio::time::sleep_until(save_at.into()), if lock(&self.book).waits() => {
+            let least = tokio::select! {
+                () = self.changed.notified() => Hurry::Now,
+                () = tokio::time::sleep_until(schedule.at.into()), if lock(&self.book).waits() => Hurry::None,
+                asker = asked.recv() => {
                     self.save(Hurry::None).await;
-                    save_at = Instant::now() + SAVE_EVERY;
-                    continue;
+                    if let Some(asker) = asker {
+                        let _ = asker.send(());
+                    }
+                    return;
                 }
-                asker = asked.recv() => asker,
             };
-            self.save(Hurry::None).await;
-            if let Some(asker) = asker {
-                let _ = asker.send(());
-            }
-            return;
+            let is_done = self.save(least).await;
+            schedule.saved(least, is_done, Instant::now());
         }
     }
 
-    /// On a thread where the disk may take its time.
-    async fn save(&self, least: Hurry) {
+    /// On a thread where the disk may take its time. False when it has not taken everything.
+    async fn save(&self, least: Hurry) -> bool {
         let changes = lock(&self.book).changes(least);
-        if changes.is_empty() {
-            return;
-        }
         let (book, files) = (Arc::clone(&self.book), self.files.clone());
-        let saved = tokio::task::spawn_blocking(move || {
-            for change in changes {
-                if let Err(error) = files.write(&change) {
-                    let release = change.release();
-                    tracing::warn!(%error, %release, "what is known of the drift of a release is not written down");
-                    if let Change::Write(kept) = &change {
-                        lock(&book).unsaved(&kept.release);
-                    }
-                }
-            }
-        });
-        let _ = saved.await;
+        let save = move |change: Change| {
+            let Err(error) = files.write(&change) else { return true };
+            let release = change.release();
+            tracing::warn!(%error, %release, "what is known of the drift of a release is not written down; it is tried again");
+            lock(&book).undone(change);
+            false
+        };
+        changes.is_empty()
+            || tokio::task::spawn_blocking(move || {
+                changes.into_iter().map(save).fold(true, |all, done| all & done)
+            })
+            .await
+            .unwrap_or(false)
     }
 }

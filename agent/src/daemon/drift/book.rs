@@ -232,16 +232,19 @@ impl Book {
         changes
     }
 
-    /// The disk did not take what is known of a release.
-    pub(super) fn unsaved(&mut self, release: &ReleaseId) {
-        if let Some(entry) = self.releases.get_mut(release) {
-            entry.unsaved = entry.unsaved.max(Some(Hurry::None));
+    /// The disk did not take a change.
+    pub(super) fn undone(&mut self, change: Change) {
+        match (self.releases.get_mut(change.release()), change) {
+            (Some(entry), Change::Write(_)) => entry.unsaved = entry.unsaved.max(Some(Hurry::None)),
+            (None, Change::Drop(release)) => drop(self.dropped.insert(release)),
+            // It came, or went, meanwhile.
+            (Some(_), Change::Drop(_)) | (None, Change::Write(_)) => {}
         }
     }
 
     /// Whether something waits for the disk.
     pub(super) fn waits(&self) -> bool {
-        self.releases.values().any(|entry| entry.unsaved.is_some())
+        !self.dropped.is_empty() || self.releases.values().any(|entry| entry.unsaved.is_some())
     }
 
     /// For the operator of the device: what is counted in this run, and what has alarmed.

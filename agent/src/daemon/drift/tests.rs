@@ -14,7 +14,7 @@ use shared::{
 
 use super::{kept::Kept, *};
 use crate::{
-    daemon::telemetry::courier::Letter,
+    daemon::telemetry::courier::{FailsOnce, Letter},
     runner::{Pace, Paced},
 };
 
@@ -388,6 +388,65 @@ async fn what_was_measured_is_on_the_disk_at_once_and_goes_with_its_release() {
     assert!(!dir.path().join("drift/digits@7.json.tmp").exists());
     rig.drift.keep(&BTreeSet::new());
     rig.has_file(false).await;
+}
+
+#[tokio::test]
+async fn what_the_disk_refuses_for_a_moment_is_written_soon() {
+    let (dir, spec) = (tempfile::tempdir().unwrap(), spec(None));
+    let (courier, _letters) = Courier::detached(4);
+    let files = Files::new(FailsOnce::default(), dir.path().join("drift"));
+    let path = files.path_of(&release("digits@1"));
+    let (drift, _news) = Drift::start(book(vec![]), files, courier, Clock::start(Timestamp(0)));
+    drift.book().watch(&release("digits@1"), model(), &spec).unwrap();
+    let pace = Pace { every: 4, beyond_limit: false, rows: 10_000 };
+    drift.paced(&Paced { release: release("digits@1"), reference: spec.reference.id(), pace });
+    let written = async {
+        while !path.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(60), written).await.expect("not half an hour later");
+}
+
+#[test]
+fn a_disk_that_refuses_is_asked_again_ever_more_rarely_and_then_as_usual() {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(start);
+    assert_eq!(schedule.at, start + SAVE_EVERY);
+    let mut waits = vec![];
+    for _ in 0..20 {
+        let now = schedule.at;
+        schedule.saved(Hurry::Now, false, now);
+        waits.push(schedule.at - now);
+    }
+    assert_eq!((waits[0], waits[1], waits[19]), (SAVE_AGAIN.min, 2 * SAVE_AGAIN.min, SAVE_AGAIN.max));
+    let pending = schedule.at;
+    schedule.saved(Hurry::Now, true, pending);
+    assert_eq!(schedule.at, pending, "what was refused before still waits");
+    schedule.saved(Hurry::None, true, pending);
+    assert_eq!(schedule.at, pending + SAVE_EVERY);
+    schedule.saved(Hurry::None, false, pending);
+    assert_eq!(schedule.at, pending + SAVE_AGAIN.min);
+}
+
+#[test]
+fn what_the_disk_did_not_do_waits_to_be_done() {
+    let spec = spec(None);
+    let mut book = watching(&spec);
+    let pace = Pace { every: 9, beyond_limit: false, rows: 5_000 };
+    book.paced(&Paced { release: release("digits@1"), reference: spec.reference.id(), pace });
+    for refused in book.changes(Hurry::Now) {
+        book.undone(refused);
+    }
+    assert!(book.waits() && matches!(book.changes(Hurry::None)[..], [Change::Write(_)]) && !book.waits());
+    book.keep(&BTreeSet::new());
+    for refused in book.changes(Hurry::Now) {
+        book.undone(refused);
+    }
+    assert!(book.waits() && matches!(book.changes(Hurry::None)[..], [Change::Drop(_)]) && !book.waits());
+    book.undone(Change::Drop(release("digits@1")));
+    book.watch(&release("digits@1"), model(), &spec).unwrap();
+    assert!(book.changes(Hurry::None).is_empty(), "it is there again");
 }
 
 #[tokio::test]

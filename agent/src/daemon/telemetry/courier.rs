@@ -38,6 +38,8 @@ use super::budget::{Budget, Purpose};
 use crate::{clock::Clock, daemon::outgoing::Outgoing};
 use line::{Line, Sketches};
 use opening::open_spool;
+#[cfg(test)]
+pub(in crate::daemon) use opening::tests::FailsOnce;
 pub(in crate::daemon) use under_way::Name;
 use under_way::{UnderWay, alarms_in};
 
