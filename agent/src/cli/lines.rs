@@ -52,7 +52,11 @@ pub(super) fn status(view: &StatusView) -> Vec<String> {
 }
 
 fn drift(view: &DriftView) -> String {
-    let DriftView { release, every, beyond_limit, rows, windows, windows_lost, guardrail, alarms } = view;
+    let DriftView { release, uncounted, every, beyond_limit, rows, windows, windows_lost, guardrail, alarms } =
+        view;
+    if let Some(why) = uncounted {
+        return format!("{release}: nothing is counted: {why}");
+    }
     let counted = match every {
         None => "it is measured every how manieth row is counted".to_owned(),
         Some(1) => "every row is counted".to_owned(),

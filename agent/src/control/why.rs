@@ -23,9 +23,16 @@ pub fn reasons(status: &StatusView) -> Vec<String> {
     device_reasons(status).into_iter().chain(models).chain(drift).collect()
 }
 
-/// What is odd about the features of a release: alarms that the device has raised, newest first, and rows that are too alike.
+/// What is odd about the features of a release: that they cannot be counted, rows that are too alike, and alarms that the
+/// device has raised, newest first.
 #[must_use]
 pub fn drift_of(view: &DriftView) -> Vec<String> {
+    let uncounted = view.uncounted.as_ref().map(|why| {
+        format!(
+            "{}: its features are not counted for drift, as the manifest cannot be followed: {why}",
+            view.release
+        )
+    });
     let alike = view.beyond_limit.then(|| {
         format!(
             "{}: rows are alike for longer than one of {} is counted; drift may be told that is none: sample by time",
@@ -37,7 +44,7 @@ pub fn drift_of(view: &DriftView) -> Vec<String> {
     let more = view.alarms.len().saturating_sub(TOLD_ALARMS);
     let more = (more > 0).then(|| format!("{}: {more} older alarms of drift", view.release));
     let promise = (!view.alarms.is_empty()).then(|| format!("{}: {PROMISE}", view.release));
-    alike.into_iter().chain(alarms).chain(more).chain(promise).collect()
+    uncounted.into_iter().chain(alike).chain(alarms).chain(more).chain(promise).collect()
 }
 
 fn told(DriftAlarm { release, feature, alarm }: &DriftAlarm) -> String {
@@ -205,6 +212,13 @@ mod tests {
         let told = drift_of(&view);
         assert!(told[0].contains("alike") && told[1].contains("'f19'"), "{told:?}");
         assert_eq!((told.len(), told[9].as_str()), (11, "digits@1: 12 older alarms of drift"));
+    }
+
+    #[test]
+    fn features_that_cannot_be_counted_are_told_with_the_reason() {
+        let uncounted = Some("drift: feature 'ink' reads an unknown 'z'".into());
+        let told = drift_of(&DriftView { uncounted, alarms: vec![], ..drift() });
+        assert!(told.len() == 1 && told[0].ends_with("feature 'ink' reads an unknown 'z'"), "{told:?}");
     }
 
     #[test]

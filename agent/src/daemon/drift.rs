@@ -10,6 +10,8 @@
 //! power cut then costs the evidence of that time, which makes an alarm later and never a false one. What the disk refuses is
 //! tried again within seconds, then ever more rarely.
 //!
+//! A specification of features that cannot be counted costs the counting and never the model, and its reason is told.
+//!
 //! The book of all that is behind one lock and decides without files, clock and network ([`book`]).
 
 mod book;
@@ -27,11 +29,12 @@ use std::{
 };
 
 use agent_store::disk::{Disk, OsDisk};
+use muster_engine::features::Extractor;
 use muster_link::Backoff;
 use muster_sketch::window::Origin;
 use shared::{
     Digest, Timestamp,
-    manifest::Manifest,
+    manifest::{DriftSpec, Manifest},
     telemetry::{DriftAlarm, VersionFigures},
 };
 use tokio::{
@@ -62,6 +65,15 @@ const LAST_WRITE: Duration = Duration::from_secs(2);
 pub(super) struct DriftNews {
     pub(super) figures: VersionFigures,
     pub(super) alarms: Vec<DriftAlarm>,
+}
+
+/// How a version that is about to be loaded is counted.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Counted {
+    /// What is watched of it; nothing where the manifest asks for nothing, or for what cannot be counted.
+    pub(super) spec: Option<DriftSpec>,
+    /// Every how manieth of its rows is counted, if that was measured before.
+    pub(super) known_every: Option<u32>,
 }
 
 /// The way to the book; cheap to clone.
@@ -98,14 +110,19 @@ impl Drift {
         (Self { book, changed, news, ending, courier, clock }, told)
     }
 
-    /// A version is about to be loaded. Gives every how manieth of its rows is counted, if that was measured before.
-    pub(super) fn watch(&self, manifest: &Manifest) -> Option<u32> {
-        let spec = manifest.drift.as_ref()?;
+    /// A version is about to be loaded.
+    pub(super) fn watch(&self, manifest: &Manifest) -> Counted {
+        let Manifest { release, model, drift: Some(spec), .. } = manifest else { return Counted::default() };
         let mut book = self.book();
-        if let Err(why) = book.watch(&manifest.release, manifest.model.digest, spec) {
-            tracing::warn!(release = %manifest.release, why, "the device does not watch its features by itself");
+        if let Err(why) = can_be_counted(spec, manifest) {
+            tracing::warn!(%release, why, "its features cannot be counted; it answers all the same");
+            book.leave_out(release, model.digest, spec, why);
+            return Counted::default();
         }
-        book.every(&manifest.release)
+        if let Err(why) = book.watch(release, model.digest, spec) {
+            tracing::warn!(%release, why, "the device does not watch its features by itself");
+        }
+        Counted { spec: Some(spec.clone()), known_every: book.every(release) }
     }
 
     /// The runner has measured every how manieth row is counted.
@@ -176,6 +193,13 @@ impl Drift {
     fn book(&self) -> MutexGuard<'_, Book> {
         lock(&self.book)
     }
+}
+
+/// Whether sources, reference and numbers belong together and to this model.
+fn can_be_counted(spec: &DriftSpec, manifest: &Manifest) -> Result<(), String> {
+    let Manifest { inputs, outputs, .. } = manifest;
+    spec.check(inputs, outputs)?;
+    Extractor::new(&spec.sources, inputs, outputs).map(drop).map_err(|error| error.to_string())
 }
 
 /// What is under the lock is whole at every moment.

@@ -44,6 +44,8 @@ struct Entry {
     kept: Kept,
     /// What this run knows from its manifest.
     watched: Option<WatchedSpec>,
+    /// Why its features are not counted in this run.
+    uncounted: Option<String>,
     rows: u64,
     windows: u64,
     lost: u64,
@@ -109,13 +111,7 @@ impl Book {
         model: Digest,
         spec: &DriftSpec,
     ) -> Result<(), String> {
-        let reference = spec.reference.id();
-        let known = self.releases.get(release).is_some_and(|entry| entry.is_of(model, reference));
-        if !known {
-            self.make_room();
-            self.releases.insert(release.clone(), Entry::new(Kept::new(release.clone(), model, reference)));
-            self.dropped.remove(release);
-        }
+        self.know(release, model, spec.reference.id());
         let guard = Guard::of(spec);
         let (guard, why) = match guard {
             Ok(guard) => (guard, Ok(())),
@@ -125,8 +121,25 @@ impl Book {
             let (min_rows, every) = (spec.capture.min_rows.into(), spec.capture.every);
             let reference = spec.reference.clone();
             entry.watched = Some(WatchedSpec { reference, min_rows, every, guard });
+            entry.uncounted = None;
         }
         why
+    }
+
+    /// A release is about to be loaded whose features cannot be counted.
+    pub(super) fn leave_out(&mut self, release: &ReleaseId, model: Digest, spec: &DriftSpec, why: String) {
+        self.know(release, model, spec.reference.id());
+        if let Some(entry) = self.releases.get_mut(release) {
+            (entry.watched, entry.uncounted) = (None, Some(why));
+        }
+    }
+
+    fn know(&mut self, release: &ReleaseId, model: Digest, reference: ReferenceId) {
+        if !self.releases.get(release).is_some_and(|entry| entry.is_of(model, reference)) {
+            self.make_room();
+            self.releases.insert(release.clone(), Entry::new(Kept::new(release.clone(), model, reference)));
+            self.dropped.remove(release);
+        }
     }
 
     /// Every how manieth row of a release is counted, if the runner has measured it.
@@ -249,8 +262,7 @@ impl Book {
 
     /// For the operator of the device: what is counted in this run, and what has alarmed.
     pub(super) fn views(&self) -> Vec<DriftView> {
-        let known = self.releases.values().filter(|entry| entry.watched.is_some() || entry.has_alarms());
-        known.map(Entry::view).collect()
+        self.releases.values().filter(|entry| entry.is_of_interest()).map(Entry::view).collect()
     }
 
     /// A release that this run does not watch makes room for one that it does.
@@ -269,15 +281,15 @@ impl Book {
 
 impl Entry {
     fn new(kept: Kept) -> Self {
-        Self { kept, watched: None, rows: 0, windows: 0, lost: 0, unsaved: None }
+        Self { kept, watched: None, uncounted: None, rows: 0, windows: 0, lost: 0, unsaved: None }
     }
 
     fn is_of(&self, model: Digest, reference: ReferenceId) -> bool {
         self.kept.model == model && self.kept.reference == reference
     }
 
-    fn has_alarms(&self) -> bool {
-        !self.kept.alarms.is_empty()
+    fn is_of_interest(&self) -> bool {
+        self.watched.is_some() || self.uncounted.is_some() || !self.kept.alarms.is_empty()
     }
 
     /// The guardrail's look at a window.
@@ -303,6 +315,7 @@ impl Entry {
         let said = self.watched.as_ref().and_then(|watched| watched.every);
         DriftView {
             release: self.kept.release.clone(),
+            uncounted: self.uncounted.clone(),
             every: said.or(self.kept.pace.map(|pace| pace.every)),
             beyond_limit: said.is_none() && self.kept.pace.is_some_and(|pace| pace.beyond_limit),
             rows: self.rows,

@@ -5,6 +5,7 @@ use muster_sketch::{
     reference::{FeatureReference, NumericReference, Reference, ReferenceId, ReferenceValues},
     window::{FeatureCounts, FeatureWindow, MISSING, NumericCounts, Window},
 };
+use serde_json::json;
 use shared::{
     ReleaseId,
     manifest::{CapturePolicy, DriftGuardrail, DriftSpec, FeatureSource, Reading, Side},
@@ -447,6 +448,53 @@ fn what_the_disk_did_not_do_waits_to_be_done() {
     book.undone(Change::Drop(release("digits@1")));
     book.watch(&release("digits@1"), model(), &spec).unwrap();
     assert!(book.changes(Hurry::None).is_empty(), "it is there again");
+}
+
+/// Of a model that takes rows of two numbers.
+fn manifest(drift: DriftSpec) -> Manifest {
+    let artifact = |digest| {
+        json!({ "digest": digest, "size_bytes": 5, "packed": {
+            "encoding": "stored", "digest": digest, "size_bytes": 5, "block_bytes": 65_536, "blocks": [digest] } })
+    };
+    let tensor = |name| json!([{ "name": name, "datatype": "FP32", "shape": ["N", 2] }]);
+    let manifest = json!({
+        "format": 1, "release": "digits@1", "published_at": 1,
+        "runtime": { "format": "onnx", "opsets": {}, "operators": [] },
+        "inputs": tensor("x"), "outputs": tensor("y"), "model": artifact(model()),
+        "golden": { "artifact": artifact(model()), "cases": 1, "tolerance": { "absolute": 0.1, "relative": 0.1 } },
+        "drift": drift, "budgets": shared::manifest::Budgets::default(),
+        "probation": shared::manifest::ProbationPolicy::default(), "lineage": {},
+    });
+    serde_json::from_value(manifest).unwrap()
+}
+
+type Spoil = fn(&mut DriftSpec);
+
+#[tokio::test]
+async fn a_release_whose_features_cannot_be_counted_is_loaded_all_the_same_and_the_reason_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::open(dir.path());
+    let wrong: [(&str, Spoil); 4] = [
+        ("1 sources for 2 features", |spec| drop(spec.sources.pop())),
+        ("unknown 'z'", |spec| spec.sources[1].tensor = "z".into()),
+        ("no element 9", |spec| spec.sources[1].reading = Reading::Element { index: 9 }),
+        ("min_rows", |spec| spec.capture.min_rows = 1),
+    ];
+    for (why, change) in wrong {
+        let mut spec = spec(None);
+        change(&mut spec);
+        let manifest = manifest(spec);
+        assert_eq!(manifest.check_model(), Ok(()));
+        assert_eq!(rig.drift.watch(&manifest), Counted::default());
+        let view = rig.drift.views().remove(0);
+        assert!(view.uncounted.as_ref().is_some_and(|told| told.contains(why)), "{view:?}");
+        let told = sketched(manifest.drift.as_ref().unwrap(), 60, 0.0, &mut Noise(1));
+        rig.drift.closed(told).await;
+        assert!(rig.letters.try_recv().is_err(), "nothing of it leaves");
+    }
+    let counted = rig.drift.watch(&manifest(spec(None)));
+    assert_eq!(counted, Counted { spec: Some(spec(None)), known_every: None });
+    assert_eq!(rig.drift.views()[0].uncounted, None);
 }
 
 #[tokio::test]
