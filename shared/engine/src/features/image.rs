@@ -128,7 +128,11 @@ impl Sums {
             self.channels[plane].add(own);
         } else {
             for (place, sums) in self.channels.iter_mut().enumerate() {
-                refill(scratch, own.chunks_exact(step).map(|pixel| pixel[place]));
+                match step {
+                    // Most images have three channels, and a pixel of known length has no bounds to check.
+                    3 => refill(scratch, own.as_chunks::<3>().0.iter().map(|pixel| pixel[place])),
+                    _ => refill(scratch, own.chunks_exact(step).map(|pixel| pixel[place])),
+                }
                 sums.add(scratch);
             }
         }
