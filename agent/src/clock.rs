@@ -46,7 +46,7 @@ impl Clock {
     }
 
     /// A clock over another wall clock than the system's.
-    fn over(wall: fn() -> Timestamp, floor: Timestamp) -> Self {
+    pub(crate) fn over(wall: fn() -> Timestamp, floor: Timestamp) -> Self {
         let base = wall().max(WRITTEN_AT).max(floor);
         Self { origin: Instant::now(), base, wall, ahead_ms: Arc::default() }
     }

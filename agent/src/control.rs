@@ -94,6 +94,9 @@ pub struct StatusView {
 pub struct DriftView {
     /// Which release.
     pub release: ReleaseId,
+    /// Why none of its features is counted, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncounted: Option<String>,
     /// Every how manieth row is counted; absent while that is measured, and then none is.
     pub every: Option<u32>,
     /// Rows are alike for longer than that: drift may be told that is none.
@@ -199,7 +202,7 @@ pub struct WaitingView {
     pub reports_lost: u64,
     /// Windows of telemetry.
     pub telemetry: u64,
-    /// Windows of telemetry that were dropped for want of room.
+    /// Windows of telemetry and of features that were dropped, for want of room or because nobody took them.
     pub telemetry_lost: u64,
 }
 
@@ -353,6 +356,7 @@ pub(crate) mod tests {
         DriftView {
             alarms: vec![DriftAlarm { release: release.clone(), feature: "ink".into(), alarm }],
             release,
+            uncounted: None,
             every: Some(4),
             beyond_limit: false,
             rows: 1_200,
@@ -403,6 +407,7 @@ pub(crate) mod tests {
             "telemetry_lost",
             "trust",
             "sent_bytes",
+            "uncounted",
             "every",
             "beyond_limit",
             "windows_lost",

@@ -55,8 +55,8 @@ pub struct Telemetry {
 /// A feature has drifted on the device, by the device's own detector
 /// ([`DriftGuardrail`](crate::manifest::DriftGuardrail)).
 ///
-/// It is told at least once: an agent that is cut off before it knows that the window with it is safe tells it again in its
-/// next run. Release, feature and the alarm's time are the same then.
+/// It is told at least once: an agent that does not know yet that the server has stored the window with it tells it again in
+/// its next run. Release, feature and the alarm's time are the same then.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DriftAlarm {
     /// Of which version.
@@ -84,7 +84,7 @@ impl DriftAlarm {
 /// How the telemetry of a device gets to the server: what waits, what was lost, what it may cost.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Windows that were dropped on the device for want of room, ever.
+    /// Windows, of telemetry and of features, that the device dropped, for want of room or because nobody took them, ever.
     pub windows_lost: u64,
     /// Windows that wait for the server's acknowledgement.
     pub windows_waiting: u64,

@@ -45,14 +45,18 @@ pub(super) fn status(view: &StatusView) -> Vec<String> {
     if waiting.reports_lost + waiting.telemetry_lost > 0 {
         let (reports, windows) = (waiting.reports_lost, waiting.telemetry_lost);
         lines.push(format!(
-            "  lost         {reports} reports, {windows} windows of telemetry, for want of room"
+            "  lost         {reports} reports, {windows} windows of telemetry and features, for want of room or of a taker"
         ));
     }
     lines
 }
 
 fn drift(view: &DriftView) -> String {
-    let DriftView { release, every, beyond_limit, rows, windows, windows_lost, guardrail, alarms } = view;
+    let DriftView { release, uncounted, every, beyond_limit, rows, windows, windows_lost, guardrail, alarms } =
+        view;
+    if let Some(why) = uncounted {
+        return format!("{release}: nothing is counted: {why}");
+    }
     let counted = match every {
         None => "it is measured every how manieth row is counted".to_owned(),
         Some(1) => "every row is counted".to_owned(),

@@ -11,6 +11,10 @@ use crate::clock;
 /// Alarms of drift that are told of one release. Where every feature moved, the newest say enough.
 const TOLD_ALARMS: usize = 8;
 
+/// What an alarm of the device is worth, as the guardrail's [zone](muster_sketch::detector::Zone) and threshold make it.
+const PROMISE: &str = "the rate of false alarms holds where no feature's first thousand rows were further off than allowed for; \
+     on about one device in twenty they were, and it may alarm more often";
+
 /// The reasons for the whole device, then those of each model, then what drifts.
 #[must_use]
 pub fn reasons(status: &StatusView) -> Vec<String> {
@@ -19,9 +23,16 @@ pub fn reasons(status: &StatusView) -> Vec<String> {
     device_reasons(status).into_iter().chain(models).chain(drift).collect()
 }
 
-/// What is odd about the features of a release: alarms that the device has raised, newest first, and rows that are too alike.
+/// What is odd about the features of a release: that they cannot be counted, rows that are too alike, and alarms that the
+/// device has raised, newest first.
 #[must_use]
 pub fn drift_of(view: &DriftView) -> Vec<String> {
+    let uncounted = view.uncounted.as_ref().map(|why| {
+        format!(
+            "{}: its features are not counted for drift, as the manifest cannot be followed: {why}",
+            view.release
+        )
+    });
     let alike = view.beyond_limit.then(|| {
         format!(
             "{}: rows are alike for longer than one of {} is counted; drift may be told that is none: sample by time",
@@ -32,7 +43,8 @@ pub fn drift_of(view: &DriftView) -> Vec<String> {
     let alarms = view.alarms.iter().rev().take(TOLD_ALARMS).map(told);
     let more = view.alarms.len().saturating_sub(TOLD_ALARMS);
     let more = (more > 0).then(|| format!("{}: {more} older alarms of drift", view.release));
-    alike.into_iter().chain(alarms).chain(more).collect()
+    let promise = (!view.alarms.is_empty()).then(|| format!("{}: {PROMISE}", view.release));
+    uncounted.into_iter().chain(alike).chain(alarms).chain(more).chain(promise).collect()
 }
 
 fn told(DriftAlarm { release, feature, alarm }: &DriftAlarm) -> String {
@@ -187,18 +199,26 @@ mod tests {
         let mut view = drift();
         let told = drift_of(&view);
         assert_eq!(
-            told,
+            told[..1],
             [
                 "digits@1: the feature 'ink' has drifted, since 2027-01-15T08:00:20Z: its values are larger, by 0.50 standard \
               deviations over 600 rows; found at 2027-01-15T08:01:20Z with evidence 2.000e6 where 1.000e6 are asked for"
             ]
         );
+        assert!(told.len() == 2 && told[1].contains("one device in twenty"), "{told:?}");
         let older = view.alarms[0].clone();
         view.alarms = (0..20).map(|n| DriftAlarm { feature: format!("f{n}"), ..older.clone() }).collect();
         view.beyond_limit = true;
         let told = drift_of(&view);
         assert!(told[0].contains("alike") && told[1].contains("'f19'"), "{told:?}");
-        assert_eq!((told.len(), told[9].as_str()), (10, "digits@1: 12 older alarms of drift"));
+        assert_eq!((told.len(), told[9].as_str()), (11, "digits@1: 12 older alarms of drift"));
+    }
+
+    #[test]
+    fn features_that_cannot_be_counted_are_told_with_the_reason() {
+        let uncounted = Some("drift: feature 'ink' reads an unknown 'z'".into());
+        let told = drift_of(&DriftView { uncounted, alarms: vec![], ..drift() });
+        assert!(told.len() == 1 && told[0].ends_with("feature 'ink' reads an unknown 'z'"), "{told:?}");
     }
 
     #[test]

@@ -40,7 +40,10 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Inputs, drift::Drift};
+use super::{
+    Inputs,
+    drift::{Counted, Drift},
+};
 use crate::{
     health,
     runner::{Command, LoadRequest, RunnerProcess},
@@ -219,8 +222,8 @@ impl DataPlane {
                 return self.tell(Input::ArtifactDamaged { release, detail });
             }
         };
-        let known_every = self.drift.watch(manifest);
-        let request = Box::new(LoadRequest { known_every, ..LoadRequest::from_manifest(manifest) });
+        let Counted { spec: drift, known_every } = self.drift.watch(manifest);
+        let request = Box::new(LoadRequest { drift, known_every, ..LoadRequest::from_manifest(manifest) });
         // Noted first: the answer of a quick load must find that it is waited for.
         if let Some(runner) = &mut self.runner {
             runner.memory.expect(runner.process.pid(), &release, &manifest.budgets);

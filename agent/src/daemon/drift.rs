@@ -7,7 +7,10 @@
 //!
 //! What has to outlive the process lies in one small file for each release ([`files`]): every how manieth row is counted, what
 //! the guardrail knows, and its alarms. k and an alarm are written at once. Evidence is written every half an hour: a
-//! power cut then costs the evidence of that time, which makes an alarm later and never a false one.
+//! power cut then costs the evidence of that time, which makes an alarm later and never a false one. What the disk refuses is
+//! tried again within seconds, then ever more rarely.
+//!
+//! A specification of features that cannot be counted costs the counting and never the model, and its reason is told.
 //!
 //! The book of all that is behind one lock and decides without files, clock and network ([`book`]).
 
@@ -26,10 +29,12 @@ use std::{
 };
 
 use agent_store::disk::{Disk, OsDisk};
+use muster_engine::features::Extractor;
+use muster_link::Backoff;
 use muster_sketch::window::Origin;
 use shared::{
     Digest, Timestamp,
-    manifest::Manifest,
+    manifest::{DriftSpec, Manifest},
     telemetry::{DriftAlarm, VersionFigures},
 };
 use tokio::{
@@ -49,6 +54,9 @@ use files::Files;
 /// How long evidence may wait for the disk.
 const SAVE_EVERY: Duration = Duration::from_secs(1_800);
 
+/// What the disk refuses is tried again: it may be full or busy for a moment, and an alarm waits for it.
+const SAVE_AGAIN: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(300) };
+
 /// What is written at the end gets this long.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 
@@ -57,6 +65,15 @@ const LAST_WRITE: Duration = Duration::from_secs(2);
 pub(super) struct DriftNews {
     pub(super) figures: VersionFigures,
     pub(super) alarms: Vec<DriftAlarm>,
+}
+
+/// How a version that is about to be loaded is counted.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Counted {
+    /// What is watched of it; nothing where the manifest asks for nothing, or for what cannot be counted.
+    pub(super) spec: Option<DriftSpec>,
+    /// Every how manieth of its rows is counted, if that was measured before.
+    pub(super) known_every: Option<u32>,
 }
 
 /// The way to the book; cheap to clone.
@@ -89,18 +106,23 @@ impl Drift {
         let (ending, asked) = mpsc::channel(1);
         let (book, changed) = (Arc::new(Mutex::new(book)), Arc::<Notify>::default());
         let writer = Writer { book: Arc::clone(&book), changed: Arc::clone(&changed), files };
-        tokio::spawn(writer.run(asked));
+        tokio::spawn(writer.run(Schedule::new(Instant::now()), asked));
         (Self { book, changed, news, ending, courier, clock }, told)
     }
 
-    /// A version is about to be loaded. Gives every how manieth of its rows is counted, if that was measured before.
-    pub(super) fn watch(&self, manifest: &Manifest) -> Option<u32> {
-        let spec = manifest.drift.as_ref()?;
+    /// A version is about to be loaded.
+    pub(super) fn watch(&self, manifest: &Manifest) -> Counted {
+        let Manifest { release, model, drift: Some(spec), .. } = manifest else { return Counted::default() };
         let mut book = self.book();
-        if let Err(why) = book.watch(&manifest.release, manifest.model.digest, spec) {
-            tracing::warn!(release = %manifest.release, why, "the device does not watch its features by itself");
+        if let Err(why) = can_be_counted(spec, manifest) {
+            tracing::warn!(%release, why, "its features cannot be counted; it answers all the same");
+            book.leave_out(release, model.digest, spec, why);
+            return Counted::default();
         }
-        book.every(&manifest.release)
+        if let Err(why) = book.watch(release, model.digest, spec) {
+            tracing::warn!(%release, why, "the device does not watch its features by itself");
+        }
+        Counted { spec: Some(spec.clone()), known_every: book.every(release) }
     }
 
     /// The runner has measured every how manieth row is counted.
@@ -134,12 +156,12 @@ impl Drift {
         let _ = self.news.send(DriftNews { figures, alarms }).await;
     }
 
-    /// Alarms that no window of telemetry has told.
+    /// Alarms that the server does not have, as far as is known here.
     pub(super) fn untold(&self) -> Vec<DriftAlarm> {
         self.book().untold()
     }
 
-    /// These alarms are in a window that was given to the courier.
+    /// The server has stored windows of telemetry with these alarms.
     pub(super) fn told(&self, alarms: &[DriftAlarm]) {
         self.book().told(alarms);
     }
@@ -173,9 +195,40 @@ impl Drift {
     }
 }
 
+/// Whether sources, reference and numbers belong together and to this model.
+fn can_be_counted(spec: &DriftSpec, manifest: &Manifest) -> Result<(), String> {
+    let Manifest { inputs, outputs, .. } = manifest;
+    spec.check(inputs, outputs)?;
+    Extractor::new(&spec.sources, inputs, outputs).map(drop).map_err(|error| error.to_string())
+}
+
 /// What is under the lock is whole at every moment.
 fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
     book.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// When everything is written down that waits.
+#[derive(Debug)]
+struct Schedule {
+    at: Instant,
+    /// How often in a row the disk refused.
+    failures: u32,
+}
+
+impl Schedule {
+    fn new(now: Instant) -> Self {
+        Self { at: now + SAVE_EVERY, failures: 0 }
+    }
+
+    /// Everything with this hurry and more was written, or was not.
+    fn saved(&mut self, least: Hurry, is_done: bool, now: Instant) {
+        if !is_done {
+            self.at = now + SAVE_AGAIN.delay(self.failures, u32::MAX);
+            self.failures = self.failures.saturating_add(1);
+        } else if least == Hurry::None {
+            *self = Self::new(now);
+        }
+    }
 }
 
 /// Writes the book down.
@@ -187,47 +240,40 @@ struct Writer<D> {
 
 impl<D: Disk> Writer<D> {
     /// Runs until it is asked to end, or nobody can ask any more.
-    async fn run(self, mut asked: mpsc::Receiver<oneshot::Sender<()>>) {
-        let mut save_at = Instant::now() + SAVE_EVERY;
+    async fn run(self, mut schedule: Schedule, mut asked: mpsc::Receiver<oneshot::Sender<()>>) {
         loop {
-            let asker = tokio::select! {
-                () = self.changed.notified() => {
-                    self.save(Hurry::Now).await;
-                    continue;
-                }
-                () = tokio::time::sleep_until(save_at.into()), if lock(&self.book).waits() => {
+            let least = tokio::select! {
+                () = self.changed.notified() => Hurry::Now,
+                () = tokio::time::sleep_until(schedule.at.into()), if lock(&self.book).waits() => Hurry::None,
+                asker = asked.recv() => {
                     self.save(Hurry::None).await;
-                    save_at = Instant::now() + SAVE_EVERY;
-                    continue;
+                    if let Some(asker) = asker {
+                        let _ = asker.send(());
+                    }
+                    return;
                 }
-                asker = asked.recv() => asker,
             };
-            self.save(Hurry::None).await;
-            if let Some(asker) = asker {
-                let _ = asker.send(());
-            }
-            return;
+            let is_done = self.save(least).await;
+            schedule.saved(least, is_done, Instant::now());
         }
     }
 
-    /// On a thread where the disk may take its time.
-    async fn save(&self, least: Hurry) {
+    /// On a thread where the disk may take its time. False when it has not taken everything.
+    async fn save(&self, least: Hurry) -> bool {
         let changes = lock(&self.book).changes(least);
-        if changes.is_empty() {
-            return;
-        }
         let (book, files) = (Arc::clone(&self.book), self.files.clone());
-        let saved = tokio::task::spawn_blocking(move || {
-            for change in changes {
-                if let Err(error) = files.write(&change) {
-                    let release = change.release();
-                    tracing::warn!(%error, %release, "what is known of the drift of a release is not written down");
-                    if let Change::Write(kept) = &change {
-                        lock(&book).unsaved(&kept.release);
-                    }
-                }
-            }
-        });
-        let _ = saved.await;
+        let save = move |change: Change| {
+            let Err(error) = files.write(&change) else { return true };
+            let release = change.release();
+            tracing::warn!(%error, %release, "what is known of the drift of a release is not written down; it is tried again");
+            lock(&book).undone(change);
+            false
+        };
+        changes.is_empty()
+            || tokio::task::spawn_blocking(move || {
+                changes.into_iter().map(save).fold(true, |all, done| all & done)
+            })
+            .await
+            .unwrap_or(false)
     }
 }

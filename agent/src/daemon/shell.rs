@@ -178,8 +178,8 @@ impl Shell {
                 _ = window.tick() => {
                     let bytes = self.link_bytes();
                     self.windows.note_challengers(self.core.challenger_states());
-                    let told = self.windows.close_if_due(self.clock.now(), bytes, &self.courier);
-                    self.drift.told(&told);
+                    self.windows.close_if_due(self.clock.now(), bytes, &self.courier);
+                    self.drift.told(&self.courier.told_alarms());
                     self.expect_quiet();
                     self.tell_local_time();
                 }
@@ -336,8 +336,8 @@ impl Shell {
     fn close_window(&mut self) {
         let bytes = self.link_bytes();
         self.windows.note_challengers(self.core.challenger_states());
-        let told = self.windows.close(self.clock.now(), bytes, &self.courier);
-        self.drift.told(&told);
+        self.windows.close(self.clock.now(), bytes, &self.courier);
+        self.drift.told(&self.courier.told_alarms());
     }
 
     fn link_bytes(&self) -> (u64, u64) {

@@ -4,8 +4,8 @@
 //! that was cut off ends its segment, and the next start begins another one, so nothing is ever written behind
 //! something torn.
 //!
-//! A record leaves the spool in one of two ways: the server has acknowledged it, or it was the oldest when the bound in
-//! bytes was reached; then it is counted as lost. Which records were acknowledged is noted in the segment that is
+//! A record leaves the spool in one of three ways: the server has acknowledged it; or it was the oldest when the bound in
+//! bytes was reached, or was given up; then it is counted as lost. Which records were acknowledged is noted in the segment that is
 //! written just then. A note that a power cut takes away costs a record that is sent twice, which the server can tell.
 //!
 //! Nothing is flushed to the device at an append: while the server answers, a record is acknowledged before that would
@@ -26,7 +26,7 @@ use std::{
 };
 
 use crate::disk::{Disk, DiskFile as _, OpenAs};
-use reader::Loaded;
+pub use reader::Cursor;
 use segment::{FRAME_BYTES, Mark, STATE_BYTES, Segment, file_name, mark_frame, record_frame};
 
 /// Records wait in this much memory while the disk refuses: an hour of windows, and little beside a model.
@@ -66,7 +66,7 @@ pub struct Waiting {
     pub records: u64,
     /// What all segments take.
     pub size_bytes: u64,
-    /// Records that were dropped for want of room, ever.
+    /// Records that were dropped, for want of room or because nobody took them, ever.
     pub lost: u64,
     /// Whether the disk refuses, so that records wait in memory.
     pub in_memory: bool,
@@ -90,9 +90,6 @@ pub struct Spool<D: Disk> {
     /// What the disk refused.
     memory: VecDeque<Record>,
     lost: u64,
-    /// The next record to be read.
-    cursor: u64,
-    loaded: Option<Loaded>,
     /// The newest record, which is mostly the next to be read.
     newest: Option<Record>,
 }
@@ -126,8 +123,6 @@ impl<D: Disk> Spool<D> {
             acknowledged: BTreeSet::new(),
             memory: VecDeque::new(),
             lost: 0,
-            cursor: 0,
-            loaded: None,
             newest: None,
         };
         spool.recover()?;
@@ -160,6 +155,18 @@ impl<D: Disk> Spool<D> {
         self.settle();
         // A note that is not written costs a record that is sent twice.
         let _ = self.note();
+    }
+
+    /// Nobody will take this record: it waits no more, and counts as lost.
+    pub fn give_up(&mut self, number: u64) {
+        let waits = (self.first_waiting..self.next_number).contains(&number);
+        self.lost += u64::from(waits && !self.acknowledged.contains(&number));
+        self.acknowledge(number);
+    }
+
+    /// Counts records that were lost before they got here. The next note tells it to the disk.
+    pub fn count_lost(&mut self, records: u64) {
+        self.lost += records;
     }
 
     /// The number of the oldest record that waits; everything before is acknowledged or lost.
@@ -325,7 +332,7 @@ impl<D: Disk> Spool<D> {
     }
 
     fn waiting_in(&self, segment: &Segment) -> u64 {
-        let acknowledged = self.acknowledged.iter().filter(|number| segment.holds(**number)).count();
+        let acknowledged = self.acknowledged.range(segment.first..segment.next()).count();
         segment.from(self.first_waiting).saturating_sub(acknowledged as u64)
     }
 
@@ -333,9 +340,6 @@ impl<D: Disk> Spool<D> {
     fn remove(&mut self, segment: &Segment) {
         if let Err(error) = self.disk.remove(&self.dir.join(file_name(segment.id))) {
             tracing::debug!(%error, segment = segment.id, "a segment of the spool was not removed");
-        }
-        if self.loaded.as_ref().is_some_and(|loaded| loaded.id == segment.id) {
-            self.loaded = None;
         }
     }
 
@@ -385,7 +389,6 @@ impl<D: Disk> Spool<D> {
                 break;
             }
         }
-        self.cursor = self.cursor.max(self.first_waiting);
         // The last one stays, with its mark, until another follows.
         while self.segments.len() > 1
             && let Some(oldest) = self.segments.front()

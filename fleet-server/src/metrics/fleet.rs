@@ -70,7 +70,11 @@ impl FleetFigures {
     fn delivery(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let DeliverySums { windows_lost, windows_waiting, telemetry_bytes_today } = self.delivery;
         let gauges = [
-            ("telemetry_windows_lost", "Windows that devices dropped for want of room", windows_lost),
+            (
+                "telemetry_windows_lost",
+                "Windows that devices dropped, for want of room or of a taker",
+                windows_lost,
+            ),
             ("telemetry_windows_waiting", "Windows that wait on devices, as they last said", windows_waiting),
             (
                 "telemetry_bytes_today",

@@ -7,7 +7,7 @@ use super::{Columns, Store, StoreError, Tx, signed, to_json};
 /// Sums over all devices that are let in, for a monitoring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeliverySums {
-    /// Windows that devices dropped for want of room.
+    /// Windows that devices dropped, for want of room or because nobody took them.
     pub windows_lost: u64,
     /// Windows that wait on devices, as they last said.
     pub windows_waiting: u64,

@@ -21,7 +21,7 @@
 //!
 //! # Privacy
 //! The counts of one or two values are those values. [`MIN_WINDOW_ROWS`] must be in a window before it can be sealed
-//! for sending.
+//! for sending, and of a feature with fewer values than that [`FeatureCounts::hide_few`] leaves the bins alone.
 
 mod column;
 mod counts;

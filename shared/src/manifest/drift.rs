@@ -173,7 +173,8 @@ impl Default for CapturePolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DriftGuardrail {
-    /// At most one false alarm in so many years of this device, over all its features.
+    /// At most one false alarm in so many years of this device, over all its features, unless one of its baselines is further
+    /// off than its zone, which has a chance of about 5 %.
     pub one_false_alarm_in_years: f64,
 }
 

@@ -44,6 +44,8 @@ struct Entry {
     kept: Kept,
     /// What this run knows from its manifest.
     watched: Option<WatchedSpec>,
+    /// Why its features are not counted in this run.
+    uncounted: Option<String>,
     rows: u64,
     windows: u64,
     lost: u64,
@@ -109,13 +111,7 @@ impl Book {
         model: Digest,
         spec: &DriftSpec,
     ) -> Result<(), String> {
-        let reference = spec.reference.id();
-        let known = self.releases.get(release).is_some_and(|entry| entry.is_of(model, reference));
-        if !known {
-            self.make_room();
-            self.releases.insert(release.clone(), Entry::new(Kept::new(release.clone(), model, reference)));
-            self.dropped.remove(release);
-        }
+        self.know(release, model, spec.reference.id());
         let guard = Guard::of(spec);
         let (guard, why) = match guard {
             Ok(guard) => (guard, Ok(())),
@@ -125,8 +121,25 @@ impl Book {
             let (min_rows, every) = (spec.capture.min_rows.into(), spec.capture.every);
             let reference = spec.reference.clone();
             entry.watched = Some(WatchedSpec { reference, min_rows, every, guard });
+            entry.uncounted = None;
         }
         why
+    }
+
+    /// A release is about to be loaded whose features cannot be counted.
+    pub(super) fn leave_out(&mut self, release: &ReleaseId, model: Digest, spec: &DriftSpec, why: String) {
+        self.know(release, model, spec.reference.id());
+        if let Some(entry) = self.releases.get_mut(release) {
+            (entry.watched, entry.uncounted) = (None, Some(why));
+        }
+    }
+
+    fn know(&mut self, release: &ReleaseId, model: Digest, reference: ReferenceId) {
+        if !self.releases.get(release).is_some_and(|entry| entry.is_of(model, reference)) {
+            self.make_room();
+            self.releases.insert(release.clone(), Entry::new(Kept::new(release.clone(), model, reference)));
+            self.dropped.remove(release);
+        }
     }
 
     /// Every how manieth row of a release is counted, if the runner has measured it.
@@ -147,7 +160,8 @@ impl Book {
     }
 
     /// Takes a window in. The runner parses what anybody sends it, so its counts are believed only as far as they can be
-    /// counts, and no window leaves that has too few rows to hide them.
+    /// counts, and no window leaves that has too few rows to hide them, nor what is more than bins of a feature with too few
+    /// values.
     ///
     /// # Errors
     /// Why it is dropped, in words.
@@ -157,7 +171,7 @@ impl Book {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Closed, String> {
-        let Sketched { release, reference, every, features, .. } = sketched;
+        let Sketched { release, reference, every, mut features, .. } = sketched;
         let entry = self.releases.get_mut(&release).ok_or("its release is not watched")?;
         let watched = entry.watched.as_ref().ok_or("its release is not watched")?;
         let rows = features.first().map_or(0, FeatureCounts::rows);
@@ -165,6 +179,8 @@ impl Book {
         if rows < least {
             return Err(format!("it has {rows} rows, and {least} are the least"));
         }
+        let pairs = features.iter_mut().zip(watched.reference.features());
+        pairs.for_each(|(counts, feature)| counts.hide_few(&feature.values));
         let window = Window {
             reference,
             origin: self.origin.clone(),
@@ -195,14 +211,14 @@ impl Book {
         }
     }
 
-    /// Alarms that no window of telemetry has told.
+    /// Alarms that the server does not have, as far as is known here.
     pub(super) fn untold(&self) -> Vec<DriftAlarm> {
         let alarms = self.releases.values().flat_map(|entry| &entry.kept.alarms);
         alarms.filter(|kept| !kept.told).map(|kept| kept.alarm.clone()).collect()
     }
 
-    /// These alarms are told. That is written down when it is convenient: until then a restart tells them again, and the
-    /// window that tells them is safe by then.
+    /// The server has these alarms. That is written down when it is convenient: until then a restart tells them again, which
+    /// the server can tell.
     pub(super) fn told(&mut self, alarms: &[DriftAlarm]) {
         for alarm in alarms {
             let Some(entry) = self.releases.get_mut(&alarm.release) else { continue };
@@ -229,22 +245,24 @@ impl Book {
         changes
     }
 
-    /// The disk did not take what is known of a release.
-    pub(super) fn unsaved(&mut self, release: &ReleaseId) {
-        if let Some(entry) = self.releases.get_mut(release) {
-            entry.unsaved = entry.unsaved.max(Some(Hurry::None));
+    /// The disk did not take a change.
+    pub(super) fn undone(&mut self, change: Change) {
+        match (self.releases.get_mut(change.release()), change) {
+            (Some(entry), Change::Write(_)) => entry.unsaved = entry.unsaved.max(Some(Hurry::None)),
+            (None, Change::Drop(release)) => drop(self.dropped.insert(release)),
+            // It came, or went, meanwhile.
+            (Some(_), Change::Drop(_)) | (None, Change::Write(_)) => {}
         }
     }
 
     /// Whether something waits for the disk.
     pub(super) fn waits(&self) -> bool {
-        self.releases.values().any(|entry| entry.unsaved.is_some())
+        !self.dropped.is_empty() || self.releases.values().any(|entry| entry.unsaved.is_some())
     }
 
     /// For the operator of the device: what is counted in this run, and what has alarmed.
     pub(super) fn views(&self) -> Vec<DriftView> {
-        let known = self.releases.values().filter(|entry| entry.watched.is_some() || entry.has_alarms());
-        known.map(Entry::view).collect()
+        self.releases.values().filter(|entry| entry.is_of_interest()).map(Entry::view).collect()
     }
 
     /// A release that this run does not watch makes room for one that it does.
@@ -263,15 +281,15 @@ impl Book {
 
 impl Entry {
     fn new(kept: Kept) -> Self {
-        Self { kept, watched: None, rows: 0, windows: 0, lost: 0, unsaved: None }
+        Self { kept, watched: None, uncounted: None, rows: 0, windows: 0, lost: 0, unsaved: None }
     }
 
     fn is_of(&self, model: Digest, reference: ReferenceId) -> bool {
         self.kept.model == model && self.kept.reference == reference
     }
 
-    fn has_alarms(&self) -> bool {
-        !self.kept.alarms.is_empty()
+    fn is_of_interest(&self) -> bool {
+        self.watched.is_some() || self.uncounted.is_some() || !self.kept.alarms.is_empty()
     }
 
     /// The guardrail's look at a window.
@@ -297,6 +315,7 @@ impl Entry {
         let said = self.watched.as_ref().and_then(|watched| watched.every);
         DriftView {
             release: self.kept.release.clone(),
+            uncounted: self.uncounted.clone(),
             every: said.or(self.kept.pace.map(|pace| pace.every)),
             beyond_limit: said.is_none() && self.kept.pace.is_some_and(|pace| pace.beyond_limit),
             rows: self.rows,

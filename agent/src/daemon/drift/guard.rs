@@ -3,6 +3,9 @@
 //! Every feature is held against its own first thousand samples on this device, as the server does it for the scope of one
 //! device, with the same detector: so the rate of false alarms is the one that the manifest states, at any look. The
 //! threshold is for as many windows in a year as can be, and for all features together.
+//!
+//! The rate is stated on the condition that no baseline is further off than its zone. The zone is so wide that the chance of
+//! that is about 5 % for all features of a device together; such a device may alarm more often, until it learns anew.
 
 use muster_sketch::{
     detector::{Alarm, DeviceWatch, Rule, Scores, Threshold, Watched, Zone},

@@ -36,7 +36,7 @@ pub(super) struct Kept {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct KeptAlarm {
     pub(super) alarm: DriftAlarm,
-    /// It is in a window of telemetry that the courier has.
+    /// The server has stored a window of telemetry with it.
     pub(super) told: bool,
 }
 

@@ -3,8 +3,9 @@ use std::time::Duration;
 use muster_sketch::{
     detector::Sign,
     reference::{FeatureReference, NumericReference, Reference, ReferenceId, ReferenceValues},
-    window::{FeatureCounts, FeatureWindow, Window},
+    window::{FeatureCounts, FeatureWindow, MISSING, NumericCounts, Window},
 };
+use serde_json::json;
 use shared::{
     ReleaseId,
     manifest::{CapturePolicy, DriftGuardrail, DriftSpec, FeatureSource, Reading, Side},
@@ -14,7 +15,7 @@ use shared::{
 
 use super::{kept::Kept, *};
 use crate::{
-    daemon::telemetry::courier::Letter,
+    daemon::telemetry::courier::{FailsOnce, Letter},
     runner::{Pace, Paced},
 };
 
@@ -160,6 +161,48 @@ fn what_a_runner_cannot_have_counted_does_not_leave() {
     assert_eq!(read(&good.message, &spec.reference).1.sequence, 1, "what is dropped takes no number");
 }
 
+/// A window of sixty rows, of which only the first have a second feature.
+fn with_few(spec: &DriftSpec, values: &[f32]) -> Vec<FeatureCounts> {
+    let (mut window, mut noise) = (FeatureWindow::new(Arc::new(spec.reference.clone())), Noise(13));
+    for row in 0..60 {
+        window.record(&[noise.next(), values.get(row).copied().unwrap_or(MISSING)], &[]).unwrap();
+    }
+    window.seal().unwrap()
+}
+
+fn numeric(counts: &FeatureCounts) -> &NumericCounts {
+    match counts {
+        FeatureCounts::Numeric(counts) => counts,
+        FeatureCounts::Category(_) => panic!("{counts:?}"),
+    }
+}
+
+#[test]
+fn of_a_feature_with_few_values_only_the_bins_leave_the_device() {
+    let spec = spec(None);
+    let mut book = watching(&spec);
+    let mut tell = |values: &[f32]| {
+        let told = Sketched { features: with_few(&spec, values), ..sketched(&spec, 60, 0.0, &mut Noise(1)) };
+        let closed = book.close(told.clone(), Timestamp(0), Timestamp(1)).unwrap();
+        let left = read(&closed.message, &spec.reference).1.features;
+        assert_eq!(left[0], told.features[0], "the other feature has its values");
+        (numeric(&told.features[1]).clone(), numeric(&left[1]).clone())
+    };
+    let many: Vec<f32> = (0..20_u8).map(|n| f32::from(n) / 20.0).collect();
+    let (counted, left) = tell(&many);
+    assert_eq!(counted, left);
+    for few in [&[0.123_456][..], &[0.111, 0.5, 0.987], &[-7.5, 42.0], &many[1..]] {
+        let (counted, left) = tell(few);
+        assert_eq!((left.bins(), left.missing(), left.rows()), (counted.bins(), counted.missing(), 60));
+        let ((low, high), (lowest, highest)) = (left.range().unwrap(), counted.range().unwrap());
+        assert!(low != lowest && high != highest, "{few:?}: {low} to {high}");
+        assert_ne!(left.moments(), counted.moments(), "{few:?}");
+        let mean = |of: &NumericCounts| of.moments().mean(of.finite()).unwrap();
+        let is_inside = few.iter().all(|value| (0.0..1.0).contains(value));
+        assert!(!is_inside || (mean(&left) - mean(&counted)).abs() < 0.1, "{few:?}: it stays about there");
+    }
+}
+
 #[test]
 fn what_was_measured_of_a_release_is_known_in_the_next_run_and_not_of_another_model() {
     let spec = spec(None);
@@ -269,7 +312,7 @@ fn an_alarm_is_written_at_once_and_told_again_by_the_next_run_until_it_was_told(
     assert_eq!(second.untold(), std::slice::from_ref(&alarm));
     second.told(std::slice::from_ref(&alarm));
     assert!(second.untold().is_empty());
-    assert!(second.changes(Hurry::Now).is_empty(), "the window that tells it is not safe yet");
+    assert!(second.changes(Hurry::Now).is_empty(), "telling it twice does no harm, so that has time");
     let third = book(kept(second.changes(Hurry::None)));
     assert!(third.untold().is_empty());
     assert_eq!(third.views()[0].alarms, [alarm], "the operator of the device still sees it");
@@ -346,6 +389,112 @@ async fn what_was_measured_is_on_the_disk_at_once_and_goes_with_its_release() {
     assert!(!dir.path().join("drift/digits@7.json.tmp").exists());
     rig.drift.keep(&BTreeSet::new());
     rig.has_file(false).await;
+}
+
+#[tokio::test]
+async fn what_the_disk_refuses_for_a_moment_is_written_soon() {
+    let (dir, spec) = (tempfile::tempdir().unwrap(), spec(None));
+    let (courier, _letters) = Courier::detached(4);
+    let files = Files::new(FailsOnce::default(), dir.path().join("drift"));
+    let path = files.path_of(&release("digits@1"));
+    let (drift, _news) = Drift::start(book(vec![]), files, courier, Clock::start(Timestamp(0)));
+    drift.book().watch(&release("digits@1"), model(), &spec).unwrap();
+    let pace = Pace { every: 4, beyond_limit: false, rows: 10_000 };
+    drift.paced(&Paced { release: release("digits@1"), reference: spec.reference.id(), pace });
+    let written = async {
+        while !path.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(60), written).await.expect("not half an hour later");
+}
+
+#[test]
+fn a_disk_that_refuses_is_asked_again_ever_more_rarely_and_then_as_usual() {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(start);
+    assert_eq!(schedule.at, start + SAVE_EVERY);
+    let mut waits = vec![];
+    for _ in 0..20 {
+        let now = schedule.at;
+        schedule.saved(Hurry::Now, false, now);
+        waits.push(schedule.at - now);
+    }
+    assert_eq!((waits[0], waits[1], waits[19]), (SAVE_AGAIN.min, 2 * SAVE_AGAIN.min, SAVE_AGAIN.max));
+    let pending = schedule.at;
+    schedule.saved(Hurry::Now, true, pending);
+    assert_eq!(schedule.at, pending, "what was refused before still waits");
+    schedule.saved(Hurry::None, true, pending);
+    assert_eq!(schedule.at, pending + SAVE_EVERY);
+    schedule.saved(Hurry::None, false, pending);
+    assert_eq!(schedule.at, pending + SAVE_AGAIN.min);
+}
+
+#[test]
+fn what_the_disk_did_not_do_waits_to_be_done() {
+    let spec = spec(None);
+    let mut book = watching(&spec);
+    let pace = Pace { every: 9, beyond_limit: false, rows: 5_000 };
+    book.paced(&Paced { release: release("digits@1"), reference: spec.reference.id(), pace });
+    for refused in book.changes(Hurry::Now) {
+        book.undone(refused);
+    }
+    assert!(book.waits() && matches!(book.changes(Hurry::None)[..], [Change::Write(_)]) && !book.waits());
+    book.keep(&BTreeSet::new());
+    for refused in book.changes(Hurry::Now) {
+        book.undone(refused);
+    }
+    assert!(book.waits() && matches!(book.changes(Hurry::None)[..], [Change::Drop(_)]) && !book.waits());
+    book.undone(Change::Drop(release("digits@1")));
+    book.watch(&release("digits@1"), model(), &spec).unwrap();
+    assert!(book.changes(Hurry::None).is_empty(), "it is there again");
+}
+
+/// Of a model that takes rows of two numbers.
+fn manifest(drift: DriftSpec) -> Manifest {
+    let artifact = |digest| {
+        json!({ "digest": digest, "size_bytes": 5, "packed": {
+            "encoding": "stored", "digest": digest, "size_bytes": 5, "block_bytes": 65_536, "blocks": [digest] } })
+    };
+    let tensor = |name| json!([{ "name": name, "datatype": "FP32", "shape": ["N", 2] }]);
+    let manifest = json!({
+        "format": 1, "release": "digits@1", "published_at": 1,
+        "runtime": { "format": "onnx", "opsets": {}, "operators": [] },
+        "inputs": tensor("x"), "outputs": tensor("y"), "model": artifact(model()),
+        "golden": { "artifact": artifact(model()), "cases": 1, "tolerance": { "absolute": 0.1, "relative": 0.1 } },
+        "drift": drift, "budgets": shared::manifest::Budgets::default(),
+        "probation": shared::manifest::ProbationPolicy::default(), "lineage": {},
+    });
+    serde_json::from_value(manifest).unwrap()
+}
+
+type Spoil = fn(&mut DriftSpec);
+
+#[tokio::test]
+async fn a_release_whose_features_cannot_be_counted_is_loaded_all_the_same_and_the_reason_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::open(dir.path());
+    let wrong: [(&str, Spoil); 4] = [
+        ("1 sources for 2 features", |spec| drop(spec.sources.pop())),
+        ("unknown 'z'", |spec| spec.sources[1].tensor = "z".into()),
+        ("no element 9", |spec| spec.sources[1].reading = Reading::Element { index: 9 }),
+        ("min_rows", |spec| spec.capture.min_rows = 1),
+    ];
+    for (why, change) in wrong {
+        let mut spec = spec(None);
+        change(&mut spec);
+        let manifest = manifest(spec);
+        assert_eq!(manifest.check_model(), Ok(()));
+        assert_eq!(rig.drift.watch(&manifest), Counted::default());
+        let view = rig.drift.views().remove(0);
+        assert!(view.uncounted.as_ref().is_some_and(|told| told.contains(why)), "{view:?}");
+        let told = sketched(manifest.drift.as_ref().unwrap(), 60, 0.0, &mut Noise(1));
+        rig.drift.closed(told).await;
+        assert!(rig.letters.try_recv().is_err(), "nothing of it leaves");
+    }
+    let counted = rig.drift.watch(&manifest(spec(None)));
+    assert_eq!(counted, Counted { spec: Some(spec(None)), known_every: None });
+    assert_eq!(rig.drift.views()[0].uncounted, None);
 }
 
 #[tokio::test]

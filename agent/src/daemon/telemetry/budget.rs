@@ -99,9 +99,9 @@ impl<D: Disk> Budget<D> {
         }
     }
 
-    /// Spends `bytes` if the budget has them.
-    pub(in crate::daemon) fn spend(&mut self, purpose: Purpose, bytes: u64) -> bool {
-        let enough = self.left(purpose).is_none_or(|left| bytes <= left);
+    /// Spends `bytes` if the budget has them and so many more, which are kept for others.
+    pub(in crate::daemon) fn spend(&mut self, purpose: Purpose, bytes: u64, kept: u64) -> bool {
+        let enough = self.left(purpose).is_none_or(|left| bytes.saturating_add(kept) <= left);
         if enough {
             self.add(purpose, bytes);
         }
@@ -167,11 +167,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut budget = open(&dir);
         assert!(budget.adopt(limits(1, 10_000)));
-        let spent = (0..100).filter(|_| budget.spend(Purpose::Telemetry, 300)).count();
+        let spent = (0..100).filter(|_| budget.spend(Purpose::Telemetry, 300, 0)).count();
         assert_eq!((spent, budget.left(Purpose::Telemetry)), (33, Some(100)));
-        assert!(budget.spend(Purpose::Transfers, 1 << 40), "the other one has no bound");
+        assert!(budget.spend(Purpose::Transfers, 1 << 40, 0), "the other one has no bound");
         budget.begin_day(Timestamp(NOON.as_millis() + DAY_MS / 2));
-        assert!(budget.spend(Purpose::Telemetry, 300), "a new day");
+        assert!(budget.spend(Purpose::Telemetry, 300, 0), "a new day");
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
         assert!(open(&dir).adopt(limits(1, 50_000)));
         for _ in 0..100 {
             let mut budget = open(&dir);
-            all += (0..7).filter(|_| budget.spend(Purpose::Telemetry, 300)).count() * 300;
+            all += (0..7).filter(|_| budget.spend(Purpose::Telemetry, 300, 0)).count() * 300;
         }
         assert!(all <= 50_000 && all > 25_000, "{all}");
     }
@@ -190,11 +190,11 @@ mod tests {
     fn a_clock_that_starts_in_the_past_brings_no_second_budget() {
         let dir = tempfile::tempdir().unwrap();
         let mut budget = open(&dir);
-        assert!(budget.adopt(limits(1, 1_000)) && budget.spend(Purpose::Telemetry, 1_000));
+        assert!(budget.adopt(limits(1, 1_000)) && budget.spend(Purpose::Telemetry, 1_000, 0));
         budget.begin_day(Timestamp(NOON.as_millis() - 3 * DAY_MS));
-        assert!(!budget.spend(Purpose::Telemetry, 1));
+        assert!(!budget.spend(Purpose::Telemetry, 1, 0));
         budget.begin_day(NOON);
-        assert!(!budget.spend(Purpose::Telemetry, 1));
+        assert!(!budget.spend(Purpose::Telemetry, 1, 0));
     }
 
     #[test]
@@ -203,9 +203,9 @@ mod tests {
         let mut budget = open(&dir);
         assert!(budget.adopt(limits(1, 1_000)));
         budget.begin_day(Timestamp(NOON.as_millis() + 4_000 * DAY_MS));
-        assert!(budget.spend(Purpose::Telemetry, 1_000));
+        assert!(budget.spend(Purpose::Telemetry, 1_000, 0));
         budget.begin_day(NOON);
-        assert!(budget.spend(Purpose::Telemetry, 1_000));
+        assert!(budget.spend(Purpose::Telemetry, 1_000, 0));
     }
 
     #[test]

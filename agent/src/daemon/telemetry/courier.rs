@@ -5,7 +5,8 @@
 //! A window goes to the disk first. From there a few are under way at a time; the next one leaves when one was
 //! acknowledged, so a backlog flows as fast as the server commits, and not all at once when it is back. A window that is
 //! not acknowledged in time is sent again, ever more rarely. Each sending is paid from the day's budget; when that is
-//! used up, windows wait. To make it last, windows get longer while the budget is scarce.
+//! used up, windows wait. To make it last, windows get longer while the budget is scarce. Windows of features leave half of it
+//! to telemetry, so none of them stops it; what telemetry has not used of its half as the day goes on is theirs too.
 //!
 //! It is a thread and no task because a flush may take as long as the flash likes.
 
@@ -29,7 +30,7 @@ use agent_store::{
 use shared::{
     message::Limits,
     sketch::SketchMessage,
-    telemetry::{Delivery, Telemetry},
+    telemetry::{Delivery, DriftAlarm, Telemetry},
 };
 use tokio::sync::oneshot;
 
@@ -37,8 +38,10 @@ use super::budget::{Budget, Purpose};
 use crate::{clock::Clock, daemon::outgoing::Outgoing};
 use line::{Line, Sketches};
 use opening::open_spool;
+#[cfg(test)]
+pub(in crate::daemon) use opening::tests::FailsOnce;
 pub(in crate::daemon) use under_way::Name;
-use under_way::UnderWay;
+use under_way::{UnderWay, alarms_in};
 
 /// Letters that may wait while the disk is busy: windows of a minute at the shortest interval.
 const LETTERS: usize = 64;
@@ -52,6 +55,9 @@ const OVERHEAD_BYTES: u64 = 320;
 
 /// Windows do not get longer than this, however scarce the budget: it is what a power cut may cost.
 const LONGEST_WINDOW: Duration = Duration::from_secs(600);
+
+/// Alarms of drift that the server has and nobody has asked for yet. Those beyond are told once more by the next run.
+const MAX_TOLD_ALARMS: usize = 1_024;
 
 /// How often a used up budget is looked at: the day ends at a moment that a clock which is set may change.
 const BUDGET_AGAIN: Duration = Duration::from_secs(600);
@@ -85,6 +91,10 @@ struct Shared {
     delivery: Delivery,
     window: Duration,
     transfer_bytes_left: Option<u64>,
+    /// Alarms of drift that the server has, since they were asked for.
+    told: Vec<DriftAlarm>,
+    /// Windows of features that found no room among the letters, since the courier looked.
+    turned_away: u64,
     /// Number of the connection; `None` without one.
     connection: Option<u64>,
     connections: u64,
@@ -128,7 +138,14 @@ impl Courier {
 
     /// Gives a window of features away, as it travels; false when the courier is far behind or gone.
     pub(in crate::daemon) fn take_sketch(&self, message: Vec<u8>) -> bool {
-        self.letters.try_send(Letter::Sketch(message)).is_ok()
+        let is_taken = self.letters.try_send(Letter::Sketch(message)).is_ok();
+        lock(&self.shared).turned_away += u64::from(!is_taken);
+        is_taken
+    }
+
+    /// Alarms of drift that the server has stored since the last call, with windows of this run and of earlier ones.
+    pub(in crate::daemon) fn told_alarms(&self) -> Vec<DriftAlarm> {
+        std::mem::take(&mut lock(&self.shared).told)
     }
 
     /// Tells something. What does not fit is told again by a time-out or by the next connection.
@@ -203,8 +220,17 @@ struct Round<D: Disk> {
     /// What was sent since the last of them.
     since_window_bytes: u64,
     in_memory: bool,
-    /// Something was not sent because the budget did not have it.
-    used_up: bool,
+    /// What the budget has paid in this turn.
+    paid: Paid,
+}
+
+/// What the budget pays. Whatever it does not pay waits, and is not asked about again in the same turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Paid {
+    Nothing,
+    /// And no windows of features.
+    Telemetry,
+    Everything,
 }
 
 impl<D: Disk> Round<D> {
@@ -230,7 +256,7 @@ impl<D: Disk> Round<D> {
             cost_bytes: 0,
             since_window_bytes: 0,
             in_memory: false,
-            used_up: false,
+            paid: Paid::Everything,
         };
         round.show();
         round
@@ -257,8 +283,9 @@ impl<D: Disk> Round<D> {
             },
             Letter::Sketch(message) => self.keep(message, now),
             Letter::Stored(name) => {
-                if let Some(number) = self.under_way.stored(&name) {
+                if let Some((number, payload)) = self.under_way.stored(&name) {
                     self.spool.acknowledge(number);
+                    self.note_told(alarms_in(&payload));
                 }
             }
             Letter::Limits(limits) => {
@@ -286,14 +313,22 @@ impl<D: Disk> Round<D> {
         self.in_memory = refused;
     }
 
+    fn note_told(&self, alarms: Vec<DriftAlarm>) {
+        let told = &mut lock(&self.shared).told;
+        let room = MAX_TOLD_ALARMS.saturating_sub(told.len());
+        told.extend(alarms.into_iter().take(room));
+    }
+
     /// Flushes, sends and shows what there is.
     fn turn(&mut self, now: Instant) {
+        let turned_away = std::mem::take(&mut lock(&self.shared).turned_away);
+        self.spool.count_lost(turned_away);
         self.budget.begin_day(self.clock.now());
         if self.flush_at.is_some_and(|at| at <= now) {
             self.flush();
         }
         self.follow_connection(now);
-        self.used_up = false;
+        self.paid = Paid::Everything;
         if self.connection.is_some() {
             self.give_up_sketches();
             self.send_again(now);
@@ -325,58 +360,92 @@ impl<D: Disk> Round<D> {
         if unwanted.is_empty() {
             return;
         }
-        let all: Vec<u64> = unwanted.into_iter().chain(self.line.give_up_aside()).collect();
+        let waiting = self.line.give_up_sketches(&mut self.spool);
         tracing::warn!(
-            windows = all.len(),
+            windows = unwanted.len() + waiting.len(),
             "the server takes telemetry and no windows of features; they are dropped"
         );
-        all.into_iter().for_each(|number| self.spool.acknowledge(number));
+        unwanted.into_iter().chain(waiting).for_each(|number| self.spool.give_up(number));
     }
 
     fn send_again(&mut self, now: Instant) {
-        while let Some(payload) = self.under_way.due(now) {
-            if !self.pay(&payload) {
-                break;
+        while self.paid > Paid::Nothing
+            && let Some(place) = self.under_way.due(now, self.sketches())
+        {
+            let payload = self.under_way.payload(place);
+            if self.pay(&payload) {
+                self.outgoing.window(payload);
+                self.under_way.sent_again(place, now);
+            } else if self.is_never_paid(&payload) {
+                let number = self.under_way.take(place);
+                self.give_up(number);
             }
-            self.outgoing.window(payload);
-            self.under_way.sent_again(now);
         }
     }
 
     fn send_more(&mut self, now: Instant) {
-        let mut sketches_are_paid = true;
-        while self.under_way.has_room() {
-            let sketches = if sketches_are_paid { self.under_way.sketches() } else { Sketches::StepAside };
+        while self.paid > Paid::Nothing && self.under_way.has_room() {
+            let sketches =
+                if self.under_way.has_room_for_sketches() { self.sketches() } else { Sketches::StepAside };
             let Some(record) = self.line.next(&mut self.spool, sketches) else { break };
             let Some(name) = under_way::name_of(&record.bytes) else {
                 tracing::warn!(number = record.number, "a window of the spool cannot be read and is dropped");
-                self.spool.acknowledge(record.number);
+                self.spool.give_up(record.number);
                 continue;
             };
-            if !self.pay(&record.bytes) {
-                // Telemetry that is small enough goes before a window of features that is not.
-                let is_sketch = SketchMessage::is_one(&record.bytes);
+            if self.pay(&record.bytes) {
+                let payload = bytes::Bytes::from(record.bytes);
+                self.outgoing.window(payload.clone());
+                self.under_way.add(record.number, name, payload, now);
+            } else if self.is_never_paid(&record.bytes) {
+                self.give_up(record.number);
+            } else {
                 self.line.put_back(record);
-                if is_sketch && sketches_are_paid {
-                    sketches_are_paid = false;
-                    continue;
-                }
-                break;
             }
-            let payload = bytes::Bytes::from(record.bytes);
-            self.outgoing.window(payload.clone());
-            self.under_way.add(record.number, name, payload, now);
         }
     }
 
+    fn sketches(&self) -> Sketches {
+        if self.paid == Paid::Everything { Sketches::HaveRoom } else { Sketches::StepAside }
+    }
+
+    /// Pays a sending. Windows of features leave telemetry its share; telemetry may use up everything.
     fn pay(&mut self, payload: &[u8]) -> bool {
-        let cost = payload.len() as u64 + OVERHEAD_BYTES;
-        let paid = self.budget.spend(Purpose::Telemetry, cost);
-        self.used_up |= !paid;
-        if paid {
-            self.note_cost(cost, SketchMessage::is_one(payload));
+        let (cost, is_sketch) = (cost_of(payload), SketchMessage::is_one(payload));
+        let share = if is_sketch { self.share_of_telemetry() } else { 0 };
+        let is_paid = self.budget.spend(Purpose::Telemetry, cost, share);
+        if is_paid {
+            self.note_cost(cost, is_sketch);
+        } else if is_sketch && !self.is_never_paid(payload) {
+            self.paid = self.paid.min(Paid::Telemetry);
+        } else if !is_sketch {
+            self.paid = Paid::Nothing;
         }
-        paid
+        is_paid
+    }
+
+    /// What is kept for the telemetry of the rest of the day: half of the budget for a whole one. What it has not used of its
+    /// half so far is anybody's.
+    fn share_of_telemetry(&self) -> u64 {
+        let half = self.budget.limits().telemetry_bytes_per_day.unwrap_or(0) / 2;
+        let share = half as f64 * self.rest_of_day().as_secs_f64() / DAY.as_secs_f64();
+        // Positive, and not more than half a limit.
+        share.round() as u64
+    }
+
+    /// Whether this is a window of features that costs more than its kind may cost on a whole day. A budget of nothing says
+    /// that nothing is wanted for now, and no window is too large for it.
+    fn is_never_paid(&self, payload: &[u8]) -> bool {
+        let limit = self.budget.limits().telemetry_bytes_per_day.filter(|limit| *limit > 0);
+        SketchMessage::is_one(payload) && limit.is_some_and(|limit| cost_of(payload) > limit - limit / 2)
+    }
+
+    fn give_up(&mut self, number: u64) {
+        tracing::warn!(
+            number,
+            "a window of features costs more than half of a day's budget of telemetry and is dropped"
+        );
+        self.spool.give_up(number);
     }
 
     /// Only the length of windows of telemetry follows the budget, so what windows of features cost is put to the next of them.
@@ -411,20 +480,22 @@ impl<D: Disk> Round<D> {
         let Some(left) = self.budget.left(Purpose::Telemetry) else { return Duration::ZERO };
         let cost = self.cost_bytes.max(OVERHEAD_BYTES);
         let windows = u32::try_from(left / cost).unwrap_or(u32::MAX);
+        let lasting = self.rest_of_day().checked_div(windows).unwrap_or(LONGEST_WINDOW).min(LONGEST_WINDOW);
+        if lasting > self.interval { lasting } else { Duration::ZERO }
+    }
+
+    /// Until midnight UTC.
+    fn rest_of_day(&self) -> Duration {
         let since_midnight =
             self.clock.now().as_millis() % u64::try_from(DAY.as_millis()).unwrap_or(u64::MAX);
-        let rest = DAY.saturating_sub(Duration::from_millis(since_midnight));
-        let lasting = rest.checked_div(windows).unwrap_or(LONGEST_WINDOW).min(LONGEST_WINDOW);
-        if lasting > self.interval { lasting } else { Duration::ZERO }
+        DAY.saturating_sub(Duration::from_millis(since_midnight))
     }
 
     /// When there is something to do without a letter.
     fn next_look(&self) -> Option<Instant> {
-        let send = match (self.connection, self.used_up) {
-            (None, _) => None,
-            (Some(_), true) => Some(Instant::now() + BUDGET_AGAIN),
-            (Some(_), false) => self.under_way.next_due(),
-        };
+        let again = (self.paid < Paid::Everything).then(|| Instant::now() + BUDGET_AGAIN);
+        let due = (self.paid > Paid::Nothing).then(|| self.under_way.next_due(self.sketches())).flatten();
+        let send = again.into_iter().chain(due).min().filter(|_| self.connection.is_some());
         self.flush_at.into_iter().chain(send).min()
     }
 
@@ -434,6 +505,11 @@ impl<D: Disk> Round<D> {
         // Whoever waits may have given up.
         let _ = done.send(());
     }
+}
+
+/// What sending a window costs.
+fn cost_of(payload: &[u8]) -> u64 {
+    payload.len() as u64 + OVERHEAD_BYTES
 }
 
 #[cfg(test)]

@@ -10,9 +10,12 @@ use tokio::{sync::OwnedSemaphorePermit, task};
 
 use super::{COMPUTING, Capture, MAX_COUNTING, OBSERVING, observed::Observed};
 
-/// Rows that are read before they are counted, and before others get their turn: microseconds of a table, a millisecond or two
-/// of large images.
-const CHUNK: usize = 16;
+/// Rows that are read before they are counted, and before others get their turn.
+const ROWS_A_TURN: usize = 16;
+
+/// Values after which others get their turn, although there are fewer rows: a table never has so many, two images of 224 × 224 × 3
+/// have. About a tenth of a millisecond; one row of many megapixels takes up to a few of these.
+const VALUES_A_TURN: usize = 60_000;
 
 /// What one of [`MAX_COUNTING`] places is for: together they hold 16 MiB, or one answer that is larger.
 const PLACE_BYTES: usize = 256 * 1_024;
@@ -128,7 +131,8 @@ impl Answered {
     }
 }
 
-/// Chunk by chunk: the lock is not held while rows are read, and other tasks get their turn.
+/// Reads and counts one part of the rows after the other. The lock is not held while they are read, and other tasks get their
+/// turn after some rows, or after some values where rows have many.
 async fn count_many(
     capture: &Capture,
     inputs: &[(String, Tensor)],
@@ -137,12 +141,14 @@ async fn count_many(
 ) -> Option<Observed> {
     let (range, step) = counting.places();
     let mut places = range.step_by(step);
-    let mut rows = vec![Row::default(); CHUNK.min(places.len())];
+    let mut rows = vec![Row::default(); ROWS_A_TURN.min(places.len())];
     loop {
-        let mut read = 0;
-        // In this order: of two iterators, the first is asked once more than the second.
-        for (row, place) in rows.iter_mut().zip(places.by_ref()) {
-            capture.extractor.read(inputs, outputs, place, row);
+        let (mut read, mut values) = (0, 0);
+        while values < VALUES_A_TURN
+            && let Some(row) = rows.get_mut(read)
+            && let Some(place) = places.next()
+        {
+            values += capture.extractor.read(inputs, outputs, place, row);
             read += 1;
         }
         let observed = capture.take(&rows[..read], counting);

@@ -1,10 +1,17 @@
-use std::time::Duration;
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use muster_sketch::{
     reference::{CategoryReference, FeatureReference, NumericReference, Reference, ReferenceValues},
     window::{FeatureCounts, FeatureWindow},
 };
-use shared::manifest::{DataType, Dim, FeatureSource, Reading, Side};
+use shared::manifest::{
+    DataType, Dim, FeatureSource, ImageLayout, ImageOrder, ImageStatistic, Reading, Side,
+};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::*;
@@ -194,6 +201,36 @@ async fn rows_are_only_looked_at_until_k_is_known_and_then_every_kth_is_counted(
 async fn what_was_measured_before_holds_unless_the_manifest_says_otherwise() {
     assert_eq!(Rig::new(policy(None), Some(7)).capture.totals().every, Some(7));
     assert_eq!(Rig::new(policy(Some(3)), Some(7)).capture.totals().every, Some(3));
+}
+
+/// How often others get their turn while the rows of one inference are counted.
+fn turns_of_others(spec: &DriftSpec, shape: &[u64]) -> usize {
+    let (axes, elements) = (shape.iter().skip(1), shape.iter().product::<u64>());
+    let axes = std::iter::once(Dim::Symbol("N".into())).chain(axes.map(|&length| Dim::Fixed(length)));
+    let input = TensorSpec { name: "x".into(), datatype: DataType::Fp32, shape: axes.collect() };
+    let captures = Captures::default();
+    let capture = captures.prepare(&"m@1".parse().unwrap(), spec, None, &[input], &[tensor("y", 2)]).unwrap();
+    let values = vec![0.5; usize::try_from(elements).unwrap()];
+    let inputs = [("x".to_owned(), Tensor::from_f32(shape.to_vec(), &values).unwrap())];
+    let outputs = [Tensor::from_f32(vec![shape[0], 2], &vec![0.5; 2 * shape[0] as usize]).unwrap()];
+    let answered = capture.keep(&inputs).unwrap().answered(&outputs).unwrap();
+    let (mut counting, mut turns) = (pin!(answered.count()), 0);
+    while counting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        turns += 1;
+    }
+    assert_eq!(capture.totals().counted, shape[0]);
+    turns
+}
+
+#[test]
+fn others_get_their_turn_by_what_rows_cost_and_not_by_their_number_alone() {
+    let table = spec(policy(Some(1)));
+    assert_eq!(turns_of_others(&table, &[48, 2]), 2);
+    let mut images = table.clone();
+    let layout = ImageLayout { order: ImageOrder::Chw, channels: 3, height: 224, width: 224 };
+    let statistic = ImageStatistic::Mean { channel: 0 };
+    images.sources[0].reading = Reading::Image { layout, statistic };
+    assert_eq!(turns_of_others(&images, &[8, 3, 224, 224]), 3, "after each two");
 }
 
 #[tokio::test]

@@ -11,54 +11,62 @@ use crate::disk::Disk;
 /// No segment of ours is larger, also when one record fills it.
 const MAX_SEGMENT_BYTES: u64 = 2 * 1_024 * 1_024;
 
+/// How far somebody has read. Several may read a spool, each at a pace of its own.
+#[derive(Debug, Default)]
+pub struct Cursor {
+    /// Number of the next record.
+    next: u64,
+    loaded: Option<Loaded>,
+}
+
 /// The segment that is being read.
 #[derive(Debug)]
-pub(super) struct Loaded {
-    pub(super) id: u64,
+struct Loaded {
+    id: u64,
     bytes: Vec<u8>,
     offset: usize,
 }
 
 impl<D: Disk> Spool<D> {
-    /// The next record that waits, oldest first; each is given once until the spool is opened again.
-    pub fn next_record(&mut self) -> Option<Record> {
+    /// The next record that waits, oldest first; a cursor is given each once.
+    pub fn next_record(&mut self, cursor: &mut Cursor) -> Option<Record> {
         loop {
-            self.cursor = self.next_held(self.cursor).unwrap_or(self.cursor);
-            let number = self.cursor;
+            let from = cursor.next.max(self.first_waiting);
+            let number = self.next_held(from).unwrap_or(from);
+            cursor.next = number;
             if number >= self.next_number {
-                self.loaded = None;
+                cursor.loaded = None;
                 return None;
             }
-            self.cursor += 1;
+            cursor.next += 1;
             if self.acknowledged.contains(&number) {
                 continue;
             }
             let in_memory = self.newest.iter().chain(&self.memory).find(|record| record.number == number);
-            match in_memory.cloned().or_else(|| self.read(number)) {
+            match in_memory.cloned().or_else(|| self.read(number, cursor)) {
                 Some(record) => return Some(record),
-                None => self.give_up(number),
+                None => self.lose_unreadable(number),
             }
         }
     }
 
     /// Reads a record from the disk.
-    fn read(&mut self, number: u64) -> Option<Record> {
-        let segment = self.segments.iter().find(|segment| segment.holds(number))?.clone();
-        let found = self.loaded.as_mut().filter(|loaded| loaded.id == segment.id);
+    fn read(&self, number: u64, cursor: &mut Cursor) -> Option<Record> {
+        let segment = self.segments.iter().find(|segment| segment.holds(number))?;
+        let found = cursor.loaded.as_mut().filter(|loaded| loaded.id == segment.id);
         if let Some(record) = found.and_then(|loaded| loaded.find(number)) {
             return Some(record);
         }
         // It was not loaded, or has grown since.
         let bytes = self.disk.read_bounded(&self.dir.join(file_name(segment.id)), MAX_SEGMENT_BYTES);
         let bytes = bytes.ok().flatten()?;
-        self.loaded.insert(Loaded { id: segment.id, bytes, offset: 0 }).find(number)
+        cursor.loaded.insert(Loaded { id: segment.id, bytes, offset: 0 }).find(number)
     }
 
     /// A record that cannot be read any more is lost like one for which there was no room.
-    fn give_up(&mut self, number: u64) {
+    fn lose_unreadable(&mut self, number: u64) {
         tracing::warn!(number, "a record of the spool cannot be read and is lost");
-        self.lost += 1;
-        self.acknowledge(number);
+        self.give_up(number);
     }
 
     /// Finds what earlier runs left.
@@ -70,7 +78,6 @@ impl<D: Disk> Spool<D> {
             self.next_segment = self.next_segment.max(id.saturating_add(1));
             self.recover_segment(id);
         }
-        self.cursor = self.first_waiting;
         self.settle();
         if self.make_room(2 * STATE_BYTES as u64) {
             // A disk that takes no mark now takes one with the next record.

@@ -16,7 +16,8 @@ fn open(dir: &Path, max_bytes: u64) -> Spool<OsDisk> {
 }
 
 fn read_all(spool: &mut Spool<OsDisk>) -> Vec<Record> {
-    std::iter::from_fn(|| spool.next_record()).collect()
+    let mut cursor = Cursor::default();
+    std::iter::from_fn(|| spool.next_record(&mut cursor)).collect()
 }
 
 fn numbers(records: &[Record]) -> Vec<u64> {
@@ -141,6 +142,37 @@ fn the_memory_of_a_full_disk_is_bounded_too() {
     }
     let waiting = spool.waiting();
     assert!(waiting.records < MEMORY_BYTES as u64 / 1_024 && waiting.records + waiting.lost == 1_000);
+}
+
+#[test]
+fn what_is_given_up_is_counted_as_lost_once_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    (0..3).for_each(|n| spool.append(vec![n; 100]).unwrap());
+    spool.acknowledge(1);
+    spool.count_lost(5);
+    [1, 2, 2, 9].into_iter().for_each(|number| spool.give_up(number));
+    assert_eq!((spool.waiting().lost, spool.waiting().records), (6, 1));
+    drop(spool);
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    assert_eq!((spool.waiting().lost, numbers(&read_all(&mut spool))), (6, vec![3]));
+}
+
+#[test]
+fn two_who_read_at_a_pace_of_their_own_are_given_every_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), 16 * BOUNDS.max_bytes);
+    (0..100).for_each(|n| spool.append(vec![n; 1_000]).unwrap());
+    let (mut ahead, mut behind) = (Cursor::default(), Cursor::default());
+    let mut found = (vec![], vec![]);
+    for _ in 0..50 {
+        found.0.extend(spool.next_record(&mut ahead));
+        found.0.extend(spool.next_record(&mut ahead));
+        found.1.extend(spool.next_record(&mut behind));
+    }
+    found.1.extend(std::iter::from_fn(|| spool.next_record(&mut behind)));
+    assert_eq!((found.0.len(), numbers(&found.0)), (100, (1..=100).collect()));
+    assert_eq!(found.0, found.1);
 }
 
 #[test]
@@ -270,7 +302,7 @@ fn cut(dir: &Path, safe: &BTreeMap<PathBuf, u64>, part: u8) {
 fn run(steps: Vec<Step>) {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = open(dir.path(), SMALL);
-    let mut model = Model::default();
+    let (mut model, mut cursor) = (Model::default(), Cursor::default());
     for step in steps {
         match step {
             Step::Append(length) => {
@@ -298,7 +330,7 @@ fn run(steps: Vec<Step>) {
                 }
             }
             Step::Read => {
-                if let Some(record) = spool.next_record() {
+                if let Some(record) = spool.next_record(&mut cursor) {
                     assert_eq!(Some(&record.bytes), model.appended.get(&record.number));
                 }
             }
@@ -308,7 +340,7 @@ fn run(steps: Vec<Step>) {
             }
             Step::Kill => {
                 drop(spool);
-                spool = open(dir.path(), SMALL);
+                (spool, cursor) = (open(dir.path(), SMALL), Cursor::default());
                 let found = numbers(&read_all(&mut spool));
                 model.lose_oldest(&spool);
                 for number in &model.waiting {
@@ -320,7 +352,7 @@ fn run(steps: Vec<Step>) {
             Step::PowerCut(part) => {
                 drop(spool);
                 cut(dir.path(), &model.sizes, part);
-                spool = open(dir.path(), SMALL);
+                (spool, cursor) = (open(dir.path(), SMALL), Cursor::default());
                 model.check_after_power_cut(&mut spool);
                 model.flushed(dir.path());
             }

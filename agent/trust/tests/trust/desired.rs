@@ -1,10 +1,12 @@
 //! The honest way, and the ways in which director and image repository can disagree.
 
 use crate::support::{self, DAY, Device, Disk, HOUR, Link, NOW, Server, YEAR, chain, device, keys};
+use muster_sketch::reference::{FeatureReference, NumericReference, Reference, ReferenceValues};
 use muster_trust::{Floors, Refusal, Retryable, Standing, Untrusted, Verifier, VerifyError};
 use serde_json::{Value, json};
 use shared::{
     Digest, Generation,
+    manifest::{CapturePolicy, DriftSpec},
     message::Assignment,
     report::{DeploymentEvent, RejectReason},
     trust::Signed,
@@ -142,6 +144,35 @@ async fn a_listing_that_describes_another_release_is_refused() {
     relist(&device, &server, |target| target["custom"]["model_digest"] = json!(Digest::of(b"evil")));
     let desired = device.verify(server.direct(1, [&assignment]), NOW).await.unwrap();
     assert!(matches!(desired.refused[0].1, Refusal::BadManifest { .. }));
+}
+
+#[tokio::test]
+async fn a_manifest_whose_features_cannot_be_counted_is_handed_out_since_its_model_runs() {
+    let sample: Vec<f32> = (0..1_000_u16).map(f32::from).collect();
+    let values = ReferenceValues::Numeric(NumericReference::from_sample("level", &sample).unwrap());
+    let reference = Reference::new(vec![FeatureReference { name: "level".into(), values }]).unwrap();
+    // It has no source, and a window of one row would tell that row.
+    let capture = CapturePolicy { min_rows: 1, ..CapturePolicy::default() };
+    let drift = DriftSpec { sources: vec![], reference, capture, guardrail: None };
+    let mut manifest: Value = serde_json::from_slice(&support::manifest("digits@1", 7)).unwrap();
+    manifest["drift"] = serde_json::to_value(&drift).unwrap();
+
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+
+    let mut server = Server::new();
+    let honest = server.publish("digits@1", 7);
+    let mut device = Device::enrolled(&server);
+    let (manifest_digest, manifest_size_bytes) = (Digest::of(&bytes), bytes.len() as u64);
+    // No repository of ours lists it, but an older or newer one may.
+    relist(&device, &server, |target| {
+        target["hashes"]["sha256"] = json!(manifest_digest);
+        target["length"] = json!(manifest_size_bytes);
+    });
+    device.link.put("digits/1.json", bytes);
+    let assignment = Assignment { manifest_digest, manifest_size_bytes, ..honest };
+    let desired = device.verify(server.direct(1, [&assignment]), NOW).await.unwrap();
+    let handed_out = &desired.manifests[0].1;
+    assert!(handed_out.check().is_err() && handed_out.drift == Some(drift), "{handed_out:?}");
 }
 
 #[tokio::test]

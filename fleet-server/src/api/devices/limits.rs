@@ -42,7 +42,7 @@ pub struct DeliveryView {
     pub telemetry_bytes_today: u64,
     /// Bytes of blocks that came on the device's day, as it last said.
     pub transfer_bytes_today: u64,
-    /// Windows that were dropped on the device for want of room, ever.
+    /// Windows, of telemetry and of features, that the device dropped, for want of room or because nobody took them, ever.
     pub lost_windows: u64,
     /// Windows that waited on the device when it last spoke.
     pub waiting_windows: u64,

@@ -74,36 +74,43 @@ impl Group {
         true
     }
 
-    /// Puts the figures of a row into their slots, which say "missing" so far.
-    pub(super) fn read(&self, side: Side, values: &Values<'_>, into: &mut Row) {
+    /// Puts the figures of a row into their slots, which say "missing" so far. Gives how many values were looked at.
+    pub(super) fn read(&self, side: Side, values: &Values<'_>, into: &mut Row) -> usize {
         match self {
             Self::Elements(slots) => {
                 for &(index, slot) in slots {
                     let found = values.at(index).filter(|value| side == Side::Output || !value.is_nan());
                     into.numbers[slot] = found.unwrap_or(MISSING);
                 }
+                slots.len()
             }
-            Self::Codes { index, slot, places } => into.places[*slot] = values.place(*index, places),
+            Self::Codes { index, slot, places } => {
+                into.places[*slot] = values.place(*index, places);
+                1
+            }
             Self::Image { layout, slots } => {
-                let Some(figures) = ImageFigures::of(values, *layout) else { return };
+                let Some(figures) = ImageFigures::of(values, *layout) else { return 0 };
                 slots.iter().for_each(|&(statistic, slot)| into.numbers[slot] = figures.get(statistic));
+                ImageFigures::values_of(*layout)
             }
             Self::Projections { projections, slots } => {
                 if values.len() != projections.length() {
-                    return;
+                    return 0;
                 }
                 let found = projections.of(&values.all());
                 slots.iter().zip(found).for_each(|(&slot, found)| into.numbers[slot] = found);
+                slots.len() * values.len()
             }
             Self::Distribution { confidence, entropy, top_class } => {
                 if !(1..=MAX_SCORES).contains(&values.len()) {
-                    return;
+                    return 0;
                 }
                 let found = Distribution::of(&values.all());
                 let number = |figure: fn(Distribution) -> f32| found.map_or(f32::NAN, figure);
                 confidence.iter().for_each(|&slot| into.numbers[slot] = number(|found| found.confidence));
                 entropy.iter().for_each(|&slot| into.numbers[slot] = number(|found| found.entropy));
                 top_class.iter().for_each(|&slot| into.places[slot] = found.map(|found| found.top_class));
+                values.len()
             }
         }
     }

@@ -70,7 +70,7 @@ impl ImageFigures {
             ImageOrder::Hwc => (1, layout.channels as usize),
         };
         let (mut sums, mut lines) = (Sums::new(layout.channels as usize), Lines::default());
-        for line in (0..height).step_by((height / LINES).max(1)) {
+        for line in (0..height).step_by(lines_apart(height)) {
             let has_neighbours = line > 0 && line + 1 < height && width > 2;
             for plane in 0..planes {
                 let read = |line: usize, into: &mut Vec<f32>| {
@@ -88,6 +88,13 @@ impl ImageFigures {
         Some(sums.figures())
     }
 
+    /// Values that are looked at to find them: of each line that is read, and of its neighbours above and below.
+    pub(super) fn values_of(layout: ImageLayout) -> usize {
+        let ImageLayout { channels, height, width, .. } = layout;
+        let lines = (height as usize).div_ceil(lines_apart(height as usize));
+        3 * lines * width as usize * channels as usize
+    }
+
     #[allow(clippy::indexing_slicing)] // channels were checked with the layout
     pub(super) fn get(&self, statistic: ImageStatistic) -> f32 {
         match statistic {
@@ -98,6 +105,10 @@ impl ImageFigures {
             ImageStatistic::Saturated => self.saturated,
         }
     }
+}
+
+fn lines_apart(height: usize) -> usize {
+    (height / LINES).max(1)
 }
 
 impl Sums {
@@ -117,7 +128,11 @@ impl Sums {
             self.channels[plane].add(own);
         } else {
             for (place, sums) in self.channels.iter_mut().enumerate() {
-                refill(scratch, own.chunks_exact(step).map(|pixel| pixel[place]));
+                match step {
+                    // Most images have three channels, and a pixel of known length has no bounds to check.
+                    3 => refill(scratch, own.as_chunks::<3>().0.iter().map(|pixel| pixel[place])),
+                    _ => refill(scratch, own.chunks_exact(step).map(|pixel| pixel[place])),
+                }
                 sums.add(scratch);
             }
         }

@@ -36,7 +36,12 @@ pub(super) fn largest(values: &[f32]) -> f32 {
             lanes[lane] = larger(lanes[lane], block[lane]);
         }
     }
-    lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, larger)
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] = larger(lanes[lane], lanes[lane + half]);
+        }
+    }
+    rest.iter().copied().fold(lanes[0], larger)
 }
 
 #[inline]

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CountsError, MAX_WINDOW_ROWS, MIN_WINDOW_ROWS, NumericCounts, RecordError, RowWindow};
+use super::{
+    CLIP, CountsError, MAX_WINDOW_ROWS, MIN_WINDOW_ROWS, Moments, NumericCounts, RecordError, RowWindow,
+    UNITS_PER_ONE,
+};
 use crate::{
     categories::{CategoryCounts, CategoryWindow},
-    reference::{Reference, ReferenceValues},
+    reference::{NumericReference, Reference, ReferenceValues},
 };
 
 /// What was counted of one feature.
@@ -87,6 +90,19 @@ impl FeatureCounts {
         checked.map_err(|what| CountsError::Implausible { what })
     }
 
+    /// Hides the values of a window that has rows enough and few values of this feature: moments, smallest and largest of fewer
+    /// than [`MIN_WINDOW_ROWS`] values are those values. What is told instead follows from the bins alone.
+    pub fn hide_few(&mut self, reference: &ReferenceValues) {
+        if !self.has_bins_of(reference) {
+            return;
+        }
+        if let (Self::Numeric(counts), ReferenceValues::Numeric(numeric)) = (self, reference)
+            && (1..MIN_WINDOW_ROWS).contains(&counts.finite())
+        {
+            *counts = told_by_bins(counts, numeric);
+        }
+    }
+
     /// Whether this has the bins of a feature like `reference`.
     pub(super) fn has_bins_of(&self, reference: &ReferenceValues) -> bool {
         let same_kind = match (self, reference) {
@@ -109,6 +125,31 @@ impl FeatureCounts {
             | (Self::Category(_), ReferenceValues::Numeric(_)) => Err("it is of another kind"),
         }
     }
+}
+
+/// The same counts with the moments of values in the middle of their bins, between the ends of the outermost bins.
+fn told_by_bins(counts: &NumericCounts, reference: &NumericReference) -> NumericCounts {
+    let bins = counts.bins().iter().enumerate().filter(|(_, count)| **count > 0);
+    let (mut sums, mut range) = ([0; 4], None);
+    for (bin, &count) in bins {
+        let (low, high) = ends_of(reference.edges().as_slice(), bin);
+        range = Some((range.map_or(low, |(lowest, _)| lowest), high));
+        let middle = f64::midpoint(low.into(), high.into());
+        let apart = (middle - f64::from(reference.centre())) / f64::from(reference.scale());
+        let apart = apart.clamp(-f64::from(CLIP), CLIP.into());
+        for (power, sum) in (1..).zip(&mut sums) {
+            *sum += (count as f64 * UNITS_PER_ONE as f64 * apart.powi(power)).round() as i128;
+        }
+    }
+    let told = NumericCounts::of(counts.bins().to_vec(), Moments::of(sums), range);
+    told.with_quality(counts.non_finite(), counts.missing(), counts.longest_run())
+}
+
+/// The smallest and the largest value of a bin; of one without an end, the value at its only end, twice.
+fn ends_of(edges: &[f32], bin: usize) -> (f32, f32) {
+    let low = bin.checked_sub(1).and_then(|before| edges.get(before)).copied();
+    let high = edges.get(bin).map(|next| next.next_down());
+    (low.or(high).unwrap_or_default(), high.or(low).unwrap_or_default())
 }
 
 /// Counts the rows of a model against its reference, one an inference.

@@ -1,80 +1,79 @@
-//! Which window is sent next. Mostly it is the oldest; windows of features step aside while enough of them are under way.
+//! Which window is sent next: the oldest of the kinds that may leave.
 //!
-//! A server may take telemetry and know no windows of features, as one that was taken back to an older version does. It
-//! never acknowledges them, and must not cost the fleet the telemetry behind them.
-
-use std::collections::VecDeque;
+//! A server may take telemetry and know no windows of features, as one that was taken back to an older version does, and
+//! a budget may pay the ones and not the others. So each kind is read from the spool at a pace of its own, and however many of
+//! one wait, none of the other waits for them.
 
 use agent_store::{
     disk::Disk,
-    spool::{Record, Spool},
+    spool::{Cursor, Record, Spool},
 };
 use shared::sketch::SketchMessage;
 
-/// Windows of features that step aside: a few hours of a device with as many models as usual. Behind more of them everything
-/// waits.
-const MAX_ASIDE: usize = 64;
-
-/// What they take of the memory, but for one that is larger.
-const MAX_ASIDE_BYTES: usize = 256 * 1_024;
-
-/// What was read from the spool and is not sent.
+/// What was read from the spool of each kind. One record of each is in memory.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    /// Could not be paid for, or found no room aside.
+    telemetry: Queue,
+    sketches: Queue,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    cursor: Cursor,
+    /// Was read and is not sent.
     first: Option<Record>,
-    /// Windows of features, oldest first.
-    aside: VecDeque<Record>,
+}
+
+/// Whether more windows of features may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sketches {
+    HaveRoom,
+    StepAside,
 }
 
 impl Line {
     /// The next window. Without room for windows of features it is one of telemetry.
     pub(super) fn next<D: Disk>(&mut self, spool: &mut Spool<D>, sketches: Sketches) -> Option<Record> {
-        if sketches == Sketches::HaveRoom
-            && let Some(record) = self.aside.pop_front()
-        {
-            return Some(record);
-        }
-        loop {
-            let record = self.first.take().or_else(|| spool.next_record())?;
-            if record.number < spool.first_waiting() {
-                continue;
-            }
-            if sketches == Sketches::HaveRoom || !SketchMessage::is_one(&record.bytes) {
-                return Some(record);
-            }
-            if !self.has_room(&record) {
-                self.first = Some(record);
-                return None;
-            }
-            self.aside.push_back(record);
+        let telemetry = self.telemetry.peek(spool, |is_sketch| !is_sketch);
+        let sketch = match sketches {
+            Sketches::HaveRoom => self.sketches.peek(spool, |is_sketch| is_sketch),
+            Sketches::StepAside => None,
+        };
+        match (telemetry, sketch) {
+            (Some(telemetry), Some(sketch)) if sketch < telemetry => self.sketches.first.take(),
+            (Some(_), _) => self.telemetry.first.take(),
+            (None, Some(_)) => self.sketches.first.take(),
+            (None, None) => None,
         }
     }
 
     /// It was not sent.
     pub(super) fn put_back(&mut self, record: Record) {
-        if SketchMessage::is_one(&record.bytes) {
-            self.aside.push_front(record);
-        } else {
-            self.first = Some(record);
+        let is_sketch = SketchMessage::is_one(&record.bytes);
+        let queue = if is_sketch { &mut self.sketches } else { &mut self.telemetry };
+        queue.first = Some(record);
+    }
+
+    /// All windows of features that wait; nobody waits for them any more.
+    pub(super) fn give_up_sketches<D: Disk>(&mut self, spool: &mut Spool<D>) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        while let Some(number) = self.sketches.peek(spool, |is_sketch| is_sketch) {
+            numbers.push(number);
+            self.sketches.first = None;
         }
-    }
-
-    /// What stepped aside; nobody waits for it any more.
-    pub(super) fn give_up_aside(&mut self) -> impl Iterator<Item = u64> {
-        std::mem::take(&mut self.aside).into_iter().map(|record| record.number)
-    }
-
-    fn has_room(&self, record: &Record) -> bool {
-        let bytes: usize = self.aside.iter().map(|record| record.bytes.len()).sum();
-        self.aside.is_empty()
-            || (self.aside.len() < MAX_ASIDE && bytes + record.bytes.len() <= MAX_ASIDE_BYTES)
+        numbers
     }
 }
 
-/// Whether more windows of features may be under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sketches {
-    HaveRoom,
-    StepAside,
+impl Queue {
+    /// The number of the next record of this kind.
+    fn peek<D: Disk>(&mut self, spool: &mut Spool<D>, is_ours: impl Fn(bool) -> bool) -> Option<u64> {
+        // The spool may have dropped it meanwhile.
+        self.first.take_if(|record| record.number < spool.first_waiting());
+        while self.first.is_none() {
+            let record = spool.next_record(&mut self.cursor)?;
+            self.first = Some(record).filter(|record| is_ours(SketchMessage::is_one(&record.bytes)));
+        }
+        self.first.as_ref().map(|record| record.number)
+    }
 }

@@ -26,7 +26,7 @@ pub(super) fn open_spool<D: Disk>(disk: &D, dir: &Path, bounds: Bounds) -> io::R
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::daemon) mod tests {
     use std::{
         fs::File,
         sync::{
@@ -41,7 +41,7 @@ mod tests {
 
     /// A disk on which no folder can be made the first time.
     #[derive(Debug, Clone, Default)]
-    struct FailsOnce {
+    pub(in crate::daemon) struct FailsOnce {
         tries: Arc<AtomicU32>,
     }
 

@@ -25,7 +25,7 @@ impl Rig {
         let (outgoing, publisher) = Outgoing::new(DeviceId::new("d").unwrap());
         let spool = Spool::open(OsDisk, dir.path().join("spool"), BOUNDS).unwrap();
         let budget = Budget::open(OsDisk, dir.path().join("budget.json"));
-        let clock = Clock::start(Timestamp(0));
+        let clock = Clock::over(midnight, Timestamp(0));
         let interval = Duration::from_secs(30);
         let round = Round::new(spool, budget, Arc::default(), interval, outgoing, clock);
         Self { round, publisher, now: Instant::now(), connections: 0 }
@@ -61,6 +61,20 @@ impl Rig {
         self.tell(Letter::Sketch(sketch(sequence)));
     }
 
+    /// A window that tells this alarm.
+    fn alarming_window(&mut self, sequence: u64, alarm: DriftAlarm) {
+        let window = Telemetry { drift_alarms: vec![alarm], ..window(sequence) };
+        self.tell(Letter::Window(Box::new(window)));
+    }
+
+    fn told(&self) -> Vec<DriftAlarm> {
+        std::mem::take(&mut lock(&self.round.shared).told)
+    }
+
+    fn lost(&self) -> u64 {
+        lock(&self.round.shared).delivery.windows_lost
+    }
+
     fn stored(&mut self, sequence: u64) {
         self.stored_in(Stream::Telemetry, sequence);
     }
@@ -94,6 +108,17 @@ impl Rig {
     }
 }
 
+const DAY_MS: u64 = 86_400_000;
+
+/// The beginning of a day. Clocks of tests go on from here, by fractions of a second.
+fn midnight() -> Timestamp {
+    Timestamp(25_000 * DAY_MS)
+}
+
+fn at_nine_tenths_of_the_day() -> Timestamp {
+    Timestamp(25_000 * DAY_MS + DAY_MS / 10 * 9)
+}
+
 fn boot() -> BootId {
     BootId::new("boot").unwrap()
 }
@@ -110,6 +135,12 @@ fn window(sequence: u64) -> Telemetry {
         challengers: Default::default(),
         drift_alarms: Vec::new(),
     }
+}
+
+fn alarm(feature: &str) -> DriftAlarm {
+    let text = r#"{"direction":{"score":"location","sign":"up"},"evidence":2.0,"threshold":1.0,"at_secs":9,"since_secs":0,"checks":1,"samples":9,"shift":1.0}"#;
+    let alarm = serde_json::from_str(text).unwrap();
+    DriftAlarm { release: "digits@1".parse().unwrap(), feature: feature.into(), alarm }
 }
 
 fn reference() -> &'static Arc<Reference> {
@@ -210,6 +241,7 @@ fn a_server_that_knows_no_windows_of_features_still_gets_all_telemetry() {
     }
     assert_eq!(told, (1..=100).collect::<Vec<_>>());
     assert!(given_up_after.is_some_and(|windows| (40..80).contains(&windows)), "{given_up_after:?}");
+    assert_eq!(rig.lost(), 10, "what is given up is told as lost");
     rig.sketch(11);
     assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 11)], "it is asked again with the next");
 }
@@ -237,13 +269,13 @@ fn a_server_that_stores_nothing_for_days_loses_nothing_of_either_kind() {
 }
 
 #[test]
-fn what_steps_aside_is_bounded_and_comes_first_when_there_is_room() {
+fn telemetry_passes_however_many_windows_of_features_wait_and_they_keep_their_order() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(&dir);
     (1..=100).for_each(|sequence| rig.sketch(sequence));
     rig.window(1);
     rig.connect();
-    assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 1), (Stream::Sketch, 2)]);
+    assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 1), (Stream::Sketch, 2), (Stream::Telemetry, 1)]);
     for sequence in 1..=98 {
         rig.stored_in(Stream::Sketch, sequence);
         let sent = rig.sent_of_both();
@@ -265,7 +297,177 @@ fn a_sketch_that_cannot_be_read_holds_nobody_up() {
     rig.window(1);
     rig.connect();
     assert_eq!(rig.sent(), [1]);
-    assert_eq!(rig.round.spool.waiting().records, 1);
+    assert_eq!((rig.round.spool.waiting().records, rig.lost()), (1, 2));
+}
+
+#[test]
+fn an_alarm_is_told_when_the_server_has_stored_it_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    rig.alarming_window(1, alarm("ink"));
+    rig.connect();
+    rig.round.flush();
+    assert_eq!(rig.sent(), [1]);
+    assert_eq!(rig.told(), [], "it is on its way");
+    drop(rig);
+    // The next run of the agent brings the window.
+    let mut rig = Rig::open(&dir);
+    rig.connect();
+    assert_eq!((rig.sent(), rig.told()), (vec![1], vec![]));
+    rig.stored(1);
+    assert_eq!(rig.told(), [alarm("ink")]);
+    rig.stored(1);
+    assert_eq!(rig.told(), [], "each is told once");
+}
+
+#[test]
+fn an_alarm_whose_window_is_lost_is_never_taken_for_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    rig.alarming_window(1, alarm("ink"));
+    (2..400).for_each(|sequence| rig.window(sequence));
+    assert!(rig.lost() > 0, "the oldest had to make room");
+    rig.connect();
+    while rig.round.spool.waiting().records > 0 {
+        rig.sent().into_iter().for_each(|sequence| rig.stored(sequence));
+    }
+    assert_eq!(rig.told(), []);
+}
+
+#[test]
+fn alarms_that_nobody_asks_for_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::open(&dir);
+    (0..3).for_each(|_| rig.round.note_told(vec![alarm("ink"); MAX_TOLD_ALARMS / 2]));
+    assert_eq!(rig.told().len(), MAX_TOLD_ALARMS);
+}
+
+#[test]
+fn a_window_of_features_that_finds_no_room_on_its_way_to_the_courier_is_told_as_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let (courier, _letters) = Courier::detached(1);
+    let courier = Courier { shared: Arc::clone(&rig.round.shared), ..courier };
+    assert_eq!((courier.take_sketch(sketch(1)), courier.take_sketch(sketch(2))), (true, false));
+    rig.wait(Duration::ZERO);
+    assert_eq!(courier.delivery().windows_lost, 1);
+    rig.wait(Duration::ZERO);
+    assert_eq!(courier.delivery().windows_lost, 1, "it is counted once");
+}
+
+/// What a window of telemetry and one of features cost.
+fn costs() -> (u64, u64) {
+    let telemetry = serde_json::to_vec(&window(1)).unwrap().len() as u64;
+    (telemetry + OVERHEAD_BYTES, sketch(1).len() as u64 + OVERHEAD_BYTES)
+}
+
+fn of(stream: Stream, sent: &[(Stream, u64)]) -> usize {
+    sent.iter().filter(|(of, _)| *of == stream).count()
+}
+
+#[test]
+fn windows_of_features_leave_half_of_the_budget_to_telemetry_and_get_what_it_does_not_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let (telemetry, features) = costs();
+    let limit = 40 * features + 20 * telemetry;
+    rig.limit(limit);
+    rig.connect();
+    let mut sent = vec![];
+    for sequence in 1..=100 {
+        rig.sketch(sequence);
+        sent.extend(rig.sent_of_both());
+        rig.stored_in(Stream::Sketch, sequence);
+    }
+    let half = usize::try_from(limit / 2 / features).unwrap();
+    assert_eq!(of(Stream::Sketch, &sent), half, "half is kept for telemetry");
+    rig.window(1);
+    assert_eq!(rig.sent_of_both(), [(Stream::Telemetry, 1)], "and telemetry has it");
+    rig.stored(1);
+    rig.round.clock = Clock::over(at_nine_tenths_of_the_day, Timestamp(0));
+    rig.wait(BUDGET_AGAIN);
+    let mut sent = rig.sent_of_both();
+    while let Some((_, sequence)) = sent.last().copied() {
+        rig.stored_in(Stream::Sketch, sequence);
+        let more = rig.sent_of_both();
+        if more.is_empty() {
+            break;
+        }
+        sent.extend(more);
+    }
+    assert!(sent.len() > half / 2, "in the evening they get what telemetry has left: {}", sent.len());
+    rig.window(2);
+    assert_eq!(
+        rig.sent_of_both(),
+        [(Stream::Telemetry, 2)],
+        "and still leave what the rest of the day takes"
+    );
+}
+
+#[test]
+fn telemetry_may_use_up_the_whole_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let (telemetry, _) = costs();
+    rig.limit(10 * telemetry + 9);
+    rig.connect();
+    let mut sent = 0;
+    for sequence in 1..=20 {
+        rig.window(sequence);
+        sent += rig.sent().len();
+        rig.stored(sequence);
+    }
+    assert_eq!(sent, 10);
+}
+
+#[test]
+fn a_window_of_features_that_cannot_be_paid_now_holds_up_no_telemetry_that_is_to_be_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let (telemetry, features) = costs();
+    rig.limit(4 * features + 4 * telemetry);
+    rig.connect();
+    (1..=2).for_each(|sequence| rig.sketch(sequence));
+    rig.window(1);
+    assert_eq!(rig.sent_of_both().len(), 3);
+    let mut again = vec![];
+    for _ in 0..4 {
+        rig.wait(Duration::from_secs(400));
+        again.extend(rig.sent_of_both());
+    }
+    assert_eq!(again.last(), Some(&(Stream::Telemetry, 1)), "{again:?}");
+    assert!(of(Stream::Telemetry, &again) >= 3, "{again:?}");
+    assert!(of(Stream::Sketch, &again) <= 2, "{again:?}");
+    assert!(rig.round.next_look().is_some_and(|at| at <= Instant::now() + BUDGET_AGAIN));
+}
+
+#[test]
+fn a_window_of_features_that_no_day_can_pay_is_lost_and_those_behind_it_leave() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let (telemetry, features) = costs();
+    rig.tell(Letter::Sketch([sketch(1), vec![0; 4_000]].concat()));
+    rig.sketch(2);
+    rig.window(1);
+    rig.limit(0);
+    rig.connect();
+    assert_eq!((rig.sent_of_both(), rig.lost()), (vec![], 0), "a budget of nothing is a wish for silence");
+    rig.limit(4 * (telemetry + features));
+    assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 2), (Stream::Telemetry, 1)]);
+    assert_eq!(rig.lost(), 1);
+}
+
+#[test]
+fn what_is_under_way_and_can_no_longer_be_paid_is_lost_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let (_, features) = costs();
+    rig.connect();
+    (1..=2).for_each(|sequence| rig.sketch(sequence));
+    assert_eq!(rig.sent_of_both().len(), 2);
+    rig.limit(2 * features - 10);
+    rig.wait(Duration::from_secs(30));
+    assert_eq!((rig.sent_of_both(), rig.lost()), (vec![], 2));
 }
 
 #[test]

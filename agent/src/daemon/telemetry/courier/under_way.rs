@@ -6,7 +6,7 @@ use bytes::Bytes;
 use muster_link::Backoff;
 use muster_sketch::window::Window;
 use serde::Deserialize;
-use shared::{BootId, message::Stream, sketch::SketchMessage};
+use shared::{BootId, message::Stream, sketch::SketchMessage, telemetry::DriftAlarm};
 
 use super::line::Sketches;
 use crate::daemon::outgoing::TELEMETRY;
@@ -37,6 +37,17 @@ pub(super) fn name_of(payload: &[u8]) -> Option<Name> {
     }
     let Numbered { boot, sequence } = serde_json::from_slice(payload).ok()?;
     Some(Name { stream: Stream::Telemetry, boot, sequence })
+}
+
+/// The alarms of drift that a window tells.
+pub(super) fn alarms_in(payload: &[u8]) -> Vec<DriftAlarm> {
+    #[derive(Deserialize)]
+    struct Telling {
+        #[serde(default)]
+        drift_alarms: Vec<DriftAlarm>,
+    }
+    let telling = (!SketchMessage::is_one(payload)).then(|| serde_json::from_slice(payload).ok()).flatten();
+    telling.map_or_else(Vec::new, |Telling { drift_alarms }| drift_alarms)
 }
 
 /// Windows of features among those under way, so that one of telemetry always finds room.
@@ -73,9 +84,8 @@ impl UnderWay {
         self.sent.len() < TELEMETRY
     }
 
-    pub(super) fn sketches(&self) -> Sketches {
-        let sketches = self.sent.iter().filter(|sent| sent.is_sketch()).count();
-        if sketches < SKETCHES { Sketches::HaveRoom } else { Sketches::StepAside }
+    pub(super) fn has_room_for_sketches(&self) -> bool {
+        self.sent.iter().filter(|sent| sent.is_sketch()).count() < SKETCHES
     }
 
     pub(super) fn add(&mut self, number: u64, name: Name, payload: Bytes, now: Instant) {
@@ -83,11 +93,12 @@ impl UnderWay {
         self.sent.push(Sent { number, name, payload, times, acknowledged, passed_over, due });
     }
 
-    /// The number in the spool of a window that the server has stored.
-    pub(super) fn stored(&mut self, name: &Name) -> Option<u64> {
+    /// A window that the server has stored: its number in the spool, and itself.
+    pub(super) fn stored(&mut self, name: &Name) -> Option<(u64, Bytes)> {
         let place = self.sent.iter().position(|sent| sent.name == *name)?;
         self.acknowledged += u64::from(name.stream == Stream::Telemetry);
-        Some(self.sent.remove(place).number)
+        let Sent { number, payload, .. } = self.sent.remove(place);
+        Some((number, payload))
     }
 
     /// The numbers of windows of features that the server does not want, although it takes telemetry. When there is one, it
@@ -109,29 +120,44 @@ impl UnderWay {
         self.sent.iter_mut().for_each(|sent| (sent.times, sent.due) = (0, now));
     }
 
-    /// A window whose time is over.
-    pub(super) fn due(&self, now: Instant) -> Option<Bytes> {
-        self.sent.iter().find(|sent| sent.due <= now).map(|sent| sent.payload.clone())
+    /// The place of a window whose time is over.
+    pub(super) fn due(&self, now: Instant, sketches: Sketches) -> Option<usize> {
+        self.sent.iter().position(|sent| sent.due <= now && sent.may_leave(sketches))
+    }
+
+    /// What lies at a [place](Self::due).
+    #[allow(clippy::indexing_slicing)] // places are found here and used at once
+    pub(super) fn payload(&self, place: usize) -> Bytes {
+        self.sent[place].payload.clone()
     }
 
     /// That window was sent again.
-    pub(super) fn sent_again(&mut self, now: Instant) {
-        if let Some(sent) = self.sent.iter_mut().find(|sent| sent.due <= now) {
-            sent.times = sent.times.saturating_add(1);
-            sent.passed_over += u32::from(self.acknowledged > sent.acknowledged);
-            sent.acknowledged = self.acknowledged;
-            sent.due = now + wait(sent.times);
-        }
+    #[allow(clippy::indexing_slicing)] // as above
+    pub(super) fn sent_again(&mut self, place: usize, now: Instant) {
+        let sent = &mut self.sent[place];
+        sent.times = sent.times.saturating_add(1);
+        sent.passed_over += u32::from(self.acknowledged > sent.acknowledged);
+        sent.acknowledged = self.acknowledged;
+        sent.due = now + wait(sent.times);
     }
 
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.sent.iter().map(|sent| sent.due).min()
+    /// That window is not sent any more. Gives its number in the spool.
+    pub(super) fn take(&mut self, place: usize) -> u64 {
+        self.sent.remove(place).number
+    }
+
+    pub(super) fn next_due(&self, sketches: Sketches) -> Option<Instant> {
+        self.sent.iter().filter(|sent| sent.may_leave(sketches)).map(|sent| sent.due).min()
     }
 }
 
 impl Sent {
     fn is_sketch(&self) -> bool {
         self.name.stream == Stream::Sketch
+    }
+
+    fn may_leave(&self, sketches: Sketches) -> bool {
+        sketches == Sketches::HaveRoom || !self.is_sketch()
     }
 }
 
