@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use shared::{
     DeviceId, Generation, ModelName, ReleaseId, Timestamp, Version,
     device::{Inventory, Labels},
+    report::{DeploymentEvent, ModelState, Report},
 };
 
 /// A device at the moment of planning.
@@ -73,6 +74,48 @@ impl DeviceFacts {
     /// Devices of one stratum share an uplink or a kind of hardware, so waves are spread over strata.
     pub(crate) fn stratum(&self) -> (Option<&str>, &str) {
         (self.labels.get("site").map(String::as_str), &self.inventory.arch)
+    }
+}
+
+/// What a device runs, after one more report. The next hello tells it all; until then this is the newest.
+#[must_use]
+pub fn after_report(mut models: Vec<ModelState>, report: &Report) -> Vec<ModelState> {
+    let at = models.iter().position(|state| state.model == report.release.model).unwrap_or_else(|| {
+        let model = report.release.model.clone();
+        models.push(ModelState {
+            model,
+            committed: None,
+            candidate: None,
+            step: String::new(),
+            held: vec![],
+        });
+        models.len() - 1
+    });
+    let state = &mut models[at];
+    let step = step(&report.event);
+    match &report.event {
+        DeploymentEvent::Committed { .. } => {
+            state.committed = Some(report.release.clone());
+            state.candidate = None;
+        }
+        event if event.is_final() => state.candidate = None,
+        _ => state.candidate = Some(report.release.clone()),
+    }
+    state.step = if state.candidate.is_some() { step.to_owned() } else { String::new() };
+    models
+}
+
+fn step(event: &DeploymentEvent) -> &'static str {
+    match event {
+        DeploymentEvent::Transferring { .. } => "transferring",
+        DeploymentEvent::Staged { .. } => "staged",
+        DeploymentEvent::SelfTested(_) => "self-tested",
+        DeploymentEvent::Probation => "probation",
+        DeploymentEvent::Committed { .. } => "committed",
+        DeploymentEvent::Rejected(_) => "rejected",
+        DeploymentEvent::Failed(_) => "failed",
+        DeploymentEvent::RolledBack(_) => "rolled back",
+        DeploymentEvent::Superseded => "superseded",
     }
 }
 

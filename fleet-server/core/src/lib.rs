@@ -18,16 +18,16 @@ pub mod verdict;
 #[cfg(test)]
 mod fixtures;
 
-pub use device::DeviceFacts;
+pub use device::{DeviceFacts, after_report};
 pub use experiment::Experiment;
 pub use plan::{
     Blocked, BlockedWhy, Expected, ExpectedWave, Plan, PlanError, PlannedDevice, Reach, ReleaseNeeds,
     RolloutSpec, RolloutSummary, Stay, Superseding, WaveKind, WavePlan, plan, plan_late,
 };
 pub use rollout::{
-    Cause, Contest, Counts, DeviceStatus, DriftAlarm, Effect, Event, FirstFailure, Freeze, FurtherBack,
-    HoldReason, Input, LetGo, Progress, Refusal, Restoration, Rollout, RolloutStatus, State, Verdict, Wakeup,
-    WaveState, WaveStatus,
+    Addressed, Cause, Contest, Counts, DeviceStatus, DriftAlarm, Effect, Event, FirstFailure, Freeze,
+    FurtherBack, HoldReason, Input, LetGo, Progress, Refusal, Restoration, Rollout, RolloutStatus, State,
+    Verdict, Wakeup, WaveState, WaveStatus,
 };
 pub use selector::{Selector, SelectorError};
 pub use strategy::{

@@ -34,6 +34,7 @@
 //! The shell's turn: `handle`, then `poll_effect` until it is empty, store the effects (outbox) and this state
 //! in one transaction, then perform them. Effects that are not polled are part of the state and survive.
 
+mod addressed;
 mod ask;
 mod contest;
 mod drift;
@@ -63,6 +64,7 @@ use hold::Hold;
 use progress::Record;
 use state::Wave;
 
+pub use addressed::Addressed;
 pub use contest::Contest;
 pub use drift::DriftAlarm;
 pub use freeze::Freeze;

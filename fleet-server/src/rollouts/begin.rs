@@ -1,8 +1,6 @@
 //! Begins a planned rollout.
 
-use std::collections::BTreeMap;
-
-use fleet_core::{Plan, Rollout, RolloutSpec};
+use fleet_core::{Addressed, Plan, Rollout, RolloutSpec};
 use shared::{RolloutId, Timestamp};
 use uuid::Uuid;
 
@@ -57,7 +55,7 @@ fn entry_of(new: &NewRollout, machine: Rollout, now: Timestamp) -> Entry {
         created_at: now,
         changed_at: now,
     };
-    Entry { row, machine, generations: BTreeMap::new(), restoring: BTreeMap::new() }
+    Entry { row, machine, addressed: Addressed::default() }
 }
 
 /// Sorts by time, and a person can say it on the telephone: `20260131-084500-1f3a`.

@@ -52,7 +52,7 @@ async fn perform(
         Effect::Assign { device, release, retry } => {
             let Some(row) = find(store, entry, &device, &release).await? else { return Ok(None) };
             let generation = write(store, tx, entry, &device, Some(row.assignment(retry)), now).await?;
-            entry.asked(&device, generation);
+            entry.addressed.asked(&device, generation);
             Ok(Some(device))
         }
         Effect::Restore { device, previous } => {
@@ -62,7 +62,7 @@ async fn perform(
             };
             let generation =
                 write(store, tx, entry, &device, row.map(|row| row.assignment(false)), now).await?;
-            entry.restoring(&device, generation);
+            entry.addressed.restoring(&device, generation);
             Ok(Some(device))
         }
         Effect::Compare { wave, cohorts, policy } => {
@@ -71,7 +71,7 @@ async fn perform(
         }
         Effect::Announce(event) => {
             if let Event::DeviceRestored { device } = &event {
-                entry.restored(device);
+                entry.addressed.restored(device);
             }
             announce(tx, entry, &event, now).await?;
             Ok(None)

@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use fleet_core::{Experiment, Input, Plan, Refusal, ReleaseNeeds, RolloutSpec, RolloutSummary, plan};
+use fleet_core::{
+    Experiment, Input, Plan, Refusal, ReleaseNeeds, RolloutSpec, RolloutSummary, after_report, plan,
+};
 use shared::{DeviceId, ExperimentId, RolloutId, Timestamp, report::Report};
 use tokio::time::Instant;
 
@@ -77,10 +79,10 @@ impl Turn {
             let (device, utc_offset_secs) = (device.clone(), *utc_offset_secs);
             self.input(entry, Input::DeviceConnected { device, utc_offset_secs });
         }
-        if entry.is_confirmed_by(device, *generation) && !holds.contains(&entry.row.release) {
+        if entry.addressed.is_confirmed_by(device, *generation) && !holds.contains(&entry.row.release) {
             self.input(entry, Input::Confirmed { device: device.clone() });
             // Also when a newer rollout has taken the device over meanwhile, or each hello would be news.
-            self.draft(entry).restored(device);
+            self.draft(entry).addressed.restored(device);
         }
     }
 }
@@ -155,7 +157,7 @@ impl Fleet {
         now: Timestamp,
     ) -> Result<BTreeSet<DeviceId>, RolloutError> {
         self.look_at_others().await?;
-        let concerned = |entry: &&Entry| !entry.row.finished || !entry.restoring.is_empty();
+        let concerned = |entry: &&Entry| !entry.row.finished || entry.addressed.is_restoring();
         if !self.entries.values().any(|entry| concerned(&entry)) {
             return Ok(BTreeSet::new());
         }
@@ -180,7 +182,7 @@ impl Fleet {
             if Store::insert_report(&mut turn.tx, report, now).await? {
                 Store::saw_generation(&mut turn.tx, &report.device, report.generation).await?;
                 Store::update_models(&mut turn.tx, &report.device, now, |models| {
-                    facts::after_report(models, report)
+                    after_report(models, report)
                 })
                 .await?;
                 let model = &report.release.model;

@@ -47,7 +47,7 @@ impl Server {
             Effect::Assign { device, release, retry } => {
                 let assignment = self.catalog.get(&release)?.assignment(retry);
                 let generation = self.write(id, &device, Purpose::Ask, Some(assignment))?;
-                self.entries.get_mut(id)?.generations.insert(device.clone(), generation);
+                self.entries.get_mut(id)?.addressed.asked(&device, generation);
                 self.ask_more_than_decided(id);
                 Some(device)
             }
@@ -56,7 +56,7 @@ impl Server {
                 let published = previous.and_then(|release| self.catalog.get(&release));
                 let assignment = published.map(|it| it.assignment(false));
                 let generation = self.write(id, &device, Purpose::Restore, assignment)?;
-                self.entries.get_mut(id)?.restoring.insert(device.clone(), generation);
+                self.entries.get_mut(id)?.addressed.restoring(&device, generation);
                 Some(device)
             }
             Effect::Compare { wave, cohorts, policy } => {
@@ -65,7 +65,7 @@ impl Server {
             }
             Effect::Announce(event) => {
                 if let Event::DeviceRestored { device } = &event {
-                    self.entries.get_mut(id)?.restoring.remove(device);
+                    self.entries.get_mut(id)?.addressed.restored(device);
                 }
                 self.events.push((id.clone(), event));
                 None

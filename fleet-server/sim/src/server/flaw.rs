@@ -97,7 +97,7 @@ impl Server {
         let entry = self.entries.get(id)?;
         let status = entry.machine.status();
         let mut devices = status.devices.into_iter().map(|status| status.device);
-        devices.find(|device| !entry.generations.contains_key(device))
+        devices.find(|device| !entry.addressed.has_asked(device))
     }
 
     fn ask_wrongly(&mut self, id: &RolloutId, device: &DeviceId) {
@@ -107,7 +107,7 @@ impl Server {
         if let Some(generation) = self.write(id, device, Purpose::Ask, Some(assignment))
             && let Some(entry) = self.entries.get_mut(id)
         {
-            entry.generations.insert(device.clone(), generation);
+            entry.addressed.asked(device, generation);
             self.send_desired(device);
         }
     }

@@ -1,6 +1,6 @@
 //! What devices say to the server, as `fleet-server/src/gateway.rs` and `rollouts/fleet.rs` take it.
 
-use fleet_core::{Input, plan_late};
+use fleet_core::{Input, after_report, plan_late};
 use shared::{
     DeviceId, ReleaseId, Timestamp,
     message::{
@@ -83,7 +83,7 @@ impl Server {
         let utc_offset_secs = hello.inventory.utc_offset_secs;
         let greeting = Greeting { device, generation: hello.generation, holds, utc_offset_secs };
         for entry in self.entries.values_mut() {
-            if !entry.is_finished() || !entry.restoring.is_empty() {
+            if !entry.is_finished() || entry.addressed.is_restoring() {
                 entry.greet(&greeting, now);
             }
         }
@@ -132,12 +132,12 @@ impl Server {
         if let Some(row) = self.rows.get_mut(&report.device) {
             row.seen = row.seen.max(report.generation);
             row.last_seen = Some(now);
-            entry::after_report(&mut row.models, report);
+            row.models = after_report(std::mem::take(&mut row.models), report);
         }
         for entry in self.entries.values_mut() {
             let ours = entry.release().model == report.release.model;
-            let concerned = entry.concerns(report)
-                || (!checks_generation && entry.generations.contains_key(&report.device));
+            let concerned =
+                entry.concerns(report) || (!checks_generation && entry.addressed.has_asked(&report.device));
             if ours && concerned {
                 let _ = entry.report(report, now);
             }
