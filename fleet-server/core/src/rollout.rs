@@ -115,6 +115,9 @@ pub struct Rollout {
     /// The numbers of the drift alarms that were held against it, which are told again while they are there.
     #[serde(default)]
     heard_alarms: BTreeSet<u64>,
+    /// The numbers of those that other releases explained when they were heard of first.
+    #[serde(default)]
+    excused_alarms: BTreeSet<u64>,
 
     /// Not yet polled; at most two effects for each device and a few for each change of state in a turn.
     effects: VecDeque<Effect>,
@@ -140,6 +143,7 @@ impl Rollout {
             ask_at: None,
             hold_at: None,
             heard_alarms: BTreeSet::new(),
+            excused_alarms: BTreeSet::new(),
             effects: VecDeque::new(),
         };
         rollout.begin_wave(0, now);

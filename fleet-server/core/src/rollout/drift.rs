@@ -13,8 +13,11 @@
 //!
 //! An alarm counts in the wave that had the release when it came, once however often it is found again, and only while waves are asked or watched: a rollout
 //! that has stopped or is through with its waves has nothing to decide.
+//!
+//! An alarm of the world that others explained once is never held against the rollout. It is told again while it is there, and by then the
+//! rollout may have moved the others to its own release, so that none are left to compare with.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use muster_sketch::{
     detector::{Direction, MIN_GROUP_DEVICES, Scope},
@@ -30,8 +33,8 @@ use crate::{
     strategy::OnAlarm,
 };
 
-/// Alarms that are known to have been told: of each feature of a release two may be open that can concern a rollout. The oldest are forgotten
-/// first, and would count once more if they still were told.
+/// Alarms of either kind that are known to have been told: of each feature of a release two may be open that can concern a rollout. The oldest
+/// are forgotten first, and would count once more if they still were told.
 const MAX_HEARD: usize = 512;
 
 /// What a drift alarm says of a release. Small, whatever it was found in: it is kept with the rollout.
@@ -53,7 +56,8 @@ pub struct DriftAlarm {
     pub threshold: f64,
     /// Devices with the release that were counted in the check.
     pub devices: usize,
-    /// Devices with other releases of the model that were counted at the same check, if they are enough to compare with.
+    /// Devices with other releases of the model that were counted at the same check, if they are enough to compare with; at least five where a
+    /// release could not be counted.
     pub others: usize,
     /// When it was raised, by the server's clock.
     pub at: Timestamp,
@@ -72,12 +76,15 @@ impl DriftAlarm {
     /// Why it says nothing about the release; `None` when it may be the release's doing.
     fn excuse(&self) -> Option<&'static str> {
         match &self.scope {
-            Scope::Model => None,
-            Scope::World if self.others < MIN_GROUP_DEVICES => None,
-            Scope::World => Some("the devices with other releases may have moved as well"),
+            Scope::Model | Scope::World => None,
             Scope::Stratum { .. } => Some("what its group of devices shares explains it"),
             Scope::Sensor { .. } => Some("it is of one device's sensor"),
         }
+    }
+
+    /// Whether the devices with other releases may have moved as well.
+    fn is_explained_by_others(&self) -> bool {
+        self.scope == Scope::World && self.others >= MIN_GROUP_DEVICES
     }
 }
 
@@ -85,20 +92,24 @@ impl Rollout {
     /// The check found that the release drifts.
     pub(super) fn drifted(&mut self, alarm: DriftAlarm) -> Result<(), Refusal> {
         let refuse = |why| Refusal::NotItsDrift { number: alarm.number, rollout: self.spec.id.clone(), why };
+        if self.excused_alarms.contains(&alarm.number) {
+            return Err(refuse("other releases explained it before"));
+        }
+        if alarm.is_explained_by_others() {
+            remember(&mut self.excused_alarms, alarm.number);
+            return Ok(());
+        }
+        if let Some(excuse) = alarm.excuse() {
+            return Err(refuse(excuse));
+        }
         let Some(wave) = self.drifting_wave() else {
             return Err(refuse("none of its waves has the release and is still to be decided on"));
         };
         if self.heard_alarms.contains(&alarm.number) {
             return Err(refuse("it was told before"));
         }
-        if let Some(excuse) = alarm.excuse() {
-            return Err(refuse(excuse));
-        }
         let alarm = alarm.bounded();
-        self.heard_alarms.insert(alarm.number);
-        if self.heard_alarms.len() > MAX_HEARD {
-            self.heard_alarms.pop_first();
-        }
+        remember(&mut self.heard_alarms, alarm.number);
         self.waves[wave].drift.get_or_insert_with(|| alarm.clone());
         self.announce(Event::WaveDrifted { wave, alarm });
         Ok(())
@@ -129,6 +140,13 @@ impl Rollout {
     pub(super) fn alarm_to_weigh(&self) -> Option<&DriftAlarm> {
         let State::AwaitingApproval { wave, .. } = self.state else { return None };
         self.holding_alarm(wave.checked_sub(1)?)
+    }
+}
+
+fn remember(numbers: &mut BTreeSet<u64>, number: u64) {
+    numbers.insert(number);
+    if numbers.len() > MAX_HEARD {
+        numbers.pop_first();
     }
 }
 

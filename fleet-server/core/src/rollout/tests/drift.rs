@@ -75,11 +75,9 @@ fn a_strategy_that_pauses_halts_at_drift_and_leaves_devices_as_they_are() {
 #[test]
 fn drift_of_the_world_counts_only_if_too_few_others_are_there_to_compare_with() {
     let (mut rollout, _) = baking(OnAlarm::Rollback);
-    let why = refused(&mut rollout, alarm(1, Scope::World, 5), 3_000);
-    assert_eq!(
-        why,
-        "drift alarm 1 is not held against rollout r1: the devices with other releases may have moved as well"
-    );
+    rollout.handle(alarm(1, Scope::World, 5), Timestamp(3_000)).unwrap();
+    assert_eq!(drain(&mut rollout), []);
+    assert_eq!(rollout.status().waves[0].drift, None);
     rollout.handle(alarm(2, Scope::World, 4), Timestamp(3_000)).unwrap();
     assert!(matches!(rollout.state(), State::RollingBack { .. }));
 }
@@ -105,14 +103,38 @@ fn an_alarm_counts_once_however_often_it_is_told() {
 }
 
 #[test]
-fn an_alarm_that_said_nothing_of_the_release_counts_when_it_is_found_again_and_does() {
-    let (mut rollout, _) = baking(OnAlarm::Ignore);
-    let why = refused(&mut rollout, alarm(5, Scope::World, 5), 3_000);
-    assert!(why.ends_with("may have moved as well"), "{why}");
-    rollout.handle(alarm(6, Scope::Model, 3), Timestamp(3_000)).unwrap();
-    drain(&mut rollout);
-    rollout.handle(alarm(5, Scope::World, 4), Timestamp(4_000)).unwrap();
-    assert_eq!(drain(&mut rollout).len(), 1, "also after an alarm that was raised later");
+fn a_drift_that_others_explained_is_never_held_against_the_release_when_they_have_gone() {
+    let (mut rollout, _) = baking(OnAlarm::Rollback);
+    rollout.handle(alarm(5, Scope::World, 200), Timestamp(3_000)).unwrap();
+    let why = refused(&mut rollout, alarm(5, Scope::World, 0), 4_000);
+    assert_eq!(why, "drift alarm 5 is not held against rollout r1: other releases explained it before");
+    assert!(matches!(rollout.state(), State::Running { .. }));
+    rollout.handle(alarm(6, Scope::World, 0), Timestamp(5_000)).unwrap();
+    assert!(matches!(rollout.state(), State::RollingBack { .. }), "another one is another matter");
+}
+
+#[test]
+fn a_retry_forgets_what_counted_and_not_what_others_explained() {
+    let max_failed = MaxFailed { absolute: 3, percent: 5 };
+    let strategy = asking(OnAlarm::Rollback, Strategy { max_failed, ..two_waves(3_600) });
+    let mut rollout = started(strategy, &fleet(4));
+    let canary = assigned(&drain(&mut rollout)).remove(0);
+    let full = DeploymentEvent::Failed(FailReason::DiskFull { needed_bytes: 10, free_bytes: 5 });
+    rollout.handle(says(&canary, full, 1), Timestamp(2_000)).unwrap();
+    rollout.handle(alarm(5, Scope::World, 200), Timestamp(3_000)).unwrap();
+    rollout.handle(Input::Retry { by: "ada".into() }, Timestamp(4_000)).unwrap();
+    let why = refused(&mut rollout, alarm(5, Scope::World, 0), 5_000);
+    assert!(why.ends_with("explained it before"), "{why}");
+}
+
+#[test]
+fn a_rollout_that_has_yet_to_ask_somebody_notes_what_others_explain() {
+    let mut strategy = asking(OnAlarm::Rollback, two_waves(0));
+    strategy.waves[0].approve = true;
+    let mut rollout = started(strategy, &fleet(2));
+    rollout.handle(alarm(5, Scope::World, 9), Timestamp(2_000)).unwrap();
+    rollout.handle(Input::Approve { wave: 0, by: "eve".into() }, Timestamp(3_000)).unwrap();
+    refused(&mut rollout, alarm(5, Scope::World, 0), 4_000);
 }
 
 #[test]
