@@ -37,6 +37,6 @@ pub use span::{Keep, Place, Span};
 pub use status::{FeatureStatus, Leader};
 pub use strata::{ALL, FIRMWARE, HARDWARE, Stratum, groups, strata};
 pub use sums::Sums;
-pub use versions::{Checked, Version, check_versions};
+pub use versions::{Checked, Company, Version, check_versions};
 pub(crate) use words::moved;
 pub use words::whose;

@@ -3,7 +3,8 @@
 use std::{borrow::Cow, sync::Arc};
 
 use fleet_core::drift::{
-    Brought, Checked, FeatureState, FeatureStatus, Look, Order, Outcome, Version, check_versions, reconcile,
+    Brought, Checked, Company, FeatureState, FeatureStatus, Look, Order, Outcome, Version, check_versions,
+    reconcile,
 };
 use muster_sketch::{
     detector::{FleetError, FleetRule},
@@ -80,14 +81,23 @@ impl Feature {
             behind.for_each(|(version, _)| aside.put(&version.fleet.release, &why));
             return Ok(Progress::Done);
         }
-        let judged = self.judge(known, check.now).await;
+        let judged = self.judge(known, self.company(aside), check.now).await;
         self.store(check, judged, aside).await
     }
 
+    /// A version that was left aside is not among those that are judged, and its devices may have moved as well.
+    fn company(&self, aside: &Aside) -> Company {
+        let is_here = |release: &ReleaseId| self.versions.iter().any(|of| of.fleet.release == *release);
+        let is_of_model =
+            |release: &ReleaseId| self.versions.iter().any(|of| of.fleet.release.model == release.model);
+        let mut missing = aside.releases().iter().filter(|release| is_of_model(release) && !is_here(release));
+        if missing.next().is_some() { Company::Incomplete } else { Company::Complete }
+    }
+
     /// Lets the core decide, on a thread that may take its time.
-    async fn judge(&self, known: Vec<Option<DriftState>>, now: Timestamp) -> Vec<Judged> {
+    async fn judge(&self, known: Vec<Option<DriftState>>, company: Company, now: Timestamp) -> Vec<Judged> {
         let (versions, name) = (self.versions.clone(), self.name.clone());
-        let judging = tokio::task::spawn_blocking(move || judge(&name, &versions, known, now));
+        let judging = tokio::task::spawn_blocking(move || judge(&name, &versions, known, company, now));
         judging.await.unwrap_or_else(|error| {
             let broke = NotJudged::Broke(self.name.clone(), error.to_string());
             self.versions.iter().map(|_| Err(broke.clone())).collect()
@@ -151,7 +161,13 @@ impl Feature {
     }
 }
 
-fn judge(name: &str, versions: &[OfVersion], known: Vec<Option<DriftState>>, now: Timestamp) -> Vec<Judged> {
+fn judge(
+    name: &str,
+    versions: &[OfVersion],
+    known: Vec<Option<DriftState>>,
+    company: Company,
+    now: Timestamp,
+) -> Vec<Judged> {
     let since: Vec<_> = known.iter().map(|known| known.as_ref().map_or(0, |known| known.period)).collect();
     let sums: Vec<_> = versions.iter().zip(&since).map(|(version, since)| sums(version, *since)).collect();
     let brought: Vec<Vec<_>> =
@@ -165,7 +181,8 @@ fn judge(name: &str, versions: &[OfVersion], known: Vec<Option<DriftState>>, now
         let state = known.and_then(|known| read(version, &known.state));
         Version { look, state, orders: of.1, brought: of.0 }
     });
-    let checked = check_versions(inputs.collect());
+    let company = if sums.iter().all(Result::is_ok) { company } else { Company::Incomplete };
+    let checked = check_versions(inputs.collect(), company);
     let useless = |error: String| NotJudged::Useless(name.to_owned(), error);
     let judged = versions.iter().zip(checked).zip(&sums).map(|((version, checked), sums)| {
         sums.as_ref().map_err(|error| useless(error.to_string()))?;

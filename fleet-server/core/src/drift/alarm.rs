@@ -47,7 +47,8 @@ pub enum Cause {
     Drift {
         /// With its evidence.
         finding: Finding,
-        /// Devices with other versions of the model that were counted at the same check, if they are enough to compare with.
+        /// Devices with other versions of the model that were counted at the same check, if they are enough to compare with; at least five
+        /// where a version could not be counted.
         #[serde(default)]
         others: usize,
     },

@@ -1,6 +1,7 @@
 //! A release of which something cannot be read is left aside, and nothing of it is lost.
 
-use fleet_core::drift::{FeatureStatus, Order, Whom};
+use fleet_core::drift::{Cause, FeatureStatus, Order, Whom};
+use muster_sketch::detector::Scope;
 
 use super::*;
 
@@ -118,4 +119,34 @@ async fn an_alarm_that_cannot_be_read_keeps_only_its_own_feature_and_release_wai
     let statuses = plant.app().store.drift_statuses(&plant.versions[0].0.model).await.unwrap();
     let heats = statuses.into_iter().filter(|(_, feature, _)| feature == "heat");
     assert!(heats.map(|(.., of)| of.samples).eq([12 * 150; 2]), "what was checked in time counts once");
+}
+
+/// How many devices with other versions the drift of the second version is said to have been compared with, where all devices move and a row of
+/// the first version may be damaged.
+async fn others_of_a_drift_of_the_world(spoil: Option<&str>) -> usize {
+    let scene = Scene::sqlite().await;
+    let mut plant = Plant::start(&scene, 17).await;
+    plant.add_version(&["c", "d"]).await;
+    plant.learn(&[0, 1]).await;
+    for _ in 0..6 {
+        plant.bring(&[0, 1], 300, &|_, value| value + 0.8).await;
+        if let Some(sums) = spoil {
+            write(&plant, "a-0", sums).await;
+        }
+        plant.check().await;
+        let of_second = plant.drifts().await.into_iter().find(|alarm| alarm.release == plant.versions[1].0);
+        if let Some(alarm) = of_second {
+            assert_eq!(alarm.found.scope, Scope::World);
+            let Cause::Drift { others, .. } = alarm.found.cause else { panic!("{alarm:?}") };
+            return others;
+        }
+    }
+    panic!("no drift");
+}
+
+#[tokio::test]
+async fn a_damaged_row_of_one_release_is_no_evidence_against_another() {
+    assert_eq!(others_of_a_drift_of_the_world(None).await, 12);
+    let unknown = others_of_a_drift_of_the_world(Some("nothing that was ever packed")).await;
+    assert_eq!(unknown, 5, "enough to say that it may be the world's doing");
 }

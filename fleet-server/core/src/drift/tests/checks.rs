@@ -148,10 +148,14 @@ fn two_versions(seed: u64) -> [Plant; 2] {
 }
 
 fn check_both(plants: &mut [Plant; 2], twists: [&Twist; 2]) -> Vec<Found> {
+    check_all(plants, &twists, Company::Complete)
+}
+
+fn check_all(plants: &mut [Plant], twists: &[&Twist], company: Company) -> Vec<Found> {
     let counted: Vec<Vec<_>> = plants
         .iter_mut()
         .zip(twists)
-        .map(|(plant, twist)| {
+        .map(|(plant, &twist)| {
             plant.now = Timestamp(plant.now.as_millis() + 1_000 * CHECK_SECS);
             let devices: Vec<_> = plant.groups.keys().cloned().collect();
             devices.into_iter().map(|device| (plant.count(&device, 300, twist), device)).collect()
@@ -176,7 +180,7 @@ fn check_both(plants: &mut [Plant; 2], twists: [&Twist; 2]) -> Vec<Found> {
         orders: &[],
         brought,
     });
-    let checked = check_versions(versions.collect());
+    let checked = check_versions(versions.collect(), company);
     for (plant, checked) in plants.iter_mut().zip(&checked) {
         plant.state = checked.state.clone();
         assert_eq!(checked.lost, None);
@@ -197,6 +201,24 @@ fn what_one_version_does_is_not_taken_for_the_world() {
     assert_eq!(found[0].evidence.as_ref().unwrap().devices, 12);
     let found = first([moved, moved]);
     assert_eq!(found.iter().map(|found| &found.scope).collect::<Vec<_>>(), [&Scope::World, &Scope::World]);
+}
+
+#[test]
+fn a_drift_of_the_world_beside_a_version_that_cannot_be_read_is_not_one_that_nobody_explains() {
+    let moved: &Twist = &|_, value| value + 0.8;
+    for (company, told) in [(Company::Complete, 0), (Company::Incomplete, 5)] {
+        let mut alone = [Plant::learnt(21)];
+        let found = (0..3).map(|_| check_all(&mut alone, &[moved], company)).find(|found| !found.is_empty());
+        let found = found.unwrap().remove(0);
+        assert_eq!(found.scope, Scope::World);
+        let Cause::Drift { others, .. } = found.cause else { panic!("{found:?}") };
+        assert_eq!(others, told, "{company:?}");
+    }
+    let mut both = two_versions(21);
+    let plain: &Twist = &|_, value| value;
+    let mut check = || check_all(&mut both, &[plain, moved], Company::Incomplete);
+    let found = [check(), check(), check()].concat();
+    assert_eq!(found[0].scope, Scope::Model, "those who are there and did not move still say so");
 }
 
 #[test]
@@ -221,7 +243,7 @@ fn what_was_known_under_other_scores_is_given_up_and_devices_learn_anew() {
     let brought = counted.iter().map(|(device, counts)| Brought { device, from_ms: 0, to_ms: 1, counts });
     let brought: Vec<_> = brought.collect();
     let version = Version { look, state: Some(of_other), orders: &[], brought: &brought };
-    let checked = check_versions(vec![version]).remove(0);
+    let checked = check_versions(vec![version], Company::Complete).remove(0);
     assert!(checked.lost.is_some());
     assert_eq!(checked.outcome.unwrap().status.learning, 1);
 }
