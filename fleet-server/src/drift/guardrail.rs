@@ -20,7 +20,8 @@ const ROOM: usize = Store::MAX_OPEN_ALARMS / 2;
 /// makes alarms up is one of thirty that it takes to fill the room of all.
 const ROOM_OF_DEVICE: usize = 16;
 
-/// Stores what a device says, unless it is known or the device never sent a window of the release. What was stored may be told to it as heard.
+/// Stores what a device says, unless it is known. It need not have sent a window of the release: telemetry overtakes the first one, and a device that
+/// was away for a month is of no fleet when it comes back. What was stored may be told to it as heard.
 ///
 /// # Errors
 /// When the database refuses; the device tells it again.
@@ -33,10 +34,6 @@ pub async fn told_by_device(app: &App, device: &DeviceId, alarms: Vec<DriftAlarm
     let mut tx = app.store.begin().await?;
     let mut told = Told::default();
     for DriftAlarm { release, feature, alarm } in alarms {
-        if !app.store.is_in_fleet(&release, device).await? {
-            app.metrics.drift_left_out("finding", 1);
-            continue;
-        }
         let found = Found::by_device(device.as_str(), &feature, alarm);
         let known = Store::known_alarms(&mut tx, &release, &feature, since).await?;
         if known.iter().any(|known| found.is_told_again(&known.found)) {

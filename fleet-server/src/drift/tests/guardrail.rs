@@ -84,11 +84,11 @@ async fn a_device_that_makes_alarms_up_takes_no_room_from_others() {
 }
 
 #[tokio::test]
-async fn a_device_that_counted_nothing_of_a_release_raises_no_alarm_of_it() {
+async fn an_alarm_that_comes_before_the_first_window_of_its_release_is_raised() {
     let scene = Scene::sqlite().await;
-    let mut plant = Plant::start(&scene, 4).await;
-    plant.add_version(&["c"]).await;
-    plant.bring(&[0], 40, SOUND).await;
-    told_by_device(plant.app(), &DeviceId::new("c-0").unwrap(), made_up(1)).await.unwrap();
-    assert!(plant.alarms().await.is_empty());
+    let plant = Plant::start(&scene, 4).await;
+    told_by_device(plant.app(), &DeviceId::new("a-0").unwrap(), vec![alarm(1_800_000_000)]).await.unwrap();
+    let alarms = plant.alarms().await;
+    assert_eq!(alarms.len(), 1);
+    assert_eq!(alarms[0].found.raised_by, RaisedBy::Device);
 }
