@@ -48,7 +48,9 @@ pub use audit::{AuditEntry, AuditError};
 pub use challengers::{ChallengedDevice, MatchRow, NamedChallengers};
 pub use desired::{Desired, DesiredChange};
 pub use devices::{DeviceRow, NewDevice};
-pub use drift::{AlarmFilter, DriftState, LeftOutOfWindows, Pending, Period, SketchRow, Strata, SummedRow};
+pub use drift::{
+    AlarmFilter, DriftState, KEPT_PERIODS, LeftOutOfWindows, Pending, Period, SketchRow, Strata, SummedRow,
+};
 pub use enroll_tokens::{NewEnrollToken, Redeemed};
 pub use events::EventRow;
 pub use experiments::{ExperimentLookRow, ExperimentRow};
@@ -91,13 +93,23 @@ pub enum StoreError {
     #[error("the database refused a query")]
     Query(#[from] sqlx::Error),
     /// A row holds something that this program does not understand.
-    #[error("the database holds an unreadable {what}")]
+    #[error("the database holds an unreadable {what}: {detail}")]
     Corrupt {
         /// What was read.
         what: &'static str,
-        /// Why it is unreadable.
+        /// Which one, where that helps to find it, and why it is unreadable.
         detail: String,
     },
+}
+
+impl StoreError {
+    /// Says which row it is that cannot be understood.
+    fn in_row(self, row: &dyn std::fmt::Display) -> Self {
+        match self {
+            Self::Corrupt { what, detail } => Self::Corrupt { what, detail: format!("{row}: {detail}") },
+            Self::Open { .. } | Self::Migrate(_) | Self::Query(_) => self,
+        }
+    }
 }
 
 /// The tables of one fleet.

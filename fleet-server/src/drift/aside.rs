@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use shared::ReleaseId;
 
-use crate::store::StoreError;
+use crate::store::{KEPT_PERIODS, StoreError};
 
 /// What a check leaves aside.
 #[derive(Debug, Default)]
@@ -19,7 +19,8 @@ impl Aside {
         if self.0.insert(release.clone()) {
             tracing::error!(
                 %release, error,
-                "a release is not checked for drift; what was counted and ordered of it waits for the next check"
+                "a release is not checked for drift; what was counted and ordered of it waits for the next check, and is given up after {KEPT_PERIODS}. \
+                 Until then, restore what the error names from a backup, or delete that row; settings are changed by 'muster drift settings'"
             );
         }
     }

@@ -1,6 +1,8 @@
 //! What drift is looked for in, what is known of it, and what was told.
 
 mod alarms;
+mod anew;
+mod batch;
 mod checks;
 mod orders;
 mod settings;
@@ -14,7 +16,7 @@ use shared::ReleaseId;
 use super::StoreError;
 
 pub use alarms::AlarmFilter;
-pub use checks::{Pending, Period};
+pub use checks::{KEPT_PERIODS, Pending, Period};
 pub use states::DriftState;
 pub use summed::{Strata, SummedRow};
 pub use windows::{LeftOutOfWindows, SketchRow};

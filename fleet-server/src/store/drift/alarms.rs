@@ -26,7 +26,9 @@ pub struct AlarmFilter {
 }
 
 fn from_row(row: &AnyRow) -> Result<FleetAlarm, StoreError> {
-    from_json("drift alarm", &row.text("document")?)
+    let alarm = from_json("drift alarm", &row.text("document")?);
+    let id = row.unsigned("id")?;
+    alarm.map_err(|error| error.in_row(&format_args!("drift_alarms, id {id}")))
 }
 
 /// The device that raised it by itself.
@@ -53,7 +55,7 @@ impl Store {
     ) -> Result<Vec<FleetAlarm>, StoreError> {
         let (model, version) = bound(release);
         let rows = sqlx::query(
-            "SELECT document FROM drift_alarms WHERE model = $1 AND version = $2 AND feature = $3 \
+            "SELECT id, document FROM drift_alarms WHERE model = $1 AND version = $2 AND feature = $3 \
              AND (state <> 'closed' OR closed_at >= $4) ORDER BY id",
         )
         .bind(model)
@@ -136,7 +138,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn alarm_to_change(tx: &mut Tx, id: u64) -> Result<Option<FleetAlarm>, StoreError> {
-        let row = sqlx::query("SELECT document FROM drift_alarms WHERE id = $1")
+        let row = sqlx::query("SELECT id, document FROM drift_alarms WHERE id = $1")
             .bind(signed(id))
             .fetch_optional(&mut **tx)
             .await?;
@@ -148,7 +150,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn alarm(&self, id: u64) -> Result<Option<FleetAlarm>, StoreError> {
-        let row = sqlx::query("SELECT document FROM drift_alarms WHERE id = $1")
+        let row = sqlx::query("SELECT id, document FROM drift_alarms WHERE id = $1")
             .bind(signed(id))
             .fetch_optional(&self.reader)
             .await?;
@@ -162,7 +164,7 @@ impl Store {
     pub async fn open_alarms_of(tx: &mut Tx, release: &ReleaseId) -> Result<Vec<FleetAlarm>, StoreError> {
         let (model, version) = bound(release);
         let rows = sqlx::query(
-            "SELECT document FROM drift_alarms WHERE model = $1 AND version = $2 AND state <> 'closed' \
+            "SELECT id, document FROM drift_alarms WHERE model = $1 AND version = $2 AND state <> 'closed' \
              ORDER BY id",
         )
         .bind(model)
@@ -178,7 +180,7 @@ impl Store {
     /// When the database refuses.
     pub async fn alarms(&self, filter: &AlarmFilter) -> Result<Vec<FleetAlarm>, StoreError> {
         let rows = sqlx::query(
-            "SELECT document FROM drift_alarms WHERE ($1 = '' OR model = $1) AND ($2 = '' OR state = $2) \
+            "SELECT id, document FROM drift_alarms WHERE ($1 = '' OR model = $1) AND ($2 = '' OR state = $2) \
              AND ($3 = '' OR feature = $3) AND last_at >= $4 AND ($5 = 0 OR state <> 'closed') \
              ORDER BY id DESC LIMIT $6",
         )

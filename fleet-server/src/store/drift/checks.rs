@@ -16,7 +16,7 @@ use super::{
 const PAGE: i64 = 64;
 
 /// What waits for a check that is not possible is kept for so many checks: a day of hourly ones, in which somebody can see to it.
-const KEPT_PERIODS: u64 = 24;
+pub const KEPT_PERIODS: u64 = 24;
 
 /// A device that sent nothing of a release for so long, a month, is of its fleet no more: most have another release by then, and
 /// what is known of each takes kilobytes for every feature.
@@ -143,8 +143,13 @@ impl Store {
         .fetch_all(&self.reader)
         .await?;
         let pending = |row: &AnyRow| {
-            let sums = unstruck(Packed::from_text(row.text("sums")?), &row.text("struck")?)?;
-            Ok(Pending { device: row.text("device")?, period: row.unsigned("period")?, sums })
+            let (device, period) = (row.text("device")?, row.unsigned("period")?);
+            let sums = unstruck(Packed::from_text(row.text("sums")?), &row.text("struck")?);
+            let here = |error: StoreError| {
+                error.in_row(&format_args!("drift_pending, device {device}, period {period}"))
+            };
+            let sums = sums.map_err(here)?;
+            Ok(Pending { device, period, sums })
         };
         rows.iter().map(pending).collect()
     }
@@ -172,9 +177,11 @@ impl Store {
         .fetch_all(&self.reader)
         .await?;
         let device = |row: &AnyRow| {
-            let own = from_json("labels", &row.text("labels")?)?;
-            let inventory = from_json("inventory", &row.text("inventory")?)?;
-            Ok((row.text("id")?, strata(&own, &inventory, labels)))
+            let id = row.text("id")?;
+            let here = |error: StoreError| error.in_row(&format_args!("devices, id {id}"));
+            let own = from_json("labels", &row.text("labels")?).map_err(here)?;
+            let inventory = from_json("inventory", &row.text("inventory")?).map_err(here)?;
+            Ok((id, strata(&own, &inventory, labels)))
         };
         rows.iter().map(device).collect()
     }
@@ -231,12 +238,20 @@ impl Store {
         for row in &rows {
             let release = release_of(row)?;
             if aside.contains(&release) {
-                given_up += delete_pending(tx, &release, period.saturating_sub(KEPT_PERIODS)).await?;
+                given_up += give_up(tx, &release, period.saturating_sub(KEPT_PERIODS)).await?;
             } else {
                 delete_pending(tx, &release, period).await?;
                 delete_orders(tx, &release, period).await?;
             }
         }
+        Self::forget_what_is_old(tx, now).await?;
+        let before = Self::drift_period(tx).await?;
+        Self::save_drift_period(tx, &Period { checked: period, ..before }).await?;
+        Ok(given_up)
+    }
+
+    /// Devices that fell silent go, with what is known of a release that was theirs alone, and so does the time in which late windows are told.
+    async fn forget_what_is_old(tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM drift_anew WHERE not_before < $1")
             .bind(millis(Timestamp(now.as_millis().saturating_sub(1_000 * LATE_SECS))))
             .execute(&mut **tx)
@@ -252,10 +267,21 @@ impl Store {
         )
         .execute(&mut **tx)
         .await?;
-        let before = Self::drift_period(tx).await?;
-        Self::save_drift_period(tx, &Period { checked: period, ..before }).await?;
-        Ok(given_up)
+        Ok(())
     }
+}
+
+/// Gives up what waited for too long: an order that cannot be read would otherwise keep its release from being checked for ever. How many sums
+/// of devices went.
+async fn give_up(tx: &mut Tx, release: &ReleaseId, period: u64) -> Result<u64, StoreError> {
+    let orders = delete_orders(tx, release, period).await?;
+    if orders > 0 {
+        tracing::error!(
+            %release, orders,
+            "orders about baselines waited for {KEPT_PERIODS} checks that were not possible and are given up; give them again"
+        );
+    }
+    delete_pending(tx, release, period).await
 }
 
 async fn delete_pending(tx: &mut Tx, release: &ReleaseId, period: u64) -> Result<u64, StoreError> {
@@ -266,11 +292,12 @@ async fn delete_pending(tx: &mut Tx, release: &ReleaseId, period: u64) -> Result
     Ok(deleted.rows_affected())
 }
 
-async fn delete_orders(tx: &mut Tx, release: &ReleaseId, period: u64) -> Result<(), StoreError> {
+async fn delete_orders(tx: &mut Tx, release: &ReleaseId, period: u64) -> Result<u64, StoreError> {
     let (model, version) = bound(release);
     let delete = "DELETE FROM drift_orders WHERE model = $1 AND version = $2 AND period <= $3";
-    sqlx::query(delete).bind(model).bind(version).bind(signed(period)).execute(&mut **tx).await?;
-    Ok(())
+    let deleted =
+        sqlx::query(delete).bind(model).bind(version).bind(signed(period)).execute(&mut **tx).await?;
+    Ok(deleted.rows_affected())
 }
 
 /// A sum without the features that were struck from it.

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, any::AnyRow};
 
 use super::{
     super::{Columns as _, Store, StoreError, Tx, from_json, many::Open, millis, signed, to_json},
+    anew::note_anew,
     bound, release_of,
 };
 
@@ -67,7 +68,7 @@ impl Store {
     }
 
     /// The same of one feature, by its place in the reference; what was counted of the others stays. What is struck is taken out when the
-    /// row is read, so that an order for the largest fleet is two statements.
+    /// row is read, so that an order for the largest fleet is two statements, and one row that says since when windows count.
     ///
     /// # Errors
     /// When the database refuses.
@@ -80,15 +81,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let due = due(tx).await?;
         let of = Of { release, device };
-        let counts = of.statement(
-            "INSERT INTO drift_anew (device, model, version, place, not_before) \
-             SELECT device, model, version, CAST($1 AS BIGINT), CAST($2 AS BIGINT) FROM drift_devices WHERE {of} \
-             ON CONFLICT (device, model, version, place) DO UPDATE SET not_before = excluded.not_before",
-            2,
-        )
-        .bind(signed(place as u64))
-        .bind(millis(now));
-        of.execute(counts, tx).await?;
+        note_anew(tx, release, device, place, now).await?;
         let mark = format!(";{place};");
         let waits = of.statement(
             "UPDATE drift_pending SET struck = struck || $1 WHERE struck NOT LIKE $2 AND period <> $3 AND {of}",
@@ -111,7 +104,7 @@ impl Store {
     ) -> Result<Vec<(u64, Order)>, StoreError> {
         let (model, version) = bound(release);
         let rows = sqlx::query(
-            "SELECT period, document FROM drift_orders WHERE model = $1 AND version = $2 AND period <= $3 \
+            "SELECT sequence, period, document FROM drift_orders WHERE model = $1 AND version = $2 AND period <= $3 \
              ORDER BY sequence",
         )
         .bind(model)
@@ -119,7 +112,13 @@ impl Store {
         .bind(signed(period))
         .fetch_all(&self.reader)
         .await?;
-        let order = |row: &AnyRow| Ok((row.unsigned("period")?, from_json("order", &row.text("document")?)?));
+        let order = |row: &AnyRow| {
+            let sequence = row.unsigned("sequence")?;
+            let order = from_json("order", &row.text("document")?);
+            let order =
+                order.map_err(|error| error.in_row(&format_args!("drift_orders, sequence {sequence}")))?;
+            Ok((row.unsigned("period")?, order))
+        };
         rows.iter().map(order).collect()
     }
 

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use fleet_core::drift::{ALL, Keep, Stratum, Sums, is_of_baseline, strata};
+use fleet_core::drift::{Keep, Sums, is_of_baseline, strata};
 use muster_sketch::window::Window;
-use shared::{BootId, DeviceId, ReleaseId, Timestamp};
+use shared::{BootId, DeviceId, ReleaseId, Timestamp, device::Labels};
 
 use super::{
     super::{
@@ -17,11 +17,12 @@ use super::{
         many::{most_rows, pieces, statement},
         millis, signed, to_json,
     },
+    anew::Anew,
+    batch::Batch,
     bound,
     checks::unstruck,
-    release_of,
-    strata::kept_as,
-    summed::{add_to_sums, and, mixed},
+    strata::Named,
+    summed::{and, mixed},
 };
 
 /// Releases that a device has sent windows of lately, more than it can run. Beyond it windows are not added, so a device that
@@ -76,59 +77,66 @@ impl Store {
         now: Timestamp,
     ) -> Result<LeftOutOfWindows, StoreError> {
         let mut tx = self.begin().await?;
-        let mut left_out = LeftOutOfWindows::default();
         let news = sift(&mut tx, Book::Sketches, batch).await?;
         save_counted(&mut tx, &news).await?;
-        let strata = strata_of(&mut tx, news.keys().copied().collect(), labels).await?;
-        let anew = learnt_anew(&mut tx, news.keys().copied().collect()).await?;
+        let devices: Vec<_> = news.keys().copied().collect();
+        let strata = strata_of(&mut tx, &devices, labels).await?;
+        let anew = Anew::of_devices(&mut tx, &devices).await?;
         let period = Store::drift_period(&mut tx).await?.current;
-        // With the device that brought it first.
-        let mut sums = BTreeMap::<_, (&str, Sums)>::new();
+        let (mut sums, mut left_out) = (Batch::default(), LeftOutOfWindows::default());
         for (device, news) in &news {
+            let strata = strata.get(*device).map_or(&[][..], Vec::as_slice);
             for (release, windows) in by_release(&news.windows) {
                 let Some(not_before) = note_device(&mut tx, release, device, now).await? else {
                     left_out.releases += windows.len() as u64;
                     continue;
                 };
-                let anew = anew.get(&((*device).to_owned(), release.clone())).map_or(&[][..], Vec::as_slice);
-                let mut own: Option<Sums> = None;
-                for row in windows {
-                    let (place, mut one) = (keep.place(row.window.to_ms, now), Sums::of(&row.window));
-                    let named = strata.get(*device).into_iter().flatten().map(Stratum::to_string);
-                    for stratum in named.chain([ALL.to_owned()]) {
-                        match sums.get_mut(&(release.clone(), stratum.clone(), place)) {
-                            Some((_, sum)) => sum.add(&one).map_err(mixed)?,
-                            None => {
-                                sums.insert((release.clone(), stratum, place), (*device, one.clone()));
-                            }
-                        }
-                    }
-                    let counts = |since| is_of_baseline(since, row.window.to_ms, now);
-                    if !counts(not_before) {
-                        continue;
-                    }
-                    anew.iter()
-                        .filter(|(_, since)| !counts(*since))
-                        .for_each(|(place, _)| one.strike(*place));
-                    match &mut own {
-                        Some(own) => own.add(&one).map_err(mixed)?,
-                        None => own = Some(one),
-                    }
+                for row in &windows {
+                    let place = keep.place(row.window.to_ms, now);
+                    sums.add((device, strata), (release, place), &Sums::of(&row.window))?;
                 }
-                if let Some(sum) = &own {
-                    add_to_device(&mut tx, release, device, period, sum).await?;
+                let baseline = Baseline { not_before, anew: anew.of(device, release), now };
+                if let Some(own) = baseline.sum(&windows)? {
+                    add_to_device(&mut tx, release, device, period, &own).await?;
                 }
             }
         }
-        for ((release, stratum, place), (device, sum)) in sums {
-            let kept = kept_as(&mut tx, &release, &stratum, device, now).await?;
-            left_out.strata += u64::from(kept.as_ref() != Some(&stratum));
-            if let Some(stratum) = kept {
-                add_to_sums(&mut tx, &release, &stratum, place, sum).await?;
-            }
-        }
+        left_out.strata = sums.store(&mut tx, now).await?;
         tx.commit().await?;
         Ok(left_out)
+    }
+}
+
+/// What counts of what a device sends now.
+struct Baseline {
+    /// Windows since then.
+    not_before: Timestamp,
+    /// And single features, by their places, only since later.
+    anew: Vec<(usize, Timestamp)>,
+    now: Timestamp,
+}
+
+impl Baseline {
+    /// The sum of all that counts; nothing when nothing does.
+    fn sum(&self, windows: &[&SketchRow]) -> Result<Option<Sums>, StoreError> {
+        let mut sum: Option<Sums> = None;
+        for one in windows.iter().filter_map(|row| self.counted(&row.window)) {
+            match &mut sum {
+                Some(sum) => sum.add(&one).map_err(mixed)?,
+                None => sum = Some(one),
+            }
+        }
+        Ok(sum)
+    }
+
+    fn counted(&self, window: &Window) -> Option<Sums> {
+        let counts = |since| is_of_baseline(since, window.to_ms, self.now);
+        if !counts(self.not_before) {
+            return None;
+        }
+        let mut one = Sums::of(window);
+        self.anew.iter().filter(|(_, since)| !counts(*since)).for_each(|(place, _)| one.strike(*place));
+        Some(one)
     }
 }
 
@@ -158,11 +166,11 @@ async fn save_counted(tx: &mut Tx, news: &BTreeMap<&str, News<'_, SketchRow>>) -
 /// What these devices have in common with others.
 async fn strata_of(
     tx: &mut Tx,
-    devices: Vec<&str>,
+    devices: &[&str],
     labels: &[String],
-) -> Result<BTreeMap<String, Vec<Stratum>>, StoreError> {
+) -> Result<BTreeMap<String, Vec<Named>>, StoreError> {
     let mut found = BTreeMap::new();
-    for piece in pieces(&devices, most_rows(tx)) {
+    for piece in pieces(devices, most_rows(tx)) {
         let mut query = statement(
             "SELECT devices.id, devices.labels, devices.inventory FROM (VALUES",
             piece.len(),
@@ -173,34 +181,10 @@ async fn strata_of(
             query = query.bind((*device).to_owned());
         }
         for row in query.fetch_all(&mut **tx).await? {
-            let own = from_json("labels", &row.text("labels")?)?;
+            let own: Labels = from_json("labels", &row.text("labels")?)?;
             let inventory = from_json("inventory", &row.text("inventory")?)?;
-            found.insert(row.text("id")?, strata(&own, &inventory, labels));
-        }
-    }
-    Ok(found)
-}
-
-/// Since when windows of these devices count of single features, by their places, where they learn one anew.
-async fn learnt_anew(
-    tx: &mut Tx,
-    devices: Vec<&str>,
-) -> Result<BTreeMap<(String, ReleaseId), Vec<(usize, Timestamp)>>, StoreError> {
-    let mut found = BTreeMap::<_, Vec<_>>::new();
-    for piece in pieces(&devices, most_rows(tx)) {
-        let mut query = statement(
-            "SELECT device, model, version, place, not_before FROM (VALUES",
-            piece.len(),
-            1,
-            ") AS keys CROSS JOIN drift_anew WHERE drift_anew.device = keys.column1",
-        );
-        for device in piece {
-            query = query.bind((*device).to_owned());
-        }
-        for row in query.fetch_all(&mut **tx).await? {
-            let place = usize::try_from(row.unsigned("place")?).unwrap_or(usize::MAX);
-            let of = (row.text("device")?, release_of(&row)?);
-            found.entry(of).or_default().push((place, row.time("not_before")?));
+            let named = strata(&own, &inventory, labels);
+            found.insert(row.text("id")?, named.iter().map(|of| Named::of(of, &own)).collect());
         }
     }
     Ok(found)

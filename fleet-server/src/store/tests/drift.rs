@@ -15,6 +15,8 @@ use muster_sketch::{
 
 use super::*;
 
+mod strata;
+
 on_each_database! {
     windows_add_up_to_the_same_to_the_bit_however_they_come,
     a_window_that_comes_late_is_where_the_others_of_its_time_have_gone,
@@ -23,10 +25,11 @@ on_each_database! {
     what_is_known_of_a_release_goes_with_the_last_device_of_its_fleet,
     who_takes_a_free_name_over_is_not_held_against_the_device_before,
     a_device_that_makes_up_what_it_runs_makes_no_rows_without_end,
-    a_label_of_which_every_device_has_its_own_value_makes_no_rows_without_end,
-    a_device_that_says_another_version_each_time_takes_no_stratum_from_others,
     a_name_that_is_taken_over_is_noted_however_many_orders_wait,
     a_sum_that_cannot_be_read_keeps_no_window_out,
+    orders_of_a_release_that_cannot_be_checked_are_given_up_after_a_day_of_checks,
+    what_cannot_be_read_is_named_with_its_row,
+    an_order_for_everyone_is_one_row_whatever_the_number_of_devices,
     alarms_are_numbered_for_ever_and_found_by_what_they_are_about,
     settings_are_of_one_model_and_read_as_they_were_written,
 }
@@ -268,72 +271,6 @@ async fn a_device_that_makes_up_what_it_runs_makes_no_rows_without_end(scene: &S
     assert_eq!(store.releases_to_check(period).await.unwrap().len(), 64);
 }
 
-async fn a_label_of_which_every_device_has_its_own_value_makes_no_rows_without_end(scene: &Scene) {
-    let store = scene.open().await;
-    add_devices(&store, &["a-1"]).await;
-    let mut tx = store.begin().await.unwrap();
-    let id = DeviceId::new("a-1").unwrap();
-    for n in 0..1_002 {
-        let labels = BTreeMap::from([("site".to_owned(), format!("s-{n}"))]);
-        Store::set_labels(&mut tx, &id, &labels).await.unwrap();
-        if n % 167 == 0 {
-            tx.commit().await.unwrap();
-            add(&store, &[window("a-1", n + 1, at(1))], at(2)).await;
-            tx = store.begin().await.unwrap();
-        }
-        sqlx::query("INSERT INTO drift_strata (model, version, stratum, last_day) VALUES ('digits', 2, $1, 1) ON CONFLICT DO NOTHING")
-            .bind(format!("site=s-{n}"))
-            .execute(&mut *tx)
-            .await
-            .unwrap();
-    }
-    tx.commit().await.unwrap();
-    let mut tx = store.begin().await.unwrap();
-    Store::set_labels(&mut tx, &id, &BTreeMap::from([("site".into(), "new".into())])).await.unwrap();
-    tx.commit().await.unwrap();
-    let left_out = add(&store, &[window("a-1", 2_000, at(1))], at(2)).await;
-    assert_eq!(left_out, LeftOutOfWindows { strata: 1, releases: 0 });
-    assert!(sums(&store, &release(), "site=new").await.is_empty());
-    assert_eq!(sums(&store, &release(), ALL).await.len(), 1, "the sum of all devices has it");
-}
-
-async fn say_version(store: &Store, device: &str, version: &str) {
-    let inventory = Inventory { agent_version: version.into(), ..Inventory::default() };
-    let mut tx = store.begin().await.unwrap();
-    sqlx::query("UPDATE devices SET inventory = $1 WHERE id = $2")
-        .bind(serde_json::to_string(&inventory).unwrap())
-        .bind(device)
-        .execute(&mut *tx)
-        .await
-        .unwrap();
-    tx.commit().await.unwrap();
-}
-
-async fn a_device_that_says_another_version_each_time_takes_no_stratum_from_others(scene: &Scene) {
-    let store = scene.open().await;
-    add_devices(&store, &["a-1", "a-2"]).await;
-    for n in 1..=9 {
-        say_version(&store, "a-1", &format!("9.9.{n}")).await;
-        add(&store, &[window("a-1", n, at(1))], at(2)).await;
-    }
-    say_version(&store, "a-2", "1.2.0").await;
-    assert_eq!(add(&store, &[window("a-2", 1, at(1))], at(2)).await.strata, 0);
-    assert!(!sums(&store, &release(), "firmware=9.9.2").await.is_empty(), "two in a week are usual");
-    assert!(sums(&store, &release(), "firmware=9.9.3").await.is_empty());
-    assert_eq!(sums(&store, &release(), "firmware=1.2.0").await.len(), 1);
-    let other = Strata::One("firmware=other".into());
-    let mut windows = 0;
-    let count = |row: SummedRow| {
-        windows += row.sums.windows;
-        Ok(())
-    };
-    assert!(store.each_sum(&release(), &other, 0..u64::MAX >> 1, count).await.unwrap());
-    assert_eq!(windows, 7, "the others are together");
-    say_version(&store, "a-1", "9.9.4").await;
-    let week = 7 * 1_440;
-    assert_eq!(add(&store, &[window("a-1", 10, at(week))], at(week)).await.strata, 0, "a week later");
-}
-
 async fn a_name_that_is_taken_over_is_noted_however_many_orders_wait(scene: &Scene) {
     let store = scene.open().await;
     add_devices(&store, &["a-1"]).await;
@@ -372,7 +309,102 @@ async fn a_sum_that_cannot_be_read_keeps_no_window_out(scene: &Scene) {
     let period = close(&store).await;
     let windows: Vec<_> = pending(&store, period).await.into_iter().map(|(_, sums)| sums.windows).collect();
     assert_eq!(windows, [1, 2]);
+
+    add(&store, &[window("a-1", 3, at(3))], at(4)).await;
+    let mut tx = store.begin().await.unwrap();
+    let spoil =
+        "UPDATE drift_sums SET sums = 'x' WHERE start_secs = (SELECT MIN(start_secs) FROM drift_sums)";
+    sqlx::query(spoil).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
     fold(&store, at(1_440)).await;
+    assert_eq!(windows_of(&store, ALL).await, 1, "what can be read of the hour is kept");
+    assert_eq!(sums(&store, &release(), ALL).await.len(), 1);
+}
+
+/// Windows in all sums of a stratum.
+async fn windows_of(store: &Store, stratum: &str) -> u64 {
+    let mut windows = 0;
+    let count = |row: SummedRow| {
+        windows += row.sums.windows;
+        Ok(())
+    };
+    assert!(store.each_sum(&release(), &Strata::One(stratum.into()), 0..u64::MAX >> 1, count).await.unwrap());
+    windows
+}
+
+async fn end_check_aside(store: &Store) {
+    let period = close(store).await;
+    let mut tx = store.begin().await.unwrap();
+    Store::end_drift_check(&mut tx, period, &BTreeSet::from([release()]), NOW).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn orders_of_a_release_that_cannot_be_checked_are_given_up_after_a_day_of_checks(scene: &Scene) {
+    let store = scene.open().await;
+    let mut tx = store.begin().await.unwrap();
+    let order = Order::Relearn { feature: None, whom: Whom::Everyone };
+    assert!(Store::order_drift(&mut tx, &release(), &order).await.unwrap());
+    sqlx::query("UPDATE drift_orders SET document = 'x'").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    for _ in 0..24 {
+        end_check_aside(&store).await;
+    }
+    assert_eq!(store.releases_to_check(99).await.unwrap(), [release()], "somebody has a day to see to it");
+    end_check_aside(&store).await;
+    assert_eq!(store.releases_to_check(99).await.unwrap(), []);
+}
+
+async fn what_cannot_be_read_is_named_with_its_row(scene: &Scene) {
+    let store = scene.open().await;
+    add_devices(&store, &["a-1"]).await;
+    add(&store, &[window("a-1", 1, at(1))], at(2)).await;
+    let mut tx = store.begin().await.unwrap();
+    let order = Order::Relearn { feature: None, whom: Whom::Everyone };
+    assert!(Store::order_drift(&mut tx, &release(), &order).await.unwrap());
+    let id = Store::next_alarm(&mut tx).await.unwrap();
+    Store::save_alarm(&mut tx, &alarm(id, "digits", "level")).await.unwrap();
+    for spoil in [
+        "UPDATE drift_orders SET document = 'x'",
+        "UPDATE drift_alarms SET document = 'x'",
+        "UPDATE drift_pending SET sums = 'x'",
+        "UPDATE devices SET labels = 'x'",
+    ] {
+        sqlx::query(spoil).execute(&mut *tx).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let told = [
+        (store.drift_orders(&release(), 9).await.unwrap_err(), "order: drift_orders, sequence 1: "),
+        (store.alarm(id).await.unwrap_err(), "drift alarm: drift_alarms, id 1: "),
+        (
+            store.pending_after(&release(), 9, ("", 0)).await.unwrap_err(),
+            "sum of counts: drift_pending, device a-1, period 1: ",
+        ),
+        (store.drift_devices(&release(), &labels(), NOW).await.unwrap_err(), "labels: devices, id a-1: "),
+    ];
+    for (error, wanted) in told {
+        assert!(error.to_string().contains(wanted), "{error}");
+    }
+}
+
+async fn an_order_for_everyone_is_one_row_whatever_the_number_of_devices(scene: &Scene) {
+    let store = scene.open().await;
+    add_devices(&store, &["a-1", "a-2", "a-3"]).await;
+    let of_each = |n| ["a-1", "a-2", "a-3"].map(|device| window(device, n, at(n)));
+    add(&store, &of_each(1), at(2)).await;
+    let mut tx = store.begin().await.unwrap();
+    Store::count_feature_anew(&mut tx, &release(), None, 0, at(5)).await.unwrap();
+    let rows = sqlx::query("SELECT device FROM drift_anew").fetch_all(&mut *tx).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    tx.commit().await.unwrap();
+    add(&store, &of_each(3), at(6)).await;
+    let period = close(&store).await;
+    let before: Vec<_> = pending(&store, period).await.iter().map(|(_, sums)| sums.rows()).collect();
+    assert_eq!(before, [0, 0, 0], "what ended before the order counts for nobody");
+    add(&store, &of_each(6), at(7)).await;
+    let period = close(&store).await;
+    let after: Vec<_> = pending(&store, period).await.iter().map(|(_, sums)| sums.rows()).collect();
+    assert_eq!(after.len(), 6);
+    assert_eq!(after.iter().filter(|rows| **rows > 0).count(), 3);
 }
 
 fn alarm(id: u64, model: &str, feature: &str) -> FleetAlarm {
