@@ -114,6 +114,19 @@ impl FeatureCounts {
         same_kind && self.bins().len() == reference.bins().len()
     }
 
+    /// Whether a window with `rows` rows, as many as these are, can have counted this of a feature like `reference`, whose
+    /// bins it has. What cannot be, in words.
+    pub(super) fn check_of(&self, rows: u64, reference: &ReferenceValues) -> Result<(), &'static str> {
+        match (self, reference) {
+            (Self::Numeric(counts), ReferenceValues::Numeric(numeric)) => {
+                counts.check_of(rows, numeric.edges())
+            }
+            (Self::Category(_), ReferenceValues::Category(_)) => Ok(()),
+            (Self::Numeric(_), ReferenceValues::Category(_))
+            | (Self::Category(_), ReferenceValues::Numeric(_)) => Err("it is of another kind"),
+        }
+    }
+
     /// Rows of the window that counted this of a feature like `reference`. What cannot be, in words.
     pub(super) fn check_window(&self, reference: &ReferenceValues) -> Result<u64, &'static str> {
         match (self, reference) {
