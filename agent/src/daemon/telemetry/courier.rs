@@ -56,7 +56,7 @@ const OVERHEAD_BYTES: u64 = 320;
 /// Windows do not get longer than this, however scarce the budget: it is what a power cut may cost.
 const LONGEST_WINDOW: Duration = Duration::from_secs(600);
 
-/// Alarms of drift that the server has and nobody has asked for yet. Those beyond are told once more by the next run.
+/// Alarms of drift that the server has and nobody has asked for yet. Those beyond are told once more.
 const MAX_TOLD_ALARMS: usize = 1_024;
 
 /// How often a used up budget is looked at: the day ends at a moment that a clock which is set may change.
@@ -85,6 +85,15 @@ pub(in crate::daemon) struct Courier {
     shared: Arc<Mutex<Shared>>,
 }
 
+/// What became of alarms of drift.
+#[derive(Debug, Default, PartialEq)]
+pub(in crate::daemon) struct Told {
+    /// Those that the server has stored since it was asked, with windows of this run and of earlier ones.
+    pub(in crate::daemon) alarms: Vec<DriftAlarm>,
+    /// No window waits any more that could tell another one.
+    pub(in crate::daemon) is_all: bool,
+}
+
 /// What the courier lets others see.
 #[derive(Debug, Default)]
 struct Shared {
@@ -93,6 +102,8 @@ struct Shared {
     transfer_bytes_left: Option<u64>,
     /// Alarms of drift that the server has, since they were asked for.
     told: Vec<DriftAlarm>,
+    /// Whether the server has all windows of telemetry, as far as they were given away.
+    has_all: bool,
     /// Windows of features that found no room among the letters, since the courier looked.
     turned_away: u64,
     /// Number of the connection; `None` without one.
@@ -133,7 +144,9 @@ impl Courier {
 
     /// Gives a window away; false when the courier is far behind or gone.
     pub(in crate::daemon) fn take(&self, window: Telemetry) -> bool {
-        self.letters.try_send(Letter::Window(Box::new(window))).is_ok()
+        let is_taken = self.letters.try_send(Letter::Window(Box::new(window))).is_ok();
+        lock(&self.shared).has_all &= !is_taken;
+        is_taken
     }
 
     /// Gives a window of features away, as it travels; false when the courier is far behind or gone.
@@ -143,9 +156,10 @@ impl Courier {
         is_taken
     }
 
-    /// Alarms of drift that the server has stored since the last call, with windows of this run and of earlier ones.
-    pub(in crate::daemon) fn told_alarms(&self) -> Vec<DriftAlarm> {
-        std::mem::take(&mut lock(&self.shared).told)
+    /// What became of alarms of drift since the last call.
+    pub(in crate::daemon) fn told_alarms(&self) -> Told {
+        let mut shared = lock(&self.shared);
+        Told { alarms: std::mem::take(&mut shared.told), is_all: shared.has_all }
     }
 
     /// Tells something. What does not fit is told again by a time-out or by the next connection.
@@ -365,7 +379,7 @@ impl<D: Disk> Round<D> {
             windows = unwanted.len() + waiting.len(),
             "the server takes telemetry and no windows of features; they are dropped"
         );
-        unwanted.into_iter().chain(waiting).for_each(|number| self.spool.give_up(number));
+        self.spool.give_up_all(unwanted.into_iter().chain(waiting));
     }
 
     fn send_again(&mut self, now: Instant) {
@@ -460,9 +474,9 @@ impl<D: Disk> Round<D> {
 
     fn show(&mut self) {
         let waiting = self.spool.waiting();
-        let window = self.window();
+        let (window, has_all) = (self.window(), self.has_all());
         let mut shared = lock(&self.shared);
-        shared.window = window;
+        (shared.window, shared.has_all) = (window, has_all);
         shared.transfer_bytes_left = self.budget.left(Purpose::Transfers);
         shared.delivery = Delivery {
             windows_lost: waiting.lost,
@@ -473,6 +487,12 @@ impl<D: Disk> Round<D> {
             transfer_bytes_today: self.budget.spent(Purpose::Transfers),
             limits_revision: self.budget.limits().revision,
         };
+    }
+
+    /// Whether the server has every window of telemetry. Without a connection that is not worth to be read from the disk.
+    fn has_all(&mut self) -> bool {
+        let is_connected = self.connection.is_some();
+        is_connected && !self.under_way.has_telemetry() && !self.line.has_telemetry(&mut self.spool)
     }
 
     /// How long windows are to be so that what is left of the budget lasts until midnight.
