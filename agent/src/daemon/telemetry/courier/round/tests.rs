@@ -1,14 +1,22 @@
 use std::sync::{Arc, OnceLock};
 
-use agent_store::disk::OsDisk;
+use agent_store::{disk::OsDisk, spool::Bounds};
 use muster_sketch::{
     reference::{FeatureReference, NumericReference, Reference, ReferenceValues},
     window::{FeatureWindow, Origin, Window},
 };
-use shared::{BootId, DeviceId, Timestamp, message::Stream, telemetry::DeviceHealth, topic::Up};
+use shared::{
+    BootId, DeviceId, Timestamp,
+    message::{Limits, Stream},
+    telemetry::{DeviceHealth, Telemetry},
+    topic::Up,
+};
 
 use super::*;
-use crate::daemon::outgoing::{Publisher, TELEMETRY};
+use crate::daemon::{
+    outgoing::{Publisher, TELEMETRY},
+    telemetry::courier::{Courier, Name, Told},
+};
 
 const BOUNDS: Bounds = Bounds { max_bytes: 64 * 1_024, spare_bytes: 0 };
 
