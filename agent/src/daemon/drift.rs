@@ -93,12 +93,14 @@ impl Drift {
         let origin = Origin { device: home.identity.device.to_string(), boot: home.boot.to_string() };
         let files = Files::new(OsDisk, home.config.data_dir.join("drift"));
         let book = Book::new(origin, files.read());
-        Self::start(book, files, courier, home.clock.clone())
+        let schedule = Schedule::new(Instant::now(), SAVE_AGAIN);
+        Self::start(book, files, schedule, courier, home.clock.clone())
     }
 
     fn start<D: Disk>(
         book: Book,
         files: Files<D>,
+        schedule: Schedule,
         courier: Courier,
         clock: Clock,
     ) -> (Self, mpsc::Receiver<DriftNews>) {
@@ -106,19 +108,20 @@ impl Drift {
         let (ending, asked) = mpsc::channel(1);
         let (book, changed) = (Arc::new(Mutex::new(book)), Arc::<Notify>::default());
         let writer = Writer { book: Arc::clone(&book), changed: Arc::clone(&changed), files };
-        tokio::spawn(writer.run(Schedule::new(Instant::now()), asked));
+        tokio::spawn(writer.run(schedule, asked));
         (Self { book, changed, news, ending, courier, clock }, told)
     }
 
     /// A version is about to be loaded.
     pub(super) fn watch(&self, manifest: &Manifest) -> Counted {
         let Manifest { release, model, drift: Some(spec), .. } = manifest else { return Counted::default() };
-        let mut book = self.book();
+        // That takes time, in which others may look into the book.
         if let Err(why) = can_be_counted(spec, manifest) {
             tracing::warn!(%release, why, "its features cannot be counted; it answers all the same");
-            book.leave_out(release, model.digest, spec, why);
+            self.book().leave_out(release, model.digest, spec, why);
             return Counted::default();
         }
+        let mut book = self.book();
         if let Err(why) = book.watch(release, model.digest, spec) {
             tracing::warn!(%release, why, "the device does not watch its features by itself");
         }
@@ -213,20 +216,24 @@ struct Schedule {
     at: Instant,
     /// How often in a row the disk refused.
     failures: u32,
+    /// How soon it is asked again then.
+    again: Backoff,
 }
 
 impl Schedule {
-    fn new(now: Instant) -> Self {
-        Self { at: now + SAVE_EVERY, failures: 0 }
+    fn new(now: Instant, again: Backoff) -> Self {
+        Self { at: now + SAVE_EVERY, failures: 0, again }
     }
 
     /// Everything with this hurry and more was written, or was not.
     fn saved(&mut self, least: Hurry, is_done: bool, now: Instant) {
         if !is_done {
-            self.at = now + SAVE_AGAIN.delay(self.failures, u32::MAX);
+            let again = now + self.again.delay(self.failures, u32::MAX);
+            // What was refused before does not wait longer for what is refused now.
+            self.at = if least == Hurry::None { again } else { again.min(self.at) };
             self.failures = self.failures.saturating_add(1);
         } else if least == Hurry::None {
-            *self = Self::new(now);
+            *self = Self::new(now, self.again);
         }
     }
 }

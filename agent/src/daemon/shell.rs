@@ -178,8 +178,8 @@ impl Shell {
                 _ = window.tick() => {
                     let bytes = self.link_bytes();
                     self.windows.note_challengers(self.core.challenger_states());
+                    self.follow_alarms();
                     self.windows.close_if_due(self.clock.now(), bytes, &self.courier);
-                    self.drift.told(&self.courier.told_alarms());
                     self.expect_quiet();
                     self.tell_local_time();
                 }
@@ -337,7 +337,16 @@ impl Shell {
         let bytes = self.link_bytes();
         self.windows.note_challengers(self.core.challenger_states());
         self.windows.close(self.clock.now(), bytes, &self.courier);
-        self.drift.told(&self.courier.told_alarms());
+        self.drift.told(&self.courier.told_alarms().alarms);
+    }
+
+    /// What the server has is told; what it has not, although nothing is on its way, is told again.
+    fn follow_alarms(&mut self) {
+        let told = self.courier.told_alarms();
+        self.drift.told(&told.alarms);
+        if told.is_all {
+            self.windows.add_untold(|| self.drift.untold());
+        }
     }
 
     fn link_bytes(&self) -> (u64, u64) {

@@ -17,8 +17,8 @@ use shared::{
 use crate::health::Monitor;
 use courier::Courier;
 
-/// Alarms of drift that wait for a window: every feature of four releases at once. More are kept beside them and told after
-/// the next start.
+/// Alarms of drift that wait for a window: every feature of four releases at once. More are kept beside them and told when
+/// the server has these.
 const MAX_WAITING_ALARMS: usize = 4 * muster_sketch::reference::MAX_FEATURES;
 
 /// The open window.
@@ -73,6 +73,14 @@ impl Windows {
     pub(super) fn add_alarms(&mut self, alarms: Vec<DriftAlarm>) {
         let room = MAX_WAITING_ALARMS.saturating_sub(self.drift_alarms.len());
         self.drift_alarms.extend(alarms.into_iter().take(room));
+    }
+
+    /// Adds alarms again that the server does not have, although no window waits that tells them: theirs was lost. While some
+    /// wait here, those may be the same.
+    pub(super) fn add_untold(&mut self, untold: impl FnOnce() -> Vec<DriftAlarm>) {
+        if self.drift_alarms.is_empty() {
+            self.add_alarms(untold());
+        }
     }
 
     /// How far each challenger is, which is told with the window.
@@ -205,6 +213,19 @@ mod tests {
         assert_eq!(second.drift_alarms, alarms[MAX_DRIFT_ALARMS..]);
         windows.add_alarms((0..2 * MAX_WAITING_ALARMS).map(alarm).collect());
         assert_eq!(windows.drift_alarms.len(), MAX_WAITING_ALARMS);
+    }
+
+    #[test]
+    fn alarms_are_told_again_only_where_none_wait_that_may_be_the_same() {
+        let (mut windows, _dir) = windows();
+        let (courier, letters) = Courier::detached(1);
+        windows.add_alarms(vec![alarm(1)]);
+        windows.add_untold(|| vec![alarm(1), alarm(2)]);
+        windows.close(Timestamp(1), (0, 0), &courier);
+        assert_eq!(courier::windows_in(&letters).next().unwrap().drift_alarms, [alarm(1)]);
+        windows.add_untold(|| vec![alarm(1), alarm(2)]);
+        windows.close(Timestamp(2), (0, 0), &courier);
+        assert_eq!(courier::windows_in(&letters).next().unwrap().drift_alarms, [alarm(1), alarm(2)]);
     }
 
     #[test]

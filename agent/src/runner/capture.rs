@@ -7,10 +7,9 @@
 //!
 //! # What it costs the caller
 //! Of an inference with one row that is counted, which is the usual one, the inputs are read before the model runs: their bytes
-//! came from the caller just now and are near the processor, while afterwards the model's weights are; of an image that
-//! is a few times faster than later. One with many rows would wait for all of them, so it keeps its inputs, whose bytes are shared and
-//! not copied, and is read after the answer has been handed out. So is every answer. The lock of the window is not held
-//! meanwhile. More than [`MAX_COUNTING`] answers do not wait to be counted; those that find no room are left out and
+//! came from the caller just now and are near the processor, while afterwards the model's weights are. With several rows, or one that
+//! takes long, the caller would wait for it; then the inputs are kept, whose bytes are shared and not copied, and read
+//! after the answer has been handed out. So is every answer. The lock of the window is not held meanwhile. More than [`MAX_COUNTING`] answers do not wait to be counted; those that find no room are left out and
 //! counted as that.
 //!
 //! # Windows

@@ -6,7 +6,11 @@
 //!
 //! A record leaves the spool in one of three ways: the server has acknowledged it; or it was the oldest when the bound in
 //! bytes was reached, or was given up; then it is counted as lost. Which records were acknowledged is noted in the segment that is
-//! written just then. A note that a power cut takes away costs a record that is sent twice, which the server can tell.
+//! written just then, also of those behind one that waits for long; the head of each segment repeats what still matters of
+//! earlier notes. A note that a power cut takes away costs a record that is sent twice, which the server can tell.
+//!
+//! A closed segment goes as soon as none of its records waits, wherever it lies, so a record that waits for long keeps those around
+//! it and no others.
 //!
 //! Nothing is flushed to the device at an append: while the server answers, a record is acknowledged before that would
 //! be worth its wear. Whoever owns the spool calls [`Spool::sync`] when records have waited for a while; a closed
@@ -22,12 +26,13 @@ mod tests;
 use std::{
     collections::{BTreeSet, VecDeque},
     io,
+    ops::Range,
     path::PathBuf,
 };
 
 use crate::disk::{Disk, DiskFile as _, OpenAs};
 pub use reader::Cursor;
-use segment::{FRAME_BYTES, Mark, STATE_BYTES, Segment, file_name, mark_frame, record_frame};
+use segment::{FRAME_BYTES, Mark, RANGE_BYTES, STATE_BYTES, Segment, file_name, mark_frame, record_frame};
 
 /// Records wait in this much memory while the disk refuses: an hour of windows, and little beside a model.
 const MEMORY_BYTES: usize = 128 * 1_024;
@@ -40,6 +45,12 @@ const LARGEST_SEGMENT: u64 = 256 * 1_024;
 
 /// Smaller ones would be more names than content.
 const SMALLEST_SEGMENT: u64 = 4 * 1_024;
+
+/// Notes fill a segment up to so many times its size, then another one begins: nothing may grow beyond what can be read.
+const OVERFULL: u64 = 2;
+
+/// The ranges at the head of a segment take up to this part of it. Records that find no room there may be sent twice.
+const HEAD_PART: u64 = 8;
 
 /// How much a spool may hold.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +96,7 @@ pub struct Spool<D: Disk> {
     next_number: u64,
     /// The oldest record without acknowledgement.
     first_waiting: u64,
-    /// Those after it that have one.
+    /// Those after it on the disk that have one.
     acknowledged: BTreeSet<u64>,
     /// What the disk refused.
     memory: VecDeque<Record>,
@@ -147,21 +158,47 @@ impl<D: Disk> Spool<D> {
 
     /// The server has stored a record for good.
     pub fn acknowledge(&mut self, number: u64) {
-        if number < self.first_waiting || number >= self.next_number {
-            return;
+        if self.finish(number) {
+            self.settle();
+            self.note_done(number);
         }
-        self.acknowledged.insert(number);
-        self.memory.retain(|record| record.number != number);
-        self.settle();
-        // A note that is not written costs a record that is sent twice.
-        let _ = self.note();
     }
 
     /// Nobody will take this record: it waits no more, and counts as lost.
     pub fn give_up(&mut self, number: u64) {
-        let waits = (self.first_waiting..self.next_number).contains(&number);
-        self.lost += u64::from(waits && !self.acknowledged.contains(&number));
-        self.acknowledge(number);
+        if self.finish(number) {
+            self.lost += 1;
+            self.settle();
+            self.note_done(number);
+        }
+    }
+
+    /// The same of many records, with one note.
+    pub fn give_up_all(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            self.lost += u64::from(self.finish(number));
+        }
+        self.settle();
+        // As below.
+        let _ = self.note(self.done());
+    }
+
+    /// Ends the wait of a record; false when it does not wait.
+    fn finish(&mut self, number: u64) -> bool {
+        let is_known = (self.first_waiting..self.next_number).contains(&number);
+        let waits = is_known && !self.acknowledged.contains(&number) && self.next_held(number).is_none();
+        if waits && self.segments.iter().any(|segment| segment.holds(number)) {
+            self.acknowledged.insert(number);
+        } else if waits {
+            self.memory.retain(|record| record.number != number);
+        }
+        waits
+    }
+
+    fn note_done(&mut self, number: u64) {
+        let is_behind = self.acknowledged.contains(&number);
+        // A note that is not written costs a record that is sent twice.
+        let _ = self.note(is_behind.then_some(number..number + 1).into_iter().collect());
     }
 
     /// Counts records that were lost before they got here. The next note tells it to the disk.
@@ -249,7 +286,10 @@ impl<D: Disk> Spool<D> {
         if let Some(segment) = self.segments.back_mut() {
             segment.records += 1;
         }
-        if dropped { self.note() } else { Ok(()) }
+        if dropped && self.has_room(STATE_BYTES as u64) {
+            return self.write_frame(&mark_frame(&self.mark(Vec::new())));
+        }
+        Ok(())
     }
 
     /// Writes at the end of the active segment; after an error nothing is written behind it.
@@ -270,21 +310,47 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Notes how far the server has acknowledged, and what was lost.
-    fn note(&mut self) -> io::Result<()> {
-        // A note is not worth a record.
-        let marks = if self.active.is_some() { 1 } else { 2 };
-        if self.size_bytes() + marks * STATE_BYTES as u64 > self.bounds.max_bytes {
-            return Ok(());
+    /// Notes how far the server has acknowledged, what was lost, and which records wait no more behind one that does. A note is
+    /// not worth a record.
+    fn note(&mut self, done: Vec<Range<u64>>) -> io::Result<()> {
+        let frame = mark_frame(&self.mark(done));
+        let bytes = frame.len() as u64;
+        let is_full = |segment: &Segment| segment.size_bytes + bytes > OVERFULL * self.segment_bytes();
+        if self.active.is_none() || self.segments.back().is_some_and(is_full) {
+            let has_room = self.has_room(2 * STATE_BYTES as u64);
+            return if has_room { self.begin_segment(self.next_number, 0) } else { Ok(()) };
         }
-        if self.active.is_none() {
-            return self.begin_segment(self.next_number, 0);
-        }
-        self.write_frame(&mark_frame(self.mark()))
+        if self.has_room(bytes) { self.write_frame(&frame) } else { Ok(()) }
     }
 
-    fn mark(&self) -> Mark {
-        Mark { next_number: self.next_number, first_waiting: self.first_waiting, lost: self.lost }
+    fn has_room(&self, bytes: u64) -> bool {
+        self.size_bytes() + bytes <= self.bounds.max_bytes
+    }
+
+    fn mark(&self, done: Vec<Range<u64>>) -> Mark {
+        Mark { next_number: self.next_number, first_waiting: self.first_waiting, lost: self.lost, done }
+    }
+
+    /// The records that wait no more behind one that does, as far as a head has room for them.
+    fn done(&self) -> Vec<Range<u64>> {
+        let most = usize::try_from(self.segment_bytes() / HEAD_PART).unwrap_or(usize::MAX) / RANGE_BYTES;
+        let mut done: Vec<Range<u64>> = Vec::new();
+        for &number in &self.acknowledged {
+            let count = done.len();
+            match done.last_mut() {
+                Some(last) if last.end == number => last.end += 1,
+                _ if count < most => done.push(number..number + 1),
+                _ => break,
+            }
+        }
+        done
+    }
+
+    /// The mark at the head of a segment. It names no records where another one would have to go for that.
+    fn head(&self, extra: u64) -> Vec<u8> {
+        let head = mark_frame(&self.mark(self.done()));
+        let fits = self.has_room((head.len() + STATE_BYTES) as u64 + extra);
+        if fits { head } else { mark_frame(&self.mark(Vec::new())) }
     }
 
     fn begin_segment(&mut self, first: u64, extra: u64) -> io::Result<()> {
@@ -292,8 +358,7 @@ impl<D: Disk> Spool<D> {
         self.active = None;
         synced?;
         self.drop_empty();
-        let head = mark_frame(self.mark());
-        self.make_room((head.len() + STATE_BYTES) as u64 + extra);
+        self.make_room((self.head(extra).len() + STATE_BYTES) as u64 + extra);
         if self.disk.free_bytes(&self.dir)? < self.bounds.spare_bytes + self.segment_bytes() {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -301,7 +366,8 @@ impl<D: Disk> Spool<D> {
         self.next_segment += 1;
         let path = self.dir.join(file_name(id));
         let file = self.disk.open(&path, OpenAs::Empty)?;
-        if let Err(error) = file.write_all_at(&mark_frame(self.mark()), 0) {
+        let head = self.head(extra);
+        if let Err(error) = file.write_all_at(&head, 0) {
             let _ = self.disk.remove(&path);
             return Err(error);
         }
@@ -390,12 +456,12 @@ impl<D: Disk> Spool<D> {
             }
         }
         // The last one stays, with its mark, until another follows.
-        while self.segments.len() > 1
-            && let Some(oldest) = self.segments.front()
-            && oldest.next() <= self.first_waiting
-            && let Some(oldest) = self.segments.pop_front()
-        {
-            self.remove(&oldest);
+        let closed = self.segments.iter().take(self.segments.len().saturating_sub(1));
+        let over: Vec<_> = closed.filter(|segment| self.waiting_in(segment) == 0).cloned().collect();
+        for segment in over {
+            self.segments.retain(|kept| kept.id != segment.id);
+            self.acknowledged.retain(|number| !segment.holds(*number));
+            self.remove(&segment);
         }
     }
 

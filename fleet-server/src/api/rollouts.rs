@@ -2,6 +2,7 @@
 
 mod explain;
 mod stop;
+mod thinned;
 
 use std::time::Duration;
 

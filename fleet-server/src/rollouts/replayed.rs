@@ -2,7 +2,7 @@
 
 use shared::Timestamp;
 
-use super::verdicts::{HISTORY, KEPT};
+use super::verdicts::KEPT;
 
 /// Stored looks that are judged once more beside their stored records.
 #[derive(Debug, Default)]
@@ -16,16 +16,12 @@ impl Replayed {
         self.differs |= again != Some(stored);
     }
 
-    /// True where every record came out bit by bit. Nothing where records differ because the looks from which the judge
-    /// learned, of the day before `opened_at`, or the first ones since, were removed for their age.
+    /// Whether every record came out bit by bit. Nothing where looks may be gone for their age, those of the day before `opened_at` first:
+    /// they were stored then, and what the judge learned from them cannot be learned again.
     #[must_use]
     pub fn as_told(&self, opened_at: Timestamp, now: Timestamp) -> Option<bool> {
-        let is_whole = now.since(opened_at) + HISTORY < KEPT;
-        match (self.differs, is_whole) {
-            (false, _) => Some(true),
-            (true, true) => Some(false),
-            (true, false) => None,
-        }
+        let is_whole = now.since(opened_at) < KEPT;
+        is_whole.then_some(!self.differs)
     }
 }
 
@@ -36,14 +32,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_told_unless_its_looks_were_removed_for_their_age() {
+    fn nothing_is_said_of_evidence_that_may_be_gone_for_its_age() {
         let (opened, day) = (Timestamp::default() + KEPT, Duration::from_secs(86_400));
         let mut replayed = Replayed::default();
         replayed.compare(Some(&1), &1);
-        assert_eq!(replayed.as_told(opened, opened + 2 * KEPT), Some(true), "what is left gives the same");
+        assert_eq!(replayed.as_told(opened, opened + day), Some(true));
+        assert_eq!(replayed.as_told(opened, opened + KEPT), None);
         replayed.compare(None, &2);
         replayed.compare(Some(&3), &3);
-        assert_eq!(replayed.as_told(opened, opened + day), Some(false));
+        assert_eq!(replayed.as_told(opened, opened + (KEPT - day)), Some(false));
         assert_eq!(replayed.as_told(opened, opened + KEPT), None);
     }
 }

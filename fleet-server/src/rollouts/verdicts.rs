@@ -20,7 +20,7 @@ use super::{RolloutError, entry::Entry, fleet::Fleet};
 use crate::store::{ComparisonRow, LookRow, Opening, Store, StoreError, Tx};
 
 /// How far back a judge learns what is normal: a day has every hour once.
-pub(super) const HISTORY: Duration = Duration::from_secs(86_400);
+const HISTORY: Duration = Duration::from_secs(86_400);
 
 /// Evidence is kept for a quarter of a year.
 pub(super) const KEPT: Duration = Duration::from_secs(90 * 86_400);

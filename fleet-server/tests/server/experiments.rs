@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::server_world::{
     World,
     device::Device,
-    looks::{HISTORY, answer_40, every_second, telemetry},
+    looks::{EARLIER_LOOKS, HISTORY, add_earlier_looks, answer_40, every_second, telemetry},
 };
 use muster::{auth::Role, config::Config};
 use reqwest::StatusCode;
@@ -169,6 +169,12 @@ async fn a_slower_arm_goes_back_and_the_stored_evidence_gives_the_same_result() 
         (&json!("b_worse"), &json!({"a": 4, "b": 4}))
     );
     assert!(latency["estimate"].as_f64().unwrap() > 0.5, "{latency}");
+    // More than is read at once.
+    add_earlier_looks(&fleet.world, "experiment_looks", "experiment").await;
+    let longer = fleet.world.get("/api/v1/experiments/speed/report").await;
+    let looks = |report: &Value| (report["looks_before"].as_u64().unwrap(), report["looks"].clone());
+    assert_eq!(looks(&longer), (looks(&report).0 + EARLIER_LOOKS, looks(&report).1), "{longer}");
+    assert_eq!((&longer["replays"], &longer["metrics"]), (&json!(true), &report["metrics"]));
     let text = fleet.world.muster("experiment report speed").await;
     assert!(text.contains("B is worse") && text.contains("gives the same result"), "{text}");
     let events = fleet.world.muster("events").await;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::server_world::{
     World,
     device::Device,
-    looks::{HISTORY, answer_40, every_second, telemetry},
+    looks::{EARLIER_LOOKS, HISTORY, add_earlier_looks, answer_40, every_second, telemetry},
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -126,6 +126,11 @@ async fn slower_canaries_are_brought_back_and_the_stored_evidence_gives_the_same
     let wave = &explained["waves"][0];
     assert_eq!((&wave["replays"], &wave["candidate"]), (&json!(true), &json!("digits@2")), "{explained}");
     assert_eq!((&wave["canaries"], &wave["controls"]), (&json!(3), &json!(6)));
+    // More than is read at once.
+    add_earlier_looks(&fleet.world, "looks", "rollout").await;
+    let longer = fleet.world.get(&format!("{path}/explain")).await["waves"][0].clone();
+    assert_eq!(longer["looks_before"].as_u64(), wave["looks_before"].as_u64().map(|n| n + EARLIER_LOOKS));
+    assert_eq!((&longer["replays"], &longer["records"]), (&json!(true), &wave["records"]));
     let text = fleet.world.muster(&format!("rollout explain {id}")).await;
     assert!(text.contains("degraded at look") && text.contains("gives the same verdicts"), "{text}");
     let audit = fleet.world.get("/api/v1/audit").await.to_string();

@@ -85,6 +85,13 @@ impl Place {
     }
 }
 
+impl Watched {
+    /// How many of these values are looked at.
+    fn cost(&self, values: &Values<'_>) -> usize {
+        self.groups.iter().map(|group| group.cost(values)).sum()
+    }
+}
+
 impl Extractor {
     /// Prepares to read `sources` off a model with these inputs and outputs.
     ///
@@ -115,6 +122,19 @@ impl Extractor {
         }
         let counting = inputs.iter().find(|(name, _)| *name == self.counting);
         counting.and_then(|(_, tensor)| usize::try_from(*tensor.shape().first()?).ok()).unwrap_or(0)
+    }
+
+    /// How many values [`read_inputs`](Self::read_inputs) looks at for a row of these.
+    #[must_use]
+    pub fn input_cost(&self, inputs: &[(String, Tensor)]) -> usize {
+        let rows = self.rows(inputs);
+        let costs = self.tensors.iter().filter_map(|watched| {
+            let Place::Input(name) = &watched.tensor else { return None };
+            let (_, tensor) = inputs.iter().find(|(input, _)| input == name)?;
+            let values = Values::of_row(tensor, self.batched, 0, rows)?;
+            Some(watched.cost(&values))
+        });
+        costs.sum()
     }
 
     /// Reads row number `row` of an inference into `into`, whose memory is used again. Gives how many values were looked at, which
@@ -164,7 +184,8 @@ impl Extractor {
     ) -> usize {
         let Some(values) = Values::of_row(tensor, self.batched, row, rows) else { return 0 };
         let side = watched.tensor.side();
-        watched.groups.iter().map(|group| group.read(side, &values, into)).sum()
+        watched.groups.iter().for_each(|group| group.read(side, &values, into));
+        watched.cost(&values)
     }
 
     /// The whole number at place `index` of a row, as categories are read: for whoever does not know yet which there are.

@@ -37,7 +37,7 @@ pub(super) struct Book {
     next_sequence: u64,
     releases: BTreeMap<ReleaseId, Entry>,
     /// Those that are gone from the book and still on the disk.
-    dropped: BTreeSet<ReleaseId>,
+    dropped: BTreeMap<ReleaseId, Hurry>,
 }
 
 struct Entry {
@@ -46,6 +46,8 @@ struct Entry {
     watched: Option<WatchedSpec>,
     /// Why its features are not counted in this run.
     uncounted: Option<String>,
+    /// The device does not keep it any more. What it has alarmed is still to be told.
+    is_gone: bool,
     rows: u64,
     windows: u64,
     lost: u64,
@@ -98,7 +100,7 @@ impl Book {
     /// Goes on with what was kept.
     pub(super) fn new(origin: Origin, kept: Vec<Kept>) -> Self {
         let entries = kept.into_iter().map(|kept| (kept.release.clone(), Entry::new(kept)));
-        Self { origin, next_sequence: 1, releases: entries.collect(), dropped: BTreeSet::new() }
+        Self { origin, next_sequence: 1, releases: entries.collect(), dropped: BTreeMap::new() }
     }
 
     /// A release is about to be loaded. What is known under its name of another model or reference is forgotten.
@@ -139,6 +141,8 @@ impl Book {
             self.make_room();
             self.releases.insert(release.clone(), Entry::new(Kept::new(release.clone(), model, reference)));
             self.dropped.remove(release);
+        } else if let Some(entry) = self.releases.get_mut(release) {
+            entry.is_gone = false;
         }
     }
 
@@ -227,17 +231,26 @@ impl Book {
                 entry.unsaved = entry.unsaved.max(Some(Hurry::None));
             }
         }
+        self.forget_gone();
     }
 
-    /// Forgets releases whose model is not among `digests`.
+    /// Forgets releases whose model is not among `digests`, when the server has their alarms.
     pub(super) fn keep(&mut self, digests: &BTreeSet<Digest>) {
-        let gone = self.releases.extract_if(.., |_, entry| !digests.contains(&entry.kept.model));
-        self.dropped.extend(gone.map(|(release, _)| release));
+        for entry in self.releases.values_mut() {
+            entry.is_gone = !digests.contains(&entry.kept.model);
+        }
+        self.forget_gone();
+    }
+
+    fn forget_gone(&mut self) {
+        let gone = self.releases.extract_if(.., |_, entry| entry.is_gone && !entry.kept.has_untold());
+        self.dropped.extend(gone.map(|(release, _)| (release, Hurry::Now)));
     }
 
     /// What is to be on the disk with this hurry or more. It is no longer unsaved then, until somebody says so.
     pub(super) fn changes(&mut self, least: Hurry) -> Vec<Change> {
-        let mut changes: Vec<_> = std::mem::take(&mut self.dropped).into_iter().map(Change::Drop).collect();
+        let dropped = self.dropped.extract_if(.., |_, hurry| *hurry >= least);
+        let mut changes: Vec<_> = dropped.map(|(release, _)| Change::Drop(release)).collect();
         for entry in self.releases.values_mut().filter(|entry| entry.unsaved >= Some(least)) {
             entry.unsaved = None;
             changes.push(Change::Write(Box::new(entry.kept.clone())));
@@ -245,11 +258,12 @@ impl Book {
         changes
     }
 
-    /// The disk did not take a change.
+    /// The disk did not take a change. It waits for the next time that everything is written, so one that the disk never takes
+    /// is no reason to ask the disk more often.
     pub(super) fn undone(&mut self, change: Change) {
         match (self.releases.get_mut(change.release()), change) {
             (Some(entry), Change::Write(_)) => entry.unsaved = entry.unsaved.max(Some(Hurry::None)),
-            (None, Change::Drop(release)) => drop(self.dropped.insert(release)),
+            (None, Change::Drop(release)) => drop(self.dropped.insert(release, Hurry::None)),
             // It came, or went, meanwhile.
             (Some(_), Change::Drop(_)) | (None, Change::Write(_)) => {}
         }
@@ -265,23 +279,30 @@ impl Book {
         self.releases.values().filter(|entry| entry.is_of_interest()).map(Entry::view).collect()
     }
 
-    /// A release that this run does not watch makes room for one that it does.
+    /// A release that this run does not load makes room for one that it does; one whose alarms the server has is the first.
     fn make_room(&mut self) {
         while self.releases.len() >= MAX_RELEASES {
-            let unwatched = self.releases.iter().find(|(_, entry)| entry.watched.is_none());
-            let Some(release) = unwatched.or(self.releases.iter().next()).map(|(release, _)| release.clone())
+            let worth = |(_, entry): &(&ReleaseId, &Entry)| {
+                (entry.is_loaded() && !entry.is_gone, entry.kept.has_untold())
+            };
+            let Some(release) = self.releases.iter().min_by_key(worth).map(|(release, _)| release.clone())
             else {
                 return;
             };
             self.releases.remove(&release);
-            self.dropped.insert(release);
+            self.dropped.insert(release, Hurry::Now);
         }
     }
 }
 
 impl Entry {
     fn new(kept: Kept) -> Self {
-        Self { kept, watched: None, uncounted: None, rows: 0, windows: 0, lost: 0, unsaved: None }
+        let (watched, uncounted, is_gone, unsaved) = (None, None, false, None);
+        Self { kept, watched, uncounted, is_gone, rows: 0, windows: 0, lost: 0, unsaved }
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.watched.is_some() || self.uncounted.is_some()
     }
 
     fn is_of(&self, model: Digest, reference: ReferenceId) -> bool {
@@ -289,7 +310,7 @@ impl Entry {
     }
 
     fn is_of_interest(&self) -> bool {
-        self.watched.is_some() || self.uncounted.is_some() || !self.kept.alarms.is_empty()
+        self.is_loaded() || !self.kept.alarms.is_empty()
     }
 
     /// The guardrail's look at a window.

@@ -47,10 +47,17 @@ impl Kept {
         Self { format: KEPT_FORMAT, release, model, reference, pace, watches, alarms }
     }
 
-    /// Keeps alarms; without room the oldest go.
+    /// Keeps alarms; without room the oldest go, first those that the server has.
     pub(super) fn add(&mut self, alarms: &[DriftAlarm]) {
         self.alarms.extend(alarms.iter().map(|alarm| KeptAlarm { alarm: alarm.clone(), told: false }));
-        let excess = self.alarms.len().saturating_sub(MAX_ALARMS);
-        self.alarms.drain(..excess);
+        while self.alarms.len() > MAX_ALARMS {
+            let oldest = self.alarms.iter().position(|kept| kept.told).unwrap_or(0);
+            self.alarms.remove(oldest);
+        }
+    }
+
+    /// Whether it has an alarm that the server does not have.
+    pub(super) fn has_untold(&self) -> bool {
+        self.alarms.iter().any(|kept| !kept.told)
     }
 }

@@ -201,6 +201,9 @@ fn of_a_feature_with_few_values_only_the_bins_leave_the_device() {
         let is_inside = few.iter().all(|value| (0.0..1.0).contains(value));
         assert!(!is_inside || (mean(&left) - mean(&counted)).abs() < 0.1, "{few:?}: it stays about there");
     }
+    let (alike, apart) = (tell(&[0.5, 0.5, 0.5]), tell(&[0.5, 0.500_1, 0.500_2]));
+    assert_ne!(alike.0.longest_run(), apart.0.longest_run());
+    assert_eq!(alike.1, apart.1, "not even that they are one and the same");
 }
 
 #[test]
@@ -246,6 +249,46 @@ fn what_is_known_of_releases_is_bounded() {
         book.watch(&release(&format!("digits@{version}")), model(), &spec).unwrap();
     }
     assert_eq!((book.views().len(), book.changes(Hurry::None).len()), (book::MAX_RELEASES, 3));
+}
+
+#[test]
+fn a_release_that_is_loaded_and_not_counted_makes_no_room_for_another() {
+    let spec = spec(None);
+    let mut book = book(vec![Kept::new(release("old@1"), model(), spec.reference.id())]);
+    book.leave_out(&release("digits@1"), model(), &spec, "of a reason".into());
+    (2..=book::MAX_RELEASES).for_each(|version| {
+        book.watch(&release(&format!("digits@{version}")), model(), &spec).unwrap();
+    });
+    let changes = book.changes(Hurry::None);
+    assert!(matches!(&changes[..], [Change::Drop(gone)] if *gone == release("old@1")), "{changes:?}");
+    assert_eq!(book.views()[0].uncounted.as_deref(), Some("of a reason"));
+}
+
+#[test]
+fn a_release_that_is_gone_is_remembered_until_the_server_has_its_alarms() {
+    let (spec, mut noise) = (spec(Some(10.0)), Noise(14));
+    let mut book = watching(&spec);
+    let (alarm, _) = until_alarm(&mut book, &spec, &mut noise, DAY_MS);
+    book.keep(&BTreeSet::new());
+    assert_eq!(book.untold(), std::slice::from_ref(&alarm));
+    kept(book.changes(Hurry::Now));
+    book.told(&[alarm]);
+    assert!(book.views().is_empty());
+    assert!(matches!(book.changes(Hurry::Now)[..], [Change::Drop(_)]));
+}
+
+#[test]
+fn alarms_that_the_server_has_make_room_for_new_ones() {
+    let (spec, mut noise) = (spec(Some(10.0)), Noise(15));
+    let (alarm, _) = until_alarm(&mut watching(&spec), &spec, &mut noise, DAY_MS);
+    let numbered = |n: usize| DriftAlarm { feature: format!("f{n}"), ..alarm.clone() };
+    let mut kept = Kept::new(release("digits@1"), model(), spec.reference.id());
+    kept.add(&[numbered(0), numbered(1)]);
+    kept.alarms[1].told = true;
+    let most = 2 * muster_sketch::reference::MAX_FEATURES;
+    kept.add(&(2..=most).map(numbered).collect::<Vec<_>>());
+    assert_eq!((kept.alarms.len(), &kept.alarms[0].alarm), (most, &numbered(0)));
+    assert_eq!(kept.alarms[1].alarm, numbered(2));
 }
 
 /// Windows of 200 rows, one in ten minutes: quiet ones until the baseline is learnt, then drifted ones until something
@@ -352,7 +395,8 @@ impl Rig {
         let (courier, letters) = Courier::detached(4);
         let files = Files::new(OsDisk, dir.join("drift"));
         let clock = Clock::start(Timestamp(0));
-        let (drift, news) = Drift::start(book(files.read()), files.clone(), courier, clock);
+        let schedule = Schedule::new(Instant::now(), SAVE_AGAIN);
+        let (drift, news) = Drift::start(book(files.read()), files.clone(), schedule, courier, clock);
         Self { drift, news, letters, files }
     }
 
@@ -397,7 +441,9 @@ async fn what_the_disk_refuses_for_a_moment_is_written_soon() {
     let (courier, _letters) = Courier::detached(4);
     let files = Files::new(FailsOnce::default(), dir.path().join("drift"));
     let path = files.path_of(&release("digits@1"));
-    let (drift, _news) = Drift::start(book(vec![]), files, courier, Clock::start(Timestamp(0)));
+    let at_once = Backoff { min: Duration::from_millis(1), max: Duration::from_millis(1) };
+    let schedule = Schedule::new(Instant::now(), at_once);
+    let (drift, _news) = Drift::start(book(vec![]), files, schedule, courier, Clock::start(Timestamp(0)));
     drift.book().watch(&release("digits@1"), model(), &spec).unwrap();
     let pace = Pace { every: 4, beyond_limit: false, rows: 10_000 };
     drift.paced(&Paced { release: release("digits@1"), reference: spec.reference.id(), pace });
@@ -412,12 +458,12 @@ async fn what_the_disk_refuses_for_a_moment_is_written_soon() {
 #[test]
 fn a_disk_that_refuses_is_asked_again_ever_more_rarely_and_then_as_usual() {
     let start = Instant::now();
-    let mut schedule = Schedule::new(start);
+    let mut schedule = Schedule::new(start, SAVE_AGAIN);
     assert_eq!(schedule.at, start + SAVE_EVERY);
     let mut waits = vec![];
     for _ in 0..20 {
         let now = schedule.at;
-        schedule.saved(Hurry::Now, false, now);
+        schedule.saved(Hurry::None, false, now);
         waits.push(schedule.at - now);
     }
     assert_eq!((waits[0], waits[1], waits[19]), (SAVE_AGAIN.min, 2 * SAVE_AGAIN.min, SAVE_AGAIN.max));
@@ -428,6 +474,9 @@ fn a_disk_that_refuses_is_asked_again_ever_more_rarely_and_then_as_usual() {
     assert_eq!(schedule.at, pending + SAVE_EVERY);
     schedule.saved(Hurry::None, false, pending);
     assert_eq!(schedule.at, pending + SAVE_AGAIN.min);
+    let soon = schedule.at;
+    (0..20).for_each(|_| schedule.saved(Hurry::Now, false, soon - SAVE_AGAIN.min / 2));
+    assert_eq!(schedule.at, soon, "what is refused now pushes nothing ahead of itself");
 }
 
 #[test]
@@ -444,6 +493,7 @@ fn what_the_disk_did_not_do_waits_to_be_done() {
     for refused in book.changes(Hurry::Now) {
         book.undone(refused);
     }
+    assert!(book.changes(Hurry::Now).is_empty(), "it waits until everything is written");
     assert!(book.waits() && matches!(book.changes(Hurry::None)[..], [Change::Drop(_)]) && !book.waits());
     book.undone(Change::Drop(release("digits@1")));
     book.watch(&release("digits@1"), model(), &spec).unwrap();

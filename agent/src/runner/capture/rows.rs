@@ -14,7 +14,7 @@ use super::{COMPUTING, Capture, MAX_COUNTING, OBSERVING, observed::Observed};
 const ROWS_A_TURN: usize = 16;
 
 /// Values after which others get their turn, although there are fewer rows: a table never has so many, two images of 224 × 224 × 3
-/// have. About a tenth of a millisecond; one row of many megapixels takes up to a few of these.
+/// have. About a tenth of a millisecond. A row that has more by itself, as one of some megapixels, is never read before its model runs.
 const VALUES_A_TURN: usize = 60_000;
 
 /// What one of [`MAX_COUNTING`] places is for: together they hold 16 MiB, or one answer that is larger.
@@ -80,7 +80,7 @@ impl Seen {
     pub(super) fn of(extractor: &Extractor, inputs: &[(String, Tensor)], counting: Counting) -> Self {
         let (range, step) = counting.places();
         let (first, count) = (range.start, range.step_by(step).len());
-        if count > 1 {
+        if count > 1 || extractor.input_cost(inputs) > VALUES_A_TURN {
             return Self::Inputs(inputs.to_vec());
         }
         let mut features = Row::default();

@@ -203,15 +203,22 @@ async fn what_was_measured_before_holds_unless_the_manifest_says_otherwise() {
     assert_eq!(Rig::new(policy(Some(3)), Some(7)).capture.totals().every, Some(3));
 }
 
-/// How often others get their turn while the rows of one inference are counted.
-fn turns_of_others(spec: &DriftSpec, shape: &[u64]) -> usize {
+type Inputs = Vec<(String, Tensor)>;
+
+/// What counts for a model with a row of this shape, and an inference with as many rows as its first axis says.
+fn capture_of(spec: &DriftSpec, shape: &[u64]) -> (Arc<Capture>, Inputs) {
     let (axes, elements) = (shape.iter().skip(1), shape.iter().product::<u64>());
     let axes = std::iter::once(Dim::Symbol("N".into())).chain(axes.map(|&length| Dim::Fixed(length)));
     let input = TensorSpec { name: "x".into(), datatype: DataType::Fp32, shape: axes.collect() };
     let captures = Captures::default();
     let capture = captures.prepare(&"m@1".parse().unwrap(), spec, None, &[input], &[tensor("y", 2)]).unwrap();
     let values = vec![0.5; usize::try_from(elements).unwrap()];
-    let inputs = [("x".to_owned(), Tensor::from_f32(shape.to_vec(), &values).unwrap())];
+    (capture, vec![("x".to_owned(), Tensor::from_f32(shape.to_vec(), &values).unwrap())])
+}
+
+/// How often others get their turn while the rows of one inference are counted.
+fn turns_of_others(spec: &DriftSpec, shape: &[u64]) -> usize {
+    let (capture, inputs) = capture_of(spec, shape);
     let outputs = [Tensor::from_f32(vec![shape[0], 2], &vec![0.5; 2 * shape[0] as usize]).unwrap()];
     let answered = capture.keep(&inputs).unwrap().answered(&outputs).unwrap();
     let (mut counting, mut turns) = (pin!(answered.count()), 0);
@@ -226,11 +233,28 @@ fn turns_of_others(spec: &DriftSpec, shape: &[u64]) -> usize {
 fn others_get_their_turn_by_what_rows_cost_and_not_by_their_number_alone() {
     let table = spec(policy(Some(1)));
     assert_eq!(turns_of_others(&table, &[48, 2]), 2);
-    let mut images = table.clone();
-    let layout = ImageLayout { order: ImageOrder::Chw, channels: 3, height: 224, width: 224 };
+    assert_eq!(turns_of_others(&of_images(224), &[8, 3, 224, 224]), 3, "after each two");
+}
+
+/// Watches images of so many lines and columns.
+fn of_images(side: u32) -> DriftSpec {
+    let mut images = spec(policy(Some(1)));
+    let layout = ImageLayout { order: ImageOrder::Chw, channels: 3, height: side, width: side };
     let statistic = ImageStatistic::Mean { channel: 0 };
     images.sources[0].reading = Reading::Image { layout, statistic };
-    assert_eq!(turns_of_others(&images, &[8, 3, 224, 224]), 3, "after each two");
+    images
+}
+
+#[test]
+fn only_one_row_that_takes_little_is_read_before_its_model_runs() {
+    let holds_inputs = |side: u32, rows: u64| {
+        let (capture, inputs) = capture_of(&of_images(side), &[rows, 3, side.into(), side.into()]);
+        let kept = capture.keep(&inputs).unwrap();
+        matches!(kept.seen, Seen::Inputs(_))
+    };
+    assert!(!holds_inputs(224, 1));
+    assert!(holds_inputs(224, 2), "the caller would wait for both");
+    assert!(holds_inputs(1_200, 1), "a row of many values");
 }
 
 #[tokio::test]

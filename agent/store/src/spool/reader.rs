@@ -1,6 +1,6 @@
 //! Reading: what a start finds on the disk, and the records that wait, oldest first.
 
-use std::io;
+use std::{io, ops::Range};
 
 use super::{
     Record, Spool,
@@ -78,10 +78,11 @@ impl<D: Disk> Spool<D> {
             self.next_segment = self.next_segment.max(id.saturating_add(1));
             self.recover_segment(id);
         }
+        self.acknowledged = self.acknowledged.split_off(&self.first_waiting);
         self.settle();
         if self.make_room(2 * STATE_BYTES as u64) {
             // A disk that takes no mark now takes one with the next record.
-            let _ = self.note();
+            let _ = self.note(self.done());
         }
         Ok(())
     }
@@ -113,6 +114,14 @@ impl<D: Disk> Spool<D> {
             segment.first = self.next_number;
         }
         self.segments.push_back(segment);
+        marks.iter().flat_map(|mark| &mark.done).for_each(|done| self.recover_done(done));
+    }
+
+    /// A mark names records that were written before it.
+    fn recover_done(&mut self, done: &Range<u64>) {
+        for segment in &self.segments {
+            self.acknowledged.extend(done.start.max(segment.first)..done.end.min(segment.next()));
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! How a segment looks: frames of a length, a checksum and a body. A body is a record or a mark.
 
+use std::ops::Range;
+
 use shared::Digest;
 
 use super::Record;
@@ -7,8 +9,11 @@ use super::Record;
 /// Length and checksum before each body.
 pub(super) const FRAME_BYTES: usize = 4 + 8;
 
-/// A mark with its frame.
+/// A mark with its frame, where it names no record.
 pub(super) const STATE_BYTES: usize = FRAME_BYTES + 1 + 3 * 8;
+
+/// What each range of records takes in a mark.
+pub(super) const RANGE_BYTES: usize = 2 * 8;
 
 /// Larger bodies are none of ours: a window fits an MQTT packet.
 const MAX_BODY_BYTES: usize = 1_024 * 1_024;
@@ -48,11 +53,13 @@ impl Segment {
 }
 
 /// How far things were when it was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) next_number: u64,
     pub(super) first_waiting: u64,
     pub(super) lost: u64,
+    /// Records after the first that waits which wait no more.
+    pub(super) done: Vec<Range<u64>>,
 }
 
 /// The body of a frame.
@@ -80,9 +87,10 @@ pub(super) fn record_frame(record: &Record) -> Vec<u8> {
     frame(&body)
 }
 
-pub(super) fn mark_frame(mark: Mark) -> Vec<u8> {
+pub(super) fn mark_frame(mark: &Mark) -> Vec<u8> {
     let mut body = vec![MARK];
     body.extend([mark.next_number, mark.first_waiting, mark.lost].into_iter().flat_map(u64::to_le_bytes));
+    body.extend(mark.done.iter().flat_map(|done| [done.start, done.end]).flat_map(u64::to_le_bytes));
     frame(&body)
 }
 
@@ -117,13 +125,23 @@ fn read_body(body: &[u8]) -> Option<Body<'_>> {
             let (number, bytes) = rest.split_at_checked(8)?;
             Some(Body::Record { number: number_of(number)?, bytes })
         }
-        MARK if rest.len() == 24 => Some(Body::Mark(Mark {
-            next_number: number_of(&rest[..8])?,
-            first_waiting: number_of(&rest[8..16])?,
-            lost: number_of(&rest[16..])?,
-        })),
+        MARK => Some(Body::Mark(read_mark(rest)?)),
         _ => None,
     }
+}
+
+/// Three numbers and any number of ranges; agents that wrote no ranges left none.
+fn read_mark(bytes: &[u8]) -> Option<Mark> {
+    let (numbers, ranges) = bytes.split_at_checked(24)?;
+    let (ranges, rest) = ranges.as_chunks::<RANGE_BYTES>();
+    let range = |bytes: &[u8; RANGE_BYTES]| Some(number_of(&bytes[..8])?..number_of(&bytes[8..])?);
+    let done = ranges.iter().map(range).collect::<Option<_>>()?;
+    rest.is_empty().then_some(Mark {
+        next_number: number_of(&numbers[..8])?,
+        first_waiting: number_of(&numbers[8..16])?,
+        lost: number_of(&numbers[16..])?,
+        done,
+    })
 }
 
 fn number_of(bytes: &[u8]) -> Option<u64> {

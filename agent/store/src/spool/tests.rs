@@ -40,9 +40,83 @@ fn a_killed_process_loses_nothing_and_is_not_given_what_was_acknowledged() {
     spool.acknowledge(3);
     drop(spool);
     let mut spool = open(dir.path(), BOUNDS.max_bytes);
-    // The note of an acknowledgement says how far all are acknowledged, so the third comes again.
-    assert_eq!(numbers(&read_all(&mut spool)), [2, 3, 4, 5]);
-    assert_eq!(spool.waiting().records, 4);
+    assert_eq!(numbers(&read_all(&mut spool)), [2, 4, 5]);
+    assert_eq!(spool.waiting().records, 3);
+}
+
+#[test]
+fn a_record_that_waits_for_long_undoes_no_acknowledgement_behind_it_and_takes_no_room_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    spool.append(vec![1; 500]).unwrap();
+    for number in 2..=500 {
+        spool.append(vec![2; 500]).unwrap();
+        if number != 250 {
+            spool.acknowledge(number);
+        }
+        assert!(spool.waiting().size_bytes <= BOUNDS.max_bytes / 2, "{:?}", spool.waiting());
+        assert!(spool.acknowledged.len() < 50, "nothing is remembered of what is gone");
+    }
+    spool.give_up(250);
+    for _ in 0..3 {
+        drop(spool);
+        spool = open(dir.path(), BOUNDS.max_bytes);
+        assert_eq!((numbers(&read_all(&mut spool)), spool.waiting().records), (vec![1], 1));
+        assert_eq!(spool.waiting().lost, 1, "what was given up is lost once");
+        spool.append(vec![3; 5_000]).unwrap();
+        spool.acknowledge(spool.next_number - 1);
+    }
+}
+
+#[test]
+fn a_spool_of_an_agent_that_noted_no_single_records_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("spool");
+    fs::create_dir(&folder).unwrap();
+    let mark = |next_number, first_waiting, lost| {
+        let body = [next_number, first_waiting, lost].into_iter().flat_map(u64::to_le_bytes);
+        let body: Vec<u8> = [2].into_iter().chain(body).collect();
+        [&25_u32.to_le_bytes()[..], &shared::Digest::of(&body).short()[..], &body].concat()
+    };
+    let records = (1..=3).map(|number| record_frame(&Record { number, bytes: vec![7; 10] }));
+    let frames = [vec![mark(1, 1, 4)], records.collect(), vec![mark(4, 2, 5)]].concat();
+    fs::write(folder.join(file_name(1)), frames.concat()).unwrap();
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    assert_eq!((numbers(&read_all(&mut spool)), spool.waiting().lost), (vec![2, 3], 5));
+}
+
+#[test]
+fn no_segment_grows_beyond_what_can_be_read_however_much_is_noted_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    (0..1_000).for_each(|_| spool.append(vec![1; 3]).unwrap());
+    (2..1_000).step_by(2).for_each(|number| spool.acknowledge(number));
+    (3..1_000).step_by(2).for_each(|number| spool.give_up(number));
+    assert!(
+        sizes(dir.path()).values().all(|size| *size <= OVERFULL * SMALLEST_SEGMENT),
+        "{:?}",
+        sizes(dir.path())
+    );
+    drop(spool);
+    let mut spool = open(dir.path(), BOUNDS.max_bytes);
+    let left = numbers(&read_all(&mut spool));
+    assert!([1, 1_000].iter().all(|number| left.contains(number)), "{left:?}");
+    assert_eq!(spool.waiting().lost, 499);
+}
+
+#[test]
+fn many_records_are_given_up_with_one_note() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), 16 * BOUNDS.max_bytes);
+    (0..500).for_each(|_| spool.append(vec![1; 3]).unwrap());
+    let newest = |dir: &Path| fs::metadata(newest_segment(dir)).unwrap().len();
+    let before = newest(dir.path());
+    spool.give_up_all((2..=499).chain([2, 7, 9_999]));
+    assert!(newest(dir.path()) < before + 100, "one note");
+    assert_eq!((spool.waiting().lost, numbers(&read_all(&mut spool))), (498, vec![1, 500]));
+    drop(spool);
+    let mut spool = open(dir.path(), 16 * BOUNDS.max_bytes);
+    assert_eq!((spool.waiting().lost, numbers(&read_all(&mut spool))), (498, vec![1, 500]));
 }
 
 #[test]

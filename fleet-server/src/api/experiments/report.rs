@@ -51,8 +51,8 @@ pub struct ReportView {
     pub looks_before: usize,
     /// Looks since.
     pub looks: usize,
-    /// Whether the stored looks, judged once more, give the stored records bit by bit; absent when they do not because the
-    /// oldest of them are not kept any more.
+    /// Whether the stored looks, judged once more, give the stored records bit by bit; absent after 90 days, when the oldest
+    /// are not kept any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replays: Option<bool>,
 }

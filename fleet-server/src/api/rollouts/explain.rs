@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use shared::{ModelName, Timestamp};
 use utoipa::ToSchema;
 
-use super::{Shared, find, rollout_id};
+use super::{Shared, find, rollout_id, thinned::Thinned};
 use crate::{
     api::problem::{Answer, Problem},
     rollouts::Replayed,
@@ -18,6 +18,9 @@ use crate::{
 
 /// Rows of a curve.
 const CURVE_ROWS: usize = 40;
+
+/// Looks of a wave that are told: two weeks of one every quarter of an hour, and fewer where there were more.
+const RECORDS: usize = 1_344;
 
 /// The evidence of a rollout.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -43,14 +46,16 @@ pub struct ExplainedWave {
     pub controls: usize,
     /// Looks from before the wave, from which it is known what is normal.
     pub looks_before: usize,
-    /// Whether the stored looks, judged once more, give the stored records bit by bit; absent when they do not because the
-    /// oldest of them are not kept any more.
+    /// Whether the stored looks, judged once more, give the stored records bit by bit; absent after 90 days, when the oldest
+    /// are not kept any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replays: Option<bool>,
     /// By which rules.
     #[schema(value_type = Object)]
     pub policy: VerdictPolicy,
-    /// What each look showed.
+    /// Looks since the wave began, all of which were judged.
+    pub looks: u64,
+    /// What looks showed: all of up to 1,344, of more every second, fourth and so on, and the last.
     #[schema(value_type = Vec<Object>)]
     pub records: Vec<LookRecord>,
     /// The way to the verdict as text.
@@ -73,7 +78,7 @@ pub async fn explain(State(app): State<Shared>, Path(id): Path<String>) -> Answe
     let state = status.reason.map_or_else(|| word.to_owned(), |reason| format!("{word}: {reason}"));
     let mut waves = Vec::new();
     for comparison in app.store.comparisons_of(&id).await? {
-        let mut evidence = Evidence::default();
+        let mut evidence = Evidence::new();
         while let page = app.store.looks_of(&id, comparison.wave, evidence.newest).await?
             && !page.is_empty()
         {
@@ -84,9 +89,8 @@ pub async fn explain(State(app): State<Shared>, Path(id): Path<String>) -> Answe
     Ok(Json(ExplainView { rollout: id.to_string(), state, waves }))
 }
 
-/// What was read of the evidence of a wave so far. Looks are large where many devices are compared, so those since it began
-/// are forgotten as soon as they are judged.
-#[derive(Default)]
+/// What was read of the evidence of a wave so far. Looks are large where many devices are compared: those of the day before it are
+/// held once, as when it was opened, and those since it began are forgotten as soon as they are judged.
 struct Evidence {
     /// The number of the newest look.
     newest: Option<u64>,
@@ -94,11 +98,22 @@ struct Evidence {
     history: Vec<Look>,
     judge: Option<CanaryJudge>,
     looks_before: usize,
-    records: Vec<LookRecord>,
+    records: Thinned<LookRecord>,
     replayed: Replayed,
 }
 
 impl Evidence {
+    fn new() -> Self {
+        Self {
+            newest: None,
+            history: Vec::new(),
+            judge: None,
+            looks_before: 0,
+            records: Thinned::to(RECORDS),
+            replayed: Replayed::default(),
+        }
+    }
+
     fn judge(&mut self, page: Vec<LookRow>, opening: &Opening) -> Result<(), StoreError> {
         for LookRow { look, record, .. } in page {
             self.newest = Some(look.number);
@@ -119,6 +134,7 @@ impl Evidence {
 
     fn explain(self, row: ComparisonRow, model: &ModelName, now: Timestamp) -> ExplainedWave {
         let Opening { candidate, cohorts, policy } = row.opening;
+        let (looks, records) = (self.records.pushed(), self.records.into_vec());
         ExplainedWave {
             wave: row.wave,
             candidate: format!("{model}@{candidate}"),
@@ -127,8 +143,9 @@ impl Evidence {
             looks_before: self.looks_before,
             replays: self.replayed.as_told(row.opened_at, now),
             policy,
-            curve: curve(&self.records, CURVE_ROWS),
-            records: self.records,
+            looks,
+            curve: curve(&records, CURVE_ROWS),
+            records,
         }
     }
 }

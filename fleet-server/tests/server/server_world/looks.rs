@@ -13,6 +13,9 @@ use super::{
 /// Looks that a judge learns from, and some more: a device's first figures are where counting begins.
 pub const HISTORY: u64 = 15;
 
+/// Looks that [`add_earlier_looks`] adds: more than two pages.
+pub const EARLIER_LOOKS: u64 = 150;
+
 /// A look every second.
 pub fn every_second(config: &mut Config) {
     config.rollouts.look_secs = 1;
@@ -50,6 +53,24 @@ impl World {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Adds looks that saw nobody before the first one of `table`, to whatever `column` names there; nobody learns anything from them.
+pub async fn add_earlier_looks(world: &World, table: &str, column: &str) {
+    let wave = if column == "rollout" { "wave, " } else { "" };
+    let insert = format!(
+        "INSERT INTO {table} ({column}, {wave}number, at, document) \
+         SELECT {column}, {wave}$1, at, $2 FROM {table} ORDER BY number LIMIT 1"
+    );
+    let mut tx = world.server().app().store.begin().await.unwrap();
+    // Backwards: each is the first one, and what is copied of it is the same.
+    for number in (1..=EARLIER_LOOKS).rev() {
+        let look = format!(r#"{{"number":{number},"devices":{{}}}}"#);
+        let number = i64::try_from(number).unwrap();
+        let insert = sqlx::query(sqlx::AssertSqlSafe(insert.clone())).bind(number).bind(look);
+        insert.execute(&mut *tx).await.unwrap();
+    }
+    tx.commit().await.unwrap();
 }
 
 /// Records 40 answers of device number `n` in a round, `factor` times as slow as usual: devices differ, and each differs

@@ -74,43 +74,53 @@ impl Group {
         true
     }
 
-    /// Puts the figures of a row into their slots, which say "missing" so far. Gives how many values were looked at.
-    pub(super) fn read(&self, side: Side, values: &Values<'_>, into: &mut Row) -> usize {
+    /// How many values of a row [`read`](Self::read) looks at, which is what it costs.
+    pub(super) fn cost(&self, values: &Values<'_>) -> usize {
+        let length = values.len();
+        match self {
+            Self::Elements(slots) => slots.len(),
+            Self::Codes { .. } => 1,
+            Self::Image { layout, .. } if length as u64 == layout.elements() => {
+                ImageFigures::values_of(*layout)
+            }
+            Self::Projections { projections, slots } if length == projections.length() => {
+                slots.len() * length
+            }
+            Self::Distribution { .. } if (1..=MAX_SCORES).contains(&length) => length,
+            Self::Image { .. } | Self::Projections { .. } | Self::Distribution { .. } => 0,
+        }
+    }
+
+    /// Puts the figures of a row into their slots, which say "missing" so far.
+    pub(super) fn read(&self, side: Side, values: &Values<'_>, into: &mut Row) {
         match self {
             Self::Elements(slots) => {
                 for &(index, slot) in slots {
                     let found = values.at(index).filter(|value| side == Side::Output || !value.is_nan());
                     into.numbers[slot] = found.unwrap_or(MISSING);
                 }
-                slots.len()
             }
-            Self::Codes { index, slot, places } => {
-                into.places[*slot] = values.place(*index, places);
-                1
-            }
+            Self::Codes { index, slot, places } => into.places[*slot] = values.place(*index, places),
             Self::Image { layout, slots } => {
-                let Some(figures) = ImageFigures::of(values, *layout) else { return 0 };
+                let Some(figures) = ImageFigures::of(values, *layout) else { return };
                 slots.iter().for_each(|&(statistic, slot)| into.numbers[slot] = figures.get(statistic));
-                ImageFigures::values_of(*layout)
             }
             Self::Projections { projections, slots } => {
                 if values.len() != projections.length() {
-                    return 0;
+                    return;
                 }
                 let found = projections.of(&values.all());
                 slots.iter().zip(found).for_each(|(&slot, found)| into.numbers[slot] = found);
-                slots.len() * values.len()
             }
             Self::Distribution { confidence, entropy, top_class } => {
                 if !(1..=MAX_SCORES).contains(&values.len()) {
-                    return 0;
+                    return;
                 }
                 let found = Distribution::of(&values.all());
                 let number = |figure: fn(Distribution) -> f32| found.map_or(f32::NAN, figure);
                 confidence.iter().for_each(|&slot| into.numbers[slot] = number(|found| found.confidence));
                 entropy.iter().for_each(|&slot| into.numbers[slot] = number(|found| found.entropy));
                 top_class.iter().for_each(|&slot| into.places[slot] = found.map(|found| found.top_class));
-                values.len()
             }
         }
     }

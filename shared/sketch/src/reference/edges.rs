@@ -60,6 +60,7 @@ impl Edges {
     }
 
     /// Whether `value` is finite, in this bin, and a zero without a sign.
+    #[inline]
     pub(crate) fn has_in(&self, bin: usize, value: f32) -> bool {
         let reaches_bin = bin == 0 || self.0.get(bin - 1).is_some_and(|&edge| value >= edge);
         let leaves_next = self.0.get(bin).is_none_or(|&edge| value < edge);

@@ -108,9 +108,7 @@ impl NumericCounts {
     /// Never on counts of one reference; in debug builds on counts of different numbers of bins.
     pub(super) fn merge(&mut self, other: &Self) {
         debug_assert_eq!(self.bins.len(), other.bins.len(), "counts of two references are never added");
-        for (sum, more) in self.bins.iter_mut().zip(&other.bins) {
-            *sum = sum.saturating_add(*more);
-        }
+        add_each(&mut self.bins, &other.bins);
         self.moments.merge(&other.moments);
         self.range = match (self.range, other.range) {
             (Some((lowest, highest)), Some((low, high))) => Some((lowest.min(low), highest.max(high))),
@@ -131,6 +129,11 @@ impl NumericCounts {
     /// Whether windows together can have.
     pub(crate) fn check_sum(&self, edges: &Edges) -> Result<(), &'static str> {
         self.check_with(self.finite(), edges)
+    }
+
+    /// Whether a window with as many rows as these can have. What cannot be, in words.
+    pub(super) fn check_of(&self, rows: u64, edges: &Edges) -> Result<(), &'static str> {
+        self.check_with(rows - self.non_finite - self.missing, edges)
     }
 
     fn check_with(&self, finite: u64, edges: &Edges) -> Result<(), &'static str> {
@@ -173,6 +176,17 @@ pub(crate) fn total(bins: &[u64]) -> u64 {
         return bins.iter().sum();
     }
     bins.iter().fold(0, |sum, &count| sum.saturating_add(count))
+}
+
+/// Adds counts to others, which can be any where they come from outside.
+fn add_each(sums: &mut [u64], more: &[u64]) {
+    // As above.
+    let bits = sums.iter().zip(more).fold(0, |bits, (sum, more)| bits | sum | more);
+    if bits <= u64::MAX / 2 {
+        sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+    } else {
+        sums.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
+    }
 }
 
 /// A range as the base64 of its two numbers, or of none.

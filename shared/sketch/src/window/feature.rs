@@ -91,7 +91,8 @@ impl FeatureCounts {
     }
 
     /// Hides the values of a window that has rows enough and few values of this feature: moments, smallest and largest of fewer
-    /// than [`MIN_WINDOW_ROWS`] values are those values. What is told instead follows from the bins alone.
+    /// than [`MIN_WINDOW_ROWS`] values are those values, and a run as long as they are many says that they are one. What is told
+    /// instead follows from the bins alone; how many values are missing or not finite is told as counted.
     pub fn hide_few(&mut self, reference: &ReferenceValues) {
         if !self.has_bins_of(reference) {
             return;
@@ -114,6 +115,19 @@ impl FeatureCounts {
         same_kind && self.bins().len() == reference.bins().len()
     }
 
+    /// Whether a window with `rows` rows, as many as these are, can have counted this of a feature like `reference`, whose
+    /// bins it has. What cannot be, in words.
+    pub(super) fn check_of(&self, rows: u64, reference: &ReferenceValues) -> Result<(), &'static str> {
+        match (self, reference) {
+            (Self::Numeric(counts), ReferenceValues::Numeric(numeric)) => {
+                counts.check_of(rows, numeric.edges())
+            }
+            (Self::Category(_), ReferenceValues::Category(_)) => Ok(()),
+            (Self::Numeric(_), ReferenceValues::Category(_))
+            | (Self::Category(_), ReferenceValues::Numeric(_)) => Err("it is of another kind"),
+        }
+    }
+
     /// Rows of the window that counted this of a feature like `reference`. What cannot be, in words.
     pub(super) fn check_window(&self, reference: &ReferenceValues) -> Result<u64, &'static str> {
         match (self, reference) {
@@ -127,7 +141,8 @@ impl FeatureCounts {
     }
 }
 
-/// The same counts with the moments of values in the middle of their bins, between the ends of the outermost bins.
+/// The same counts with the moments of values in the middle of their bins, between the ends of the outermost bins, and the
+/// longest run that these bins allow.
 fn told_by_bins(counts: &NumericCounts, reference: &NumericReference) -> NumericCounts {
     let bins = counts.bins().iter().enumerate().filter(|(_, count)| **count > 0);
     let (mut sums, mut range) = ([0; 4], None);
@@ -142,7 +157,8 @@ fn told_by_bins(counts: &NumericCounts, reference: &NumericReference) -> Numeric
         }
     }
     let told = NumericCounts::of(counts.bins().to_vec(), Moments::of(sums), range);
-    told.with_quality(counts.non_finite(), counts.missing(), counts.longest_run())
+    let longest_run = counts.bins().iter().copied().max().unwrap_or_default();
+    told.with_quality(counts.non_finite(), counts.missing(), longest_run)
 }
 
 /// The smallest and the largest value of a bin; of one without an end, the value at its only end, twice.

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use self::bits::{BitError, BitReader, BitWriter};
-use super::FeatureCounts;
+use super::{FeatureCounts, check_window_rows};
 use crate::reference::{Reference, ReferenceId};
 
 /// Bytes of an encoded window: what [`MAX_BINS`](crate::reference::MAX_BINS) bins take when none is as expected.
@@ -236,28 +236,22 @@ impl Window {
         let Header { origin, sequence, from_ms, to_ms, stride, rows } = header;
         let mut features = Vec::with_capacity(reference.features().len());
         for feature in reference.features() {
-            let counts = features::read(&mut bits, rows, &feature.values);
-            features.push(counts.map_err(|error| error.in_place(&format!("feature '{}'", feature.name)))?);
+            let read = features::read(&mut bits, rows, &feature.values, &mut features);
+            read.map_err(|error| error.in_place(&format!("feature '{}'", feature.name)))?;
         }
         bits.finish().map_err(|error| Unreadable::from(error).in_place("its end"))?;
         let window = Self { reference: theirs, origin, sequence, from_ms, to_ms, stride, features };
-        window.check(reference).map_err(|(place, what)| DecodeError::Implausible { place, what })?;
+        let checked = window.check_read(rows, reference);
+        checked.map_err(|(place, what)| DecodeError::Implausible { place, what })?;
         Ok(window)
     }
 
     /// Whether a device can have counted this against `reference`. Otherwise where and what cannot be.
-    pub(super) fn check(&self, reference: &Reference) -> Result<(), (String, &'static str)> {
-        let header = |what| Err(("its header".to_owned(), what));
-        if !(is_name(&self.origin.device) && is_name(&self.origin.boot)) {
-            return header("device or boot is not 1 to 64 characters out of A-Z a-z 0-9 _ -");
-        }
-        // Half of what fits, so that differences and codes fit too.
-        let largest = self.sequence.max(self.to_ms);
-        if largest > bits::MAX_NUMBER || self.from_ms > self.to_ms || self.stride == 0 {
-            return header("sequence, times or stride are out of range");
-        }
+    fn check(&self, reference: &Reference) -> Result<(), (String, &'static str)> {
+        self.check_header()?;
         if self.features.len() != reference.features().len() {
-            return header("there are not as many features as in the reference");
+            let what = "there are not as many features as in the reference";
+            return Err(("its header".to_owned(), what));
         }
         let mut first = None;
         for (counts, feature) in self.features.iter().zip(reference.features()) {
@@ -266,6 +260,29 @@ impl Window {
                 if agrees { Ok(()) } else { Err("it has other rows than the first") }
             });
             checked.map_err(|what| (format!("feature '{}'", feature.name), what))?;
+        }
+        Ok(())
+    }
+
+    /// The same of one that was read, whose features have `rows` rows each, and the bins of their references.
+    fn check_read(&self, rows: u64, reference: &Reference) -> Result<(), (String, &'static str)> {
+        self.check_header()?;
+        for (counts, feature) in self.features.iter().zip(reference.features()) {
+            let checked = counts.check_of(rows, &feature.values);
+            checked.map_err(|what| (format!("feature '{}'", feature.name), what))?;
+        }
+        Ok(())
+    }
+
+    fn check_header(&self) -> Result<(), (String, &'static str)> {
+        let header = |what| Err(("its header".to_owned(), what));
+        if !(is_name(&self.origin.device) && is_name(&self.origin.boot)) {
+            return header("device or boot is not 1 to 64 characters out of A-Z a-z 0-9 _ -");
+        }
+        // Half of what fits, so that differences and codes fit too.
+        let largest = self.sequence.max(self.to_ms);
+        if largest > bits::MAX_NUMBER || self.from_ms > self.to_ms || self.stride == 0 {
+            return header("sequence, times or stride are out of range");
         }
         Ok(())
     }
@@ -289,7 +306,8 @@ impl Header {
         let to_ms = from_ms.saturating_add(bits.number(SPAN_BITS)?);
         let stride = u32::try_from(bits.number(0)?.saturating_add(1));
         let stride = stride.map_err(|_| Unreadable::Implausible("the stride is too large"))?;
-        Ok(Self { origin, sequence, from_ms, to_ms, stride, rows: bits.number(ROWS_BITS)? })
+        let rows = check_window_rows(bits.number(ROWS_BITS)?).map_err(Unreadable::Implausible)?;
+        Ok(Self { origin, sequence, from_ms, to_ms, stride, rows })
     }
 }
 

@@ -6,7 +6,8 @@
 //! lie differently in memory, the last rows compare one session with itself, without an agent ([`engine`]).
 //!
 //! A caller who asks again at once also meets the counting of its last answer, so the time of a request has both in it. The
-//! processor time of the runner is the other figure: it has everything, whoever waits for it.
+//! processor time of the runner is the other figure: it has everything, whoever waits for it, but that what is counted of the last answer of
+//! a block, about a microsecond, may fall to the next one.
 
 mod engine;
 mod models;
@@ -28,7 +29,7 @@ use system_tests::{
 
 use crate::{
     http::{Connection, post},
-    measure::{Comparison, Contestant, Rounds, cpu_nanos},
+    measure::{Comparison, Contestant, Rounds, cpu_nanos, mean, means},
     report::{Row, progress},
 };
 use models::Watched;
@@ -47,9 +48,12 @@ const BOUND_PERCENT: f64 = 2.0;
 /// Inferences in a block: about a hundredth of a second, in which a machine rarely changes its pace.
 const BLOCK: usize = 8;
 
-/// Rounds that are counted: a multiple of the contestants, so that each is at every place equally often, and so many that
-/// what a ratio varies by from round to round leaves a few thousandths of their median.
-const ROUNDS: usize = 1_200;
+/// Rounds that make one figure: with 128 inferences of each it holds what counting does at every tenth and at every 128th row, in its
+/// place, and a round that was interrupted spoils one figure of many.
+const GROUP: usize = 128 / BLOCK;
+
+/// Rounds that are counted: a multiple of the contestants, so that each is at every place equally often.
+const ROUNDS: usize = 80 * GROUP;
 
 /// A runner that does not answer for this long is hung.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -93,7 +97,7 @@ fn measure(rig: &Rig, watched: &Watched) -> anyhow::Result<Vec<Row>> {
     for ((version, (name, _)), cpu) in (1..).zip(VERSIONS).zip(&cpu) {
         contestants.push(contestant(rig, watched, version, name, Rc::clone(cpu))?);
     }
-    let rounds = Rounds::play(&mut contestants, ROUNDS, BLOCK)?;
+    let rounds = Rounds::play_by(mean, &mut contestants, ROUNDS, BLOCK)?.grouped(GROUP);
     let asked = (ROUNDS + 1) * BLOCK;
     check_counted(rig, asked)?;
     let [plain, again, ..] = VERSIONS.map(|(name, _)| name);
@@ -108,7 +112,7 @@ fn measure(rig: &Rig, watched: &Watched) -> anyhow::Result<Vec<Row>> {
         rows.push(Row::beside(what, percent, "%", "bound", BOUND_PERCENT));
     }
     // The first block warmed up.
-    let cpu: Vec<_> = cpu.iter().map(|blocks| blocks.borrow()[1..].to_vec()).collect();
+    let cpu: Vec<_> = cpu.iter().map(|blocks| means(&blocks.borrow()[1..], GROUP)).collect();
     for ((name, _), of_version) in VERSIONS.iter().zip(&cpu).skip(1) {
         let what = format!("processor time of the runner, {name}");
         rows.push(row(&what, plain, Comparison::of_rounds(of_version, &cpu[0])));
@@ -118,7 +122,7 @@ fn measure(rig: &Rig, watched: &Watched) -> anyhow::Result<Vec<Row>> {
 
 /// The same without an agent.
 fn alone(watched: &Watched) -> anyhow::Result<[Row; 2]> {
-    let (name, found) = (&watched.name, engine::compare(watched, ROUNDS, BLOCK)?);
+    let (name, found) = (&watched.name, engine::compare(watched)?);
     let (what, percent) = (format!("{name}: the same, longer by"), (found.ratio - 1.0) * 100.0);
     Ok([
         Row::compared(format!("{name}: in this process, every row counted"), "µs", "the model alone", found),

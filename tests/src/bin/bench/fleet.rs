@@ -42,7 +42,7 @@ pub struct Place {
     name: &'static str,
     server: Server,
     database: Database,
-    /// Where it is a program of its own.
+    /// Of a database that is a program of its own, on this machine.
     postmaster: Option<Postmaster>,
     /// What a report may cost server and database: two cores for 10,000 a second with SQLite, for 5,000 with PostgreSQL.
     cpu_bound_us: f64,

@@ -29,7 +29,7 @@ pub struct Contestant<'a> {
     pub block: Box<dyn FnMut(usize) -> anyhow::Result<Vec<f64>> + 'a>,
 }
 
-/// The median of every contestant's block in every round.
+/// The figure of every contestant's block in every round.
 #[derive(Debug, Default)]
 pub struct Rounds {
     /// Names with one figure for each round.
@@ -66,21 +66,37 @@ impl<'a> Contestant<'a> {
 }
 
 impl Rounds {
-    /// Lets everybody take turns: `rounds` blocks of `count` each, after one block that warms up.
+    /// Lets everybody take turns: `rounds` blocks of `count` each, after one block that warms up. The figure of a block is its median.
     pub fn play(contestants: &mut [Contestant<'_>], rounds: usize, count: usize) -> anyhow::Result<Self> {
+        Self::play_by(median, contestants, rounds, count)
+    }
+
+    /// The same, and `figure` makes the figure of a block out of its times.
+    pub fn play_by(
+        figure: fn(&[f64]) -> f64,
+        contestants: &mut [Contestant<'_>],
+        rounds: usize,
+        count: usize,
+    ) -> anyhow::Result<Self> {
         let mut played = Self { contestants: contestants.iter().map(|one| (one.name, Vec::new())).collect() };
         for round in 0..=rounds {
             for turn in 0..contestants.len() {
                 // Nobody always comes after the same other one.
                 let index = (turn + round) % contestants.len();
-                let (contestant, (name, medians)) = (&mut contestants[index], &mut played.contestants[index]);
+                let (contestant, (name, figures)) = (&mut contestants[index], &mut played.contestants[index]);
                 let block = (contestant.block)(count).with_context(|| format!("{name} failed"))?;
                 if round > 0 {
-                    medians.push(median(&block));
+                    figures.push(figure(&block));
                 }
             }
         }
         Ok(played)
+    }
+
+    /// The means of so many rounds in a row, as if they had been one.
+    pub fn grouped(self, rounds: usize) -> Self {
+        let grouped = |(name, figures): (_, Vec<f64>)| (name, means(&figures, rounds));
+        Self { contestants: self.contestants.into_iter().map(grouped).collect() }
     }
 
     /// `ours` beside `peer`.
@@ -111,6 +127,16 @@ pub fn median(values: &[f64]) -> f64 {
         length if length % 2 == 1 => sorted[middle],
         _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
     }
+}
+
+/// The mean; NaN of nothing.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The means of so many values in a row.
+pub fn means(values: &[f64], count: usize) -> Vec<f64> {
+    values.chunks(count).map(mean).collect()
 }
 
 /// A duration in microseconds.
@@ -186,6 +212,13 @@ mod tests {
         let rounds = Rounds { contestants };
         assert_eq!(rounds.compare("ours", "peer"), Comparison { ours: 4.0, peers: 2.0, ratio: 2.0 });
         assert_eq!(rounds.surplus("ours", "peer"), Comparison { ours: 2.0, peers: 2.0, ratio: 1.0 });
+    }
+
+    #[test]
+    fn what_comes_once_in_many_rounds_is_in_the_mean_of_a_group() {
+        let contestants = vec![("ours", vec![1.0, 1.0, 1.0, 5.0, 1.0, 5.0, 1.0, 1.0])];
+        let grouped = Rounds { contestants }.grouped(4);
+        assert_eq!(grouped.of("ours"), [2.0, 2.0]);
     }
 
     #[test]

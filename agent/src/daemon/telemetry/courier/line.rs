@@ -10,7 +10,8 @@ use agent_store::{
 };
 use shared::sketch::SketchMessage;
 
-/// What was read from the spool of each kind. One record of each is in memory.
+/// What was read from the spool of each kind. One record of each is in memory, and the segment that it is from: mostly a
+/// quarter of a megabyte, and two at most.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     telemetry: Queue,
@@ -45,6 +46,11 @@ impl Line {
             (None, Some(_)) => self.sketches.first.take(),
             (None, None) => None,
         }
+    }
+
+    /// Whether a window of telemetry waits.
+    pub(super) fn has_telemetry<D: Disk>(&mut self, spool: &mut Spool<D>) -> bool {
+        self.telemetry.peek(spool, |is_sketch| !is_sketch).is_some()
     }
 
     /// It was not sent.

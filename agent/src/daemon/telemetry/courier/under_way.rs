@@ -54,7 +54,7 @@ pub(super) fn alarms_in(payload: &[u8]) -> Vec<DriftAlarm> {
 const SKETCHES: usize = TELEMETRY / 2;
 
 /// A window of features that was passed over so often is not wanted: the server would have acknowledged one that it cannot
-/// read. Without a new connection this takes half an hour.
+/// read. On one connection this takes half an hour; a link that is cut every few seconds never gets there.
 const GIVE_UP: u32 = 8;
 
 /// Everything that is under way, oldest first.
@@ -72,9 +72,12 @@ struct Sent {
     payload: Bytes,
     /// Since the connection began.
     times: u32,
+    /// It was sent on this connection, so the server had the time to answer.
+    has_left: bool,
     /// Telemetry that was acknowledged before it was sent last.
     acknowledged: u64,
-    /// How often telemetry was acknowledged between two sendings of it, and it was not: the server stores, but not this.
+    /// How often telemetry was acknowledged between two sendings of it on one connection, and it was not: the server stores, but
+    /// not this.
     passed_over: u32,
     due: Instant,
 }
@@ -84,13 +87,18 @@ impl UnderWay {
         self.sent.len() < TELEMETRY
     }
 
+    pub(super) fn has_telemetry(&self) -> bool {
+        self.sent.iter().any(|sent| !sent.is_sketch())
+    }
+
     pub(super) fn has_room_for_sketches(&self) -> bool {
         self.sent.iter().filter(|sent| sent.is_sketch()).count() < SKETCHES
     }
 
     pub(super) fn add(&mut self, number: u64, name: Name, payload: Bytes, now: Instant) {
-        let (times, acknowledged, passed_over, due) = (0, self.acknowledged, 0, now + wait(0));
-        self.sent.push(Sent { number, name, payload, times, acknowledged, passed_over, due });
+        let (times, has_left, acknowledged, passed_over) = (0, true, self.acknowledged, 0);
+        let due = now + wait(times);
+        self.sent.push(Sent { number, name, payload, times, has_left, acknowledged, passed_over, due });
     }
 
     /// A window that the server has stored: its number in the spool, and itself.
@@ -117,7 +125,7 @@ impl UnderWay {
 
     /// The connection is new: nothing of what was sent before is on its way any more.
     pub(super) fn again_at_once(&mut self, now: Instant) {
-        self.sent.iter_mut().for_each(|sent| (sent.times, sent.due) = (0, now));
+        self.sent.iter_mut().for_each(|sent| (sent.times, sent.has_left, sent.due) = (0, false, now));
     }
 
     /// The place of a window whose time is over.
@@ -136,7 +144,8 @@ impl UnderWay {
     pub(super) fn sent_again(&mut self, place: usize, now: Instant) {
         let sent = &mut self.sent[place];
         sent.times = sent.times.saturating_add(1);
-        sent.passed_over += u32::from(self.acknowledged > sent.acknowledged);
+        sent.passed_over += u32::from(sent.has_left && self.acknowledged > sent.acknowledged);
+        sent.has_left = true;
         sent.acknowledged = self.acknowledged;
         sent.due = now + wait(sent.times);
     }

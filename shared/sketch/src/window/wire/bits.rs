@@ -1,4 +1,9 @@
 //! Numbers of any length in a stream of bits, the first bit on top.
+//!
+//! What reads usual ones is a part of its caller (`inline(always)`), so that the reader is in registers there; what reads
+//! the others is not, and takes and returns the reader, because one that is lent would have to be in memory.
+
+use std::num::NonZeroU64;
 
 /// Why bits are no number. Small, because it is asked for each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,31 +77,36 @@ impl BitWriter {
 #[derive(Clone, Copy)]
 pub(super) struct BitReader<'a> {
     bytes: &'a [u8],
-    /// Bits that were read.
-    place: usize,
-    /// The next ones, on top. Usual numbers are a few bits, so several come from one load.
+    /// The first byte that is not wholly in the word.
+    next: usize,
+    /// The next bits, on top. After the ready ones are zeros, or those that follow in the bytes.
     word: u64,
-    /// How many of them are in the word, fewer than it holds, so that all can be shifted out.
+    /// How many are known to be in the word, fewer than it holds, so that all can be shifted out.
     ready: u32,
 }
 
 impl<'a> BitReader<'a> {
     pub(super) fn of(bytes: &'a [u8]) -> Self {
-        Self { bytes, place: 0, word: 0, ready: 0 }
+        Self { bytes, next: 0, word: 0, ready: 0 }
     }
 
     /// Reads `bits` bits, at most 64.
+    #[inline(always)]
     pub(super) fn take(&mut self, bits: u32) -> Result<u64, BitError> {
         if bits > WORD_BITS {
             let low = bits - WORD_BITS;
-            let high = self.take(WORD_BITS)?;
-            return Ok((high << low) | self.take(low)?);
+            let high = self.take_few(WORD_BITS)?;
+            return Ok((high << low) | self.take_few(low)?);
         }
+        self.take_few(bits)
+    }
+
+    /// Reads at most [`WORD_BITS`] bits.
+    #[inline(always)]
+    fn take_few(&mut self, bits: u32) -> Result<u64, BitError> {
+        self.fill();
         if bits > self.ready {
-            self.load();
-            if bits > self.ready {
-                return Err(BitError::Truncated);
-            }
+            return Err(BitError::Truncated);
         }
         // A shift by the whole width is none.
         let value = if bits == 0 { 0 } else { self.word >> (u64::BITS - bits) };
@@ -104,60 +114,103 @@ impl<'a> BitReader<'a> {
         Ok(value)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn number(&mut self, low_bits: u32) -> Result<u64, BitError> {
-        let mut bits = self.length(low_bits);
+        self.fill();
+        // What is never zero needs no care in the instruction that old processors have for this, and a word that has its
+        // only one at the end has no number.
+        let bits = 2 * (self.word | 1).leading_zeros() + 1 + low_bits;
         if bits > self.ready {
-            self.load();
-            bits = self.length(low_bits);
-            if bits > self.ready {
-                let (number, after) = self.long_number(low_bits)?;
-                *self = after;
-                return Ok(number);
-            }
+            let (number, after) = self.long_number(low_bits)?;
+            *self = after;
+            return Ok(number);
         }
         let coded = self.word >> (u64::BITS - bits);
         self.pass(bits);
         Ok(coded - (1 << low_bits))
     }
 
-    /// Bits of the number that comes next, if it is in the word.
-    #[inline]
-    fn length(&self, low_bits: u32) -> u32 {
-        // What is never zero needs no care in the instruction that old processors have for this, and a word that has its
-        // only one at the end has no number.
-        2 * (self.word | 1).leading_zeros() + 1 + low_bits
+    /// Reads several numbers. Where they fit into a word together, as usual ones do, that is one question for all of them,
+    /// and nothing else to guess.
+    #[inline(always)]
+    pub(super) fn numbers<const COUNT: usize>(
+        &mut self,
+        low_bits: [u32; COUNT],
+    ) -> Result<[u64; COUNT], BitError> {
+        self.fill();
+        if let Some((numbers, used)) = together(self.word, low_bits)
+            && used <= self.ready
+        {
+            self.pass(used);
+            return Ok(numbers);
+        }
+        let (numbers, after) = self.long_numbers(low_bits)?;
+        *self = after;
+        Ok(numbers)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn long_numbers<const COUNT: usize>(
+        mut self,
+        low_bits: [u32; COUNT],
+    ) -> Result<([u64; COUNT], Self), BitError> {
+        let mut numbers = [0; COUNT];
+        for (number, low_bits) in numbers.iter_mut().zip(low_bits) {
+            *number = self.number(low_bits)?;
+        }
+        Ok((numbers, self))
     }
 
     /// Leaves bits of the word behind.
-    #[inline]
+    #[inline(always)]
     fn pass(&mut self, bits: u32) {
         self.word <<= bits;
         self.ready -= bits;
-        self.place += bits as usize;
     }
 
-    /// Fills the word: with at least [`WORD_BITS`] bits, or all that are left.
-    #[inline]
-    fn load(&mut self) {
-        let (byte, bit) = (self.place / 8, (self.place % 8) as u32);
-        let (word, bits) = match self.bytes.get(byte..byte + 8).and_then(<[u8]>::first_chunk) {
-            Some(word) => (u64::from_be_bytes(*word), u64::BITS),
-            None => last_word(self.bytes, byte),
-        };
-        (self.word, self.ready) = (word << bit, bits.saturating_sub(bit).min(u64::BITS - 1));
+    /// Fills the word: with at least [`WORD_BITS`] bits, or all that are left. It asks not whether that is needed: numbers
+    /// have any length, so a processor would often guess wrong. And it reads where the last one ended, which is known
+    /// before the length of the number between, so that nothing waits for memory.
+    #[inline(always)]
+    fn fill(&mut self) {
+        match self.bytes.get(self.next..).and_then(<[u8]>::first_chunk) {
+            Some(more) => {
+                self.word |= u64::from_be_bytes(*more) >> self.ready;
+                self.next += ((u64::BITS - 1 - self.ready) / 8) as usize;
+                self.ready |= WORD_BITS;
+            }
+            None => *self = self.filled_at_the_end(),
+        }
     }
 
-    /// Takes and returns the reader, because one that is lent would have to be in memory.
     #[cold]
+    #[inline(never)]
+    fn filled_at_the_end(mut self) -> Self {
+        while self.ready < WORD_BITS
+            && let Some(byte) = self.bytes.get(self.next)
+        {
+            self.word |= u64::from(*byte) << (WORD_BITS - self.ready);
+            self.next += 1;
+            self.ready += 8;
+        }
+        self
+    }
+
+    #[cold]
+    #[inline(never)]
     fn long_number(mut self, low_bits: u32) -> Result<(u64, Self), BitError> {
         let mut zeros = 0;
         loop {
-            self.load();
-            let more = self.word.leading_zeros().min(WORD_BITS);
-            self.take(more)?;
+            self.fill();
+            if self.ready == 0 {
+                return Err(BitError::Truncated);
+            }
+            let more = self.word.leading_zeros().min(self.ready);
+            let has_one = more < self.ready;
+            self.pass(more);
             zeros += more;
-            if more < WORD_BITS {
+            if has_one {
                 break;
             }
         }
@@ -169,15 +222,9 @@ impl<'a> BitReader<'a> {
         Ok((number, self))
     }
 
-    #[inline]
-    pub(super) fn difference(&mut self, low_bits: u32) -> Result<i64, BitError> {
-        let number = self.number(low_bits)?;
-        Ok((number >> 1) as i64 ^ -((number & 1) as i64))
-    }
-
     /// Whether only the zeros that fill the last byte are left.
     pub(super) fn finish(mut self) -> Result<(), BitError> {
-        let left = self.bytes.len() * 8 - self.place;
+        let left = (self.bytes.len() - self.next) * 8 + self.ready as usize;
         if left >= 8 || self.take(left as u32)? != 0 {
             return Err(BitError::Trailing);
         }
@@ -185,13 +232,24 @@ impl<'a> BitReader<'a> {
     }
 }
 
-/// The bytes from `byte` on, fewer than a word, and how many bits they have.
-#[cold]
-fn last_word(bytes: &[u8], byte: usize) -> (u64, u32) {
-    let rest = bytes.get(byte..).unwrap_or_default();
-    let mut padded = [0; 8];
-    padded[..rest.len()].copy_from_slice(rest);
-    (u64::from_be_bytes(padded), rest.len() as u32 * 8)
+/// The numbers that a word begins with, and their bits: nonsense when those are more than the word has.
+#[inline(always)]
+fn together<const COUNT: usize>(word: u64, low_bits: [u32; COUNT]) -> Option<([u64; COUNT], u32)> {
+    // The last bit, which is not one of theirs, makes it a word with a one as long as all fit.
+    let (mut word, mut used, mut numbers) = (word | 1, 0, [0; COUNT]);
+    for (number, low_bits) in numbers.iter_mut().zip(low_bits) {
+        let bits = 2 * NonZeroU64::new(word)?.leading_zeros() + (1 + low_bits);
+        *number = word.wrapping_shr(bits.wrapping_neg()).wrapping_sub(1 << low_bits);
+        word = word.wrapping_shl(bits);
+        used += bits;
+    }
+    Some((numbers, used))
+}
+
+/// The difference that was written as this number.
+#[inline(always)]
+pub(super) fn difference_of(number: u64) -> i64 {
+    (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
 #[cfg(test)]
@@ -212,9 +270,27 @@ mod tests {
             let mut reader = BitReader::of(&bytes);
             for &(number, shift, low_bits) in &numbers {
                 prop_assert_eq!(reader.number(low_bits), Ok(number >> shift));
-                prop_assert_eq!(reader.difference(low_bits), Ok(-((number >> shift >> 1) as i64)));
+                prop_assert_eq!(reader.number(low_bits).map(difference_of), Ok(-((number >> shift >> 1) as i64)));
             }
             prop_assert_eq!(reader.finish(), Ok(()));
+        }
+
+        #[test]
+        fn numbers_are_the_same_together_as_one_by_one(
+            bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(0), Just(0xff)], 0..40),
+            low_bits in prop::collection::vec(prop::array::uniform4(0_u32..20), 1..12),
+        ) {
+            let (mut together, mut one_by_one) = (BitReader::of(&bytes), BitReader::of(&bytes));
+            for low_bits in low_bits {
+                let numbers = together.numbers(low_bits);
+                let each: Result<Vec<u64>, BitError> =
+                    low_bits.iter().map(|&low_bits| one_by_one.number(low_bits)).collect();
+                prop_assert_eq!(numbers.map(|numbers| numbers.to_vec()), each.clone());
+                if each.is_err() {
+                    return Ok(());
+                }
+            }
+            prop_assert_eq!(together.finish(), one_by_one.finish());
         }
     }
 

@@ -2,12 +2,12 @@
 
 use super::{
     Unreadable,
-    bits::{BitReader, BitWriter},
+    bits::{BitError, BitReader, BitWriter, difference_of},
 };
 use crate::{
     categories::CategoryCounts,
     reference::{CategoryReference, NumericReference, ReferenceValues, SHARE_BITS},
-    window::{FeatureCounts, Moments, NumericCounts},
+    window::{FeatureCounts, Moments, NumericCounts, total as sum},
 };
 
 /// Usual sizes, as for the header.
@@ -17,6 +17,9 @@ const RUN_BITS: u32 = 1;
 /// Spread of a single value's powers in units of a moment, as a power of two: for a normal feature the standard
 /// deviations of its powers are 1, 1.4, 3.9 and 9.8 times 256. The square root of the rows comes on top.
 const MOMENT_BITS: [u32; 4] = [8, 8, 9, 11];
+
+/// Bins that are read together. A word has fourteen bits for each, twice as many as usual.
+const GROUP: usize = 4;
 
 pub(super) fn write(bits: &mut BitWriter, counts: &FeatureCounts, reference: &ReferenceValues) {
     match (counts, reference) {
@@ -34,20 +37,20 @@ pub(super) fn write(bits: &mut BitWriter, counts: &FeatureCounts, reference: &Re
     }
 }
 
-/// Reads the counts of a feature with `rows` rows.
+/// Reads the counts of a feature, which are `rows` together, to the end of a list: they are large to hand back.
 pub(super) fn read(
     bits: &mut BitReader<'_>,
     rows: u64,
     reference: &ReferenceValues,
-) -> Result<FeatureCounts, Unreadable> {
-    match reference {
-        ReferenceValues::Numeric(reference) => {
-            read_numeric(bits, rows, reference).map(FeatureCounts::Numeric)
-        }
+    into: &mut Vec<FeatureCounts>,
+) -> Result<(), Unreadable> {
+    into.push(match reference {
+        ReferenceValues::Numeric(reference) => FeatureCounts::Numeric(read_numeric(bits, rows, reference)?),
         ReferenceValues::Category(reference) => {
-            read_category(bits, rows, reference).map(FeatureCounts::Category)
+            FeatureCounts::Category(read_category(bits, rows, reference)?)
         }
-    }
+    });
+    Ok(())
 }
 
 fn write_numeric(bits: &mut BitWriter, counts: &NumericCounts, reference: &NumericReference) {
@@ -66,30 +69,46 @@ fn write_numeric(bits: &mut BitWriter, counts: &NumericCounts, reference: &Numer
     bits.put(u64::from(highest.to_bits()), 32);
 }
 
+#[inline(always)]
 fn read_numeric(
     bits: &mut BitReader<'_>,
     rows: u64,
     reference: &NumericReference,
 ) -> Result<NumericCounts, Unreadable> {
     let expected = reference.expected();
-    let (non_finite, missing) = (bits.number(GAP_BITS)?, bits.number(GAP_BITS)?);
+    let mut reader = *bits;
+    let [non_finite, missing] = reader.numbers([GAP_BITS; 2])?;
     let finite = less(rows, non_finite.saturating_add(missing))?;
     if finite == 0 {
+        *bits = reader;
         return Ok(NumericCounts::empty(expected.bins.len()).with_quality(non_finite, missing, 0));
     }
-    let longest_run = bits.number(RUN_BITS)? + 1;
-    let bins = read_bins(bits, finite, &expected.bins)?;
-    let mut sums = [0; 4];
-    for (power, sum) in sums.iter_mut().enumerate() {
-        let difference = bits.difference(moment_bits(power, finite))?;
-        *sum = expected_moment(expected.moments[power], finite) + i128::from(difference);
-    }
-    let mut value = || Ok::<f32, Unreadable>(f32::from_bits(bits.take(32)? as u32));
-    let range = Some((value()?, value()?));
-    let counts = NumericCounts::of(bins, Moments::of(sums), range);
+    let longest_run = reader.number(RUN_BITS)? + 1;
+    let bins = read_bins(&mut reader, finite, &expected.bins)?;
+    let moments = read_moments(&mut reader, finite, &expected.moments)?;
+    let range = (read_value(&mut reader)?, read_value(&mut reader)?);
+    *bits = reader;
+    let counts = NumericCounts::of(bins, moments, Some(range));
     Ok(counts.with_quality(non_finite, missing, longest_run))
 }
 
+#[inline(always)]
+fn read_moments(bits: &mut BitReader<'_>, finite: u64, expected: &[i128; 4]) -> Result<Moments, Unreadable> {
+    let low_bits = |power| moment_bits(power, finite);
+    // Two and two of them fit into a word.
+    let [first, second] = bits.numbers([low_bits(0), low_bits(1)])?;
+    let [third, fourth] = bits.numbers([low_bits(2), low_bits(3)])?;
+    let sum =
+        |power: usize, number| expected_moment(expected[power], finite) + i128::from(difference_of(number));
+    Ok(Moments::of([sum(0, first), sum(1, second), sum(2, third), sum(3, fourth)]))
+}
+
+#[inline(always)]
+fn read_value(bits: &mut BitReader<'_>) -> Result<f32, Unreadable> {
+    Ok(f32::from_bits(bits.take(32)? as u32))
+}
+
+#[inline(always)]
 fn read_category(
     bits: &mut BitReader<'_>,
     rows: u64,
@@ -110,25 +129,47 @@ fn write_bins(bits: &mut BitWriter, bins: &[u64], total: u64, shares: &[u64]) {
     }
 }
 
+#[inline(always)]
 fn read_bins(bits: &mut BitReader<'_>, total: u64, shares: &[u64]) -> Result<Vec<u64>, Unreadable> {
-    let mut bins = vec![0; shares.len()];
-    let Some((last, others)) = bins.split_last_mut() else { return Ok(bins) };
-    let mut left = total;
-    let mut reader = *bits;
-    for (bin, share) in others.iter_mut().zip(shares) {
-        let expected = expected_count(share, total);
-        let difference = reader.difference(bin_bits(expected))?;
-        *bin = expected.checked_add_signed(difference).ok_or_else(too_many)?;
-        left = less(left, *bin)?;
+    let Some((_, shares)) = shares.split_last() else { return Ok(Vec::new()) };
+    let mut bins = Vec::with_capacity(shares.len() + 1);
+    let (groups, rest) = shares.as_chunks::<GROUP>();
+    for shares in groups {
+        bins.extend_from_slice(&read_group(bits, total, shares)?);
     }
-    *last = left;
-    *bits = reader;
+    // Thirty-two bins, as most numeric features have, leave three.
+    if let [first, second, third] = *rest {
+        bins.extend_from_slice(&read_group(bits, total, &[first, second, third])?);
+    } else {
+        for share in rest {
+            bins.extend_from_slice(&read_group(bits, total, &[*share])?);
+        }
+    }
+    bins.push(less(total, sum(&bins))?);
     Ok(bins)
 }
 
+#[inline(always)]
+fn read_group<const COUNT: usize>(
+    bits: &mut BitReader<'_>,
+    total: u64,
+    shares: &[u64; COUNT],
+) -> Result<[u64; COUNT], BitError> {
+    let (mut counts, mut low_bits) = ([0; COUNT], [0; COUNT]);
+    for ((count, low_bits), share) in counts.iter_mut().zip(&mut low_bits).zip(shares) {
+        *count = expected_count(share, total);
+        *low_bits = bin_bits(*count);
+    }
+    for (count, number) in counts.iter_mut().zip(bits.numbers(low_bits)?) {
+        // One below zero becomes one above every total.
+        *count = count.wrapping_add_signed(difference_of(number));
+    }
+    Ok(counts)
+}
+
 fn expected_count(share: &u64, total: u64) -> u64 {
-    // A share is at most 1 and a total at most 2^28, also one that is refused later: it is cut here.
-    (total.min(crate::window::MAX_WINDOW_ROWS) * share) >> SHARE_BITS
+    // A share is at most 1, and a total at most 2^28: both sides refuse a window with more rows before they get here.
+    (total * share) >> SHARE_BITS
 }
 
 fn expected_moment(share: i128, total: u64) -> i128 {

@@ -5,7 +5,7 @@
 //! A request is a tensor that was written just now, as it is when it came from a socket, and as in the agent its features are
 //! read before the model runs.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use muster_engine::{
@@ -14,8 +14,8 @@ use muster_engine::{
 };
 use muster_sketch::window::FeatureWindow;
 
-use super::models::Watched;
-use crate::measure::{Comparison, Contestant, Rounds};
+use super::{BLOCK, GROUP, ROUNDS, models::Watched};
+use crate::measure::{Comparison, Contestant, Rounds, mean, micros};
 
 /// The model, and nothing of it is counted.
 const ALONE: &str = "the model alone";
@@ -24,12 +24,12 @@ const ALONE: &str = "the model alone";
 const COUNTED: &str = "the model and its counting";
 
 /// What counting every row adds to the model.
-pub fn compare(watched: &Watched, rounds: usize, block: usize) -> anyhow::Result<Comparison> {
+pub fn compare(watched: &Watched) -> anyhow::Result<Comparison> {
     let session = TractEngine.load(watched.onnx.clone(), &watched.inputs, &watched.outputs)?;
     let counting = RefCell::new(Counting::new(watched)?);
     let contestant = |name, counting| contestant(name, &*session, watched, counting);
     let mut contestants = [contestant(ALONE, None), contestant(COUNTED, Some(&counting))];
-    Ok(Rounds::play(&mut contestants, rounds, block)?.compare(COUNTED, ALONE))
+    Ok(Rounds::play_by(mean, &mut contestants, ROUNDS, BLOCK)?.grouped(GROUP).compare(COUNTED, ALONE))
 }
 
 fn contestant<'a>(
@@ -39,15 +39,21 @@ fn contestant<'a>(
     counting: Option<&'a RefCell<Counting>>,
 ) -> Contestant<'a> {
     let mut rows = watched.rows.iter().cycle();
-    Contestant::calling(name, move || {
+    let mut time = move || {
         let row = rows.next().context("there are rows")?;
         let tensor = Tensor::from_f32(watched.shape.clone(), row)?;
         let inputs = [(watched.inputs[0].name.clone(), tensor)];
-        let Some(counting) = counting else { return Ok(session.run(&inputs).map(drop)?) };
-        let mut counting = counting.borrow_mut();
-        counting.see(&inputs);
-        counting.count(&session.run(&inputs)?)
-    })
+        let since = Instant::now();
+        if let Some(counting) = counting {
+            let mut counting = counting.borrow_mut();
+            counting.see(&inputs);
+            counting.count(&session.run(&inputs)?)?;
+        } else {
+            session.run(&inputs)?;
+        }
+        Ok(micros(since.elapsed()))
+    };
+    Contestant { name, block: Box::new(move |count| (0..count).map(|_| time()).collect()) }
 }
 
 /// What the agent does with each answer that is counted.

@@ -1,14 +1,22 @@
 use std::sync::{Arc, OnceLock};
 
-use agent_store::disk::OsDisk;
+use agent_store::{disk::OsDisk, spool::Bounds};
 use muster_sketch::{
     reference::{FeatureReference, NumericReference, Reference, ReferenceValues},
     window::{FeatureWindow, Origin, Window},
 };
-use shared::{BootId, DeviceId, Timestamp, message::Stream, telemetry::DeviceHealth, topic::Up};
+use shared::{
+    BootId, DeviceId, Timestamp,
+    message::{Limits, Stream},
+    telemetry::{DeviceHealth, Telemetry},
+    topic::Up,
+};
 
 use super::*;
-use crate::daemon::outgoing::{Publisher, TELEMETRY};
+use crate::daemon::{
+    outgoing::{Publisher, TELEMETRY},
+    telemetry::courier::{Courier, Name, Told},
+};
 
 const BOUNDS: Bounds = Bounds { max_bytes: 64 * 1_024, spare_bytes: 0 };
 
@@ -247,6 +255,44 @@ fn a_server_that_knows_no_windows_of_features_still_gets_all_telemetry() {
 }
 
 #[test]
+fn a_link_that_is_cut_again_and_again_costs_no_window_of_features() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    (1..=10).for_each(|sequence| rig.sketch(sequence));
+    for sequence in 1..=100 {
+        rig.window(sequence);
+        rig.connect();
+        // There is time for one window of telemetry, and the link is cut before another one.
+        assert!(rig.sent_of_both().contains(&(Stream::Telemetry, sequence)));
+        rig.stored(sequence);
+        rig.wait(Duration::from_secs(5));
+        rig.disconnect();
+    }
+    assert_eq!((rig.lost(), rig.round.spool.waiting().records), (0, 10));
+}
+
+#[test]
+fn a_window_of_features_that_waits_for_long_makes_no_telemetry_leave_twice_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&dir);
+    let (_, features) = costs();
+    rig.limit(2 * features + 20);
+    rig.sketch(1);
+    rig.connect();
+    assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 1)]);
+    rig.limit(u64::MAX);
+    for sequence in 1..=50 {
+        rig.window(sequence);
+        rig.sent_of_both();
+        rig.stored(sequence);
+    }
+    drop(rig);
+    let mut rig = Rig::open(&dir);
+    rig.connect();
+    assert_eq!(rig.sent_of_both(), [(Stream::Sketch, 1)]);
+}
+
+#[test]
 fn a_server_that_stores_nothing_for_days_loses_nothing_of_either_kind() {
     let dir = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(&dir);
@@ -328,10 +374,23 @@ fn an_alarm_whose_window_is_lost_is_never_taken_for_told() {
     (2..400).for_each(|sequence| rig.window(sequence));
     assert!(rig.lost() > 0, "the oldest had to make room");
     rig.connect();
+    let (courier, _letters) = Courier::detached(1);
+    let courier = Courier { shared: Arc::clone(&rig.round.shared), ..courier };
     while rig.round.spool.waiting().records > 0 {
+        assert_eq!(courier.told_alarms(), Told::default(), "it may still be told");
         rig.sent().into_iter().for_each(|sequence| rig.stored(sequence));
     }
-    assert_eq!(rig.told(), []);
+    assert_eq!(courier.told_alarms(), Told { alarms: vec![], is_all: true }, "nobody will tell it");
+    rig.sketch(1);
+    assert!(courier.told_alarms().is_all, "windows of features tell no alarms");
+    rig.alarming_window(400, alarm("ink"));
+    assert!(!courier.told_alarms().is_all);
+    rig.disconnect();
+    rig.connect();
+    rig.stored(400);
+    assert_eq!(courier.told_alarms(), Told { alarms: vec![alarm("ink")], is_all: true });
+    assert!(courier.take(window(401)));
+    assert!(!courier.told_alarms().is_all, "one is on its way to the courier");
 }
 
 #[test]
