@@ -17,6 +17,7 @@ mod feature;
 mod guardrail;
 mod kll;
 mod relearn;
+mod renewed;
 mod specs;
 mod task;
 

@@ -17,6 +17,7 @@ use super::{
     aside::Aside,
     check::{Check, Fleet, Progress},
     event::{Told, save, tell},
+    renewed::Renewed,
 };
 use crate::{
     app::App,
@@ -205,10 +206,16 @@ impl Sum<'_> {
     }
 }
 
-/// What devices counted of a version's feature after the period `since`, up to which it is known. Without those of which all that they counted was struck.
+/// What devices counted of a version's feature after the period `since`, up to which it is known. Without what was counted before
+/// an order that this check carries out, and without those of which all that they counted was struck.
 fn sums(version: &OfVersion, since: u64) -> Result<Vec<Sum<'_>>, CountsError> {
     let mut sums = Vec::<Sum<'_>>::new();
-    for counted in version.counted.iter().filter(|counted| counted.period > since) {
+    let fleet = &*version.fleet;
+    let renewed = Renewed::of(fleet, &fleet.spec.reference.features()[version.place].name);
+    let counts = |counted: &&Counted| {
+        counted.period > since && counted.period >= renewed.first_period(fleet, &counted.device)
+    };
+    for counted in version.counted.iter().filter(counts) {
         let Counted { device, from_ms, to_ms, features, period: _ } = counted;
         let Some(counts) = features.get(version.column).filter(|counts| counts.rows() > 0) else { continue };
         match sums.last_mut().filter(|last| last.device == device) {

@@ -125,20 +125,22 @@ impl Sender {
         }
     }
 
-    /// Made once for all that are elsewhere: finding the CAs of the system takes a while. What failed is tried again, since somebody may
-    /// install them.
+    /// Made once for all that are elsewhere, and once for all that are here: finding the CAs of the system takes a while. What failed is tried
+    /// again, since somebody may install them.
     fn believing_the_system(proxy: Proxy) -> Result<Self, BadCertificate> {
-        static MADE: OnceLock<Sender> = OnceLock::new();
-        if let (Some(made), Proxy::OfEnvironment) = (MADE.get(), proxy) {
+        static ELSEWHERE: OnceLock<Sender> = OnceLock::new();
+        static HERE: OnceLock<Sender> = OnceLock::new();
+        let sender = match proxy {
+            Proxy::OfEnvironment => &ELSEWHERE,
+            Proxy::Never => &HERE,
+        };
+        if let Some(made) = sender.get() {
             return Ok(made.clone());
         }
         // The client finds the CAs by itself, and then asks the process for its cryptography.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let made = Self(builder(proxy).build()?);
-        match proxy {
-            Proxy::OfEnvironment => Ok(MADE.get_or_init(|| made).clone()),
-            Proxy::Never => Ok(made),
-        }
+        Ok(sender.get_or_init(|| made).clone())
     }
 
     fn believing(roots: RootCertStore, proxy: Proxy) -> Result<Self, BadCertificate> {
@@ -251,60 +253,4 @@ fn unusable(error: rustls::Error) -> BadCertificate {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ca_that_is_none_is_refused_before_anything_is_posted() {
-        let sender = |pem: &str| Sender::new("https://hooks.example/", Some(pem));
-        let says = |pem: &str| sender(pem).unwrap_err().to_string();
-        assert!(says("").contains("-----BEGIN CERTIFICATE-----"));
-        assert!(says("not PEM").contains("no certificate in PEM form"));
-        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(says(broken).contains("cannot be used"));
-        let key = rcgen::KeyPair::generate().unwrap();
-        let ca = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
-        assert!(sender(&ca).is_ok());
-        assert!(
-            Sender::new("http://127.0.0.1/", None).is_ok(),
-            "no CA is needed where nobody proves anything"
-        );
-        assert!(says(&ca.repeat(17)).contains("more than 16"));
-    }
-
-    /// The environment of a process does not change under its threads, so this is tried in another process.
-    #[test]
-    fn a_system_without_any_ca_says_so_and_posts_to_http() {
-        const WITHOUT: &str = "MUSTER_TEST_WITHOUT_CAS";
-        if std::env::var_os(WITHOUT).is_none() {
-            let empty = tempfile::tempdir().unwrap();
-            let name = format!(
-                "{}::a_system_without_any_ca_says_so_and_posts_to_http",
-                module_path!().split_once("::").unwrap().1
-            );
-            let other = std::process::Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", &name])
-                .env(WITHOUT, "yes")
-                .env("SSL_CERT_FILE", empty.path().join("none.pem"))
-                .env("SSL_CERT_DIR", empty.path())
-                .output()
-                .unwrap();
-            let told = String::from_utf8_lossy(&other.stdout);
-            assert!(other.status.success() && told.contains("1 passed"), "{told}");
-            return;
-        }
-        let why = Sender::new("https://hooks.example/", None).unwrap_err();
-        assert!(why.to_string().contains("ca-certificates"), "{why}");
-        let failure = Failure::of_ours(&why);
-        assert_eq!((failure.kind, &failure.detail), (FailureKind::Unreachable, &why.to_string()));
-        assert!(Sender::new("http://hooks.example/", None).is_ok());
-    }
-
-    #[test]
-    fn a_receiver_that_wants_no_more_is_told_from_one_that_is_busy() {
-        let of = |status| refused(StatusCode::from_u16(status).unwrap(), None);
-        assert_eq!(of(410).kind, FailureKind::Gone);
-        assert_eq!(of(429).kind, FailureKind::Refused);
-        assert_eq!(of(302).detail, "the receiver answered 302 Found; redirects are not followed");
-    }
-}
+mod tests;

@@ -17,7 +17,7 @@ async fn levels(plant: &Plant) -> Vec<FeatureStatus> {
 }
 
 /// Writes what a device counted in the open period, and returns what was there.
-async fn write(plant: &Plant, device: &str, sums: &str) -> String {
+pub(super) async fn write(plant: &Plant, device: &str, sums: &str) -> String {
     use sqlx::Row as _;
     let mut tx = plant.app().store.begin().await.unwrap();
     let select = "SELECT sums FROM drift_pending WHERE device = $1 ORDER BY period";

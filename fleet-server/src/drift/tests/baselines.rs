@@ -54,6 +54,25 @@ async fn postgres_a_feature_that_is_learnt_anew_takes_nothing_from_the_others() 
 }
 
 #[tokio::test]
+async fn what_waited_since_before_an_order_is_no_part_of_the_new_baseline() {
+    let scene = Scene::sqlite().await;
+    let mut plant = Plant::start(&scene, 18).await;
+    plant.learn(&[0]).await;
+    plant.bring(&[0], 300, SOUND).await;
+    let period = plant.close().await;
+    // The check of this period is under way: what it holds is of the baseline before.
+    order(&plant, Some("level"), Whom::Everyone).await;
+    let sums = aside::write(&plant, "a-0", "nothing that was ever packed").await;
+    plant.check_period(period).await;
+    aside::write(&plant, "a-0", &sums).await;
+    plant.bring(&[0], 200, SOUND).await;
+    plant.check().await;
+    let (level, heat) = (status(&plant, "level").await, status(&plant, "heat").await);
+    assert_eq!((level.learning, level.samples), (12, 12 * 200));
+    assert_eq!((heat.learning, heat.samples), (0, 12 * 500));
+}
+
+#[tokio::test]
 async fn a_device_whose_clock_is_years_behind_learns_anew_after_a_day() {
     let scene = Scene::sqlite().await;
     let mut plant = Plant::start(&scene, 15).await;

@@ -8,6 +8,9 @@ use std::{
 
 use super::*;
 
+/// More checks, or batches, than it takes to be cut off twenty times; a database that is never caught in between fails the test.
+const MOST: u64 = 200;
+
 /// The windows and the first check of every test here.
 async fn before_the_check(scene: &Scene) -> (Plant, u64) {
     let mut plant = Plant::start(scene, 31).await;
@@ -82,6 +85,10 @@ async fn a_check_that_is_cut_off_anywhere_is_taken_up_and_counts_nothing_twice(s
             period = before_the_next(&mut plant).await;
         }
         checks += 1;
+        assert!(
+            checks < MOST as usize,
+            "{cuts} cuts in {checks} checks: the database answers before it can be cut off"
+        );
         let stop = CancellationToken::new();
         let check = Check { app: plant.app(), period, now: plant.now, stop: &stop };
         let mut polls = 2;
@@ -106,6 +113,10 @@ async fn windows_that_are_cut_off_while_they_are_stored_count_once(scene: &Scene
     // A quick database answers some statements before it is asked whether it did: fewer cuts fit into one round then.
     while cuts <= 20 {
         rounds += 1;
+        assert!(
+            rounds < MOST,
+            "{cuts} cuts in {rounds} batches: the database answers before it can be cut off"
+        );
         let windows: Vec<_> = devices
             .iter()
             .map(|device| {
