@@ -11,7 +11,7 @@ use crate::reference::NumericReference;
 ///
 /// A row is only put down; every 128th row counts them all, which takes some microseconds. So an edge is loaded once for 128
 /// values and not for each row. The benchmarks page has the cost of a row of 32 features.
-/// Memory: under a kilobyte a feature, its reference's edges included.
+/// Memory: under two kilobytes a feature, its reference's edges included.
 #[derive(Debug, Clone)]
 pub struct RowWindow {
     columns: Vec<Column>,

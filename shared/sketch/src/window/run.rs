@@ -20,8 +20,8 @@ impl Run {
     pub(super) fn follow(&mut self, block: &Block) {
         let (first, newest) = (block[0], block[BLOCK - 1]);
         // Most features never repeat; finding that out is a vector instruction or two for several values at once.
-        let neighbours = block[..BLOCK - 1].iter().zip(&block[1..]);
-        let repeats = neighbours.fold(0, |any, (value, next)| any | u32::from(value == next));
+        // Whole vectors: the last of them overlaps those before, because there is a neighbour less than there are values.
+        let repeats = any_repeats::<{ BLOCK - 8 }>(block, 0) | any_repeats::<8>(block, BLOCK - 9);
         if repeats == 0 && first != self.last {
             (self.last, self.length) = (newest, 1);
             return;
@@ -43,4 +43,11 @@ impl Run {
     pub(super) fn longest(&self) -> u64 {
         self.longest
     }
+}
+
+/// Not zero when a value equals the next, among `COUNT` of them.
+#[inline(always)]
+fn any_repeats<const COUNT: usize>(block: &Block, from: usize) -> u32 {
+    let neighbours = block[from..from + COUNT].iter().zip(&block[from + 1..]);
+    neighbours.fold(0, |any, (value, next)| any | u32::from(value == next))
 }
