@@ -1,4 +1,5 @@
-//! What counting, sending and merging cost, beside KLL, the quantile sketch that is usual for this.
+//! What counting, sending and merging cost, beside KLL, the quantile sketch that is usual for this: Apache DataSketches in Rust, and
+//! in C++ where `MUSTER_PYTHON` names a Python that has it.
 //!
 //!     cargo bench -p muster-sketch --bench sketch [-- rows|values|merges]
 //!
@@ -6,14 +7,16 @@
 //! ratios within a round. Compile with the flags that ship: those of the oldest processor. What counts chooses its
 //! vectors at run time nevertheless.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used)] // a bench prints, and a panic is its failure report
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)] // a bench prints, and a panic is its failure report
 
 mod contest;
+mod cpp;
 mod data;
 
 use std::{hint::black_box, sync::Arc};
 
 use contest::{Contest, ROUNDS, Table};
+use cpp::Cpp;
 use data::{Random, kll_of, reference, rows_of};
 use datasketches::kll::{KllFloat, KllSketch};
 use muster_sketch::{
@@ -40,25 +43,26 @@ const TURN: usize = 50;
 
 fn main() {
     let reference = Arc::new(reference(FEATURES));
-    let mut table = Table::default();
+    let (mut table, cpp) = (Table::default(), Cpp::start());
+    let cpp = cpp.as_ref();
     let chosen: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let is_chosen = |part: &str| chosen.is_empty() || chosen.iter().any(|it| it == part);
     if is_chosen("rows") {
-        rows(&reference, &mut table);
+        rows(&reference, cpp, &mut table);
     }
     if is_chosen("values") {
-        values(&reference, &mut table);
+        values(&reference, cpp, &mut table);
     }
     if is_chosen("merges") {
         let windows = windows(&reference);
-        bytes(&reference, &windows, &mut table);
-        merges(&reference, &windows, &mut table);
+        bytes(&reference, &windows, cpp, &mut table);
+        merges(&reference, &windows, cpp, &mut table);
     }
     table.print();
 }
 
-fn rows(reference: &Arc<Reference>, table: &mut Table) {
+fn rows(reference: &Arc<Reference>, cpp: Option<&Cpp>, table: &mut Table) {
     let rows = rows_of(&mut Random::new(1), ROWS, FEATURES);
     let mut ours = RowWindow::new(reference.numeric());
     let mut whole = FeatureWindow::new(Arc::clone(reference));
@@ -81,12 +85,26 @@ fn rows(reference: &Arc<Reference>, table: &mut Table) {
             }
         }
     });
+    let in_cpp = join(&mut contest, cpp, "rows", ROWS * KLL_PASSES, 3);
     let result = contest.run();
-    table.times("a row of 32 features", "ns", &result, 0, 2);
-    table.times("the same, through FeatureWindow", "ns", &result, 1, 2);
+    table.times("a row of 32 features", &result, 0, 2, in_cpp);
+    table.times("the same, through FeatureWindow", &result, 1, 2, in_cpp);
 }
 
-fn values(reference: &Reference, table: &mut Table) {
+/// Adds KLL in C++ as contestant number `place`, if it is there.
+fn join<'a>(
+    contest: &mut Contest<'a>,
+    cpp: Option<&'a Cpp>,
+    kind: &'static str,
+    units: usize,
+    place: usize,
+) -> Option<usize> {
+    let cpp = cpp?;
+    contest.add_timed(units, move || cpp.turn(kind, units));
+    Some(place)
+}
+
+fn values(reference: &Reference, cpp: Option<&Cpp>, table: &mut Table) {
     let mut random = Random::new(2);
     let values: Vec<f32> = (0..VALUES).map(|_| random.normal()).collect();
     let ReferenceValues::Numeric(numeric) = &reference.features()[0].values else { return };
@@ -109,10 +127,11 @@ fn values(reference: &Reference, table: &mut Table) {
             theirs.update(KllFloat::<f32>::new(value).unwrap());
         }
     });
+    let in_cpp = join(&mut contest, cpp, "values", part.len(), 4);
     let result = contest.run();
-    table.times("a value of many of one feature", "ns", &result, 0, 3);
-    table.times("a value of one feature alone", "ns", &result, 1, 3);
-    table.times("a value, without a reference", "ns", &result, 2, 3);
+    table.times("a value of many of one feature", &result, 0, 3, in_cpp);
+    table.times("a value of one feature alone", &result, 1, 3, in_cpp);
+    table.times("a value, without a reference", &result, 2, 3, in_cpp);
 }
 
 fn windows(reference: &Arc<Reference>) -> Vec<Window> {
@@ -135,16 +154,17 @@ fn windows(reference: &Arc<Reference>) -> Vec<Window> {
     (0..DISTINCT).map(window).collect()
 }
 
-fn bytes(reference: &Reference, windows: &[Window], table: &mut Table) {
+fn bytes(reference: &Reference, windows: &[Window], cpp: Option<&Cpp>, table: &mut Table) {
     let ours: usize = windows.iter().map(|window| window.encode(reference).unwrap().len()).sum();
     let mut random = Random::new(4);
     let theirs: usize = (0..100).map(|_| kll_of(&mut random, SENT_ROWS).serialize().len()).sum();
     let per_feature = ours as f64 / (windows.len() * FEATURES) as f64;
-    table.figures("a feature and window on the wire", "B", per_feature, theirs as f64 / 100.0);
-    table.figures("a window of 32 features", "B", ours as f64 / windows.len() as f64, f64::NAN);
+    let in_cpp = cpp.map_or(f64::NAN, |cpp| cpp.turn("bytes", DISTINCT));
+    table.figure("a feature and window on the wire", "B", per_feature, theirs as f64 / 100.0, in_cpp);
+    table.figure("a window of 32 features", "B", ours as f64 / windows.len() as f64, f64::NAN, f64::NAN);
 }
 
-fn merges(reference: &Arc<Reference>, windows: &[Window], table: &mut Table) {
+fn merges(reference: &Arc<Reference>, windows: &[Window], cpp: Option<&Cpp>, table: &mut Table) {
     // Every turn brings new devices, the one to warm up included.
     let encoded: Vec<Vec<u8>> = (0..TURN * (ROUNDS + 1))
         .map(|device| {
@@ -183,11 +203,13 @@ fn merges(reference: &Arc<Reference>, windows: &[Window], table: &mut Table) {
         serialized.iter().for_each(|bytes| sum.merge(&KllSketch::deserialize(bytes).unwrap()).unwrap());
         black_box(sum.n());
     });
+    let merging = join(&mut contest, cpp, "merge", DISTINCT, 4);
+    let reading = join(&mut contest, cpp, "read", DISTINCT, 5);
     let result = contest.run();
-    table.times("adding a feature and window", "ns", &result, 0, 2);
-    table.times("reading it from the wire and adding it", "ns", &result, 1, 3);
+    table.times("adding a feature and window", &result, 0, 2, merging);
+    table.times("reading it from the wire and adding it", &result, 1, 3, reading);
     for (what, contestant) in [("added", 0), ("read and added", 1)] {
         let all = result.median(contestant) * (DEVICES * FEATURES) as f64 / 1e6;
-        table.figures(&format!("10,000 windows of 32 features, {what}"), "ms", all, f64::NAN);
+        table.figure(&format!("10,000 windows of 32 features, {what}"), "ms", all, f64::NAN, f64::NAN);
     }
 }
