@@ -167,6 +167,10 @@ impl Drift {
     /// The server has stored windows of telemetry with these alarms.
     pub(super) fn told(&self, alarms: &[DriftAlarm]) {
         self.book().told(alarms);
+        if !alarms.is_empty() {
+            // What was kept for their sake may go.
+            self.changed.notify_one();
+        }
     }
 
     /// Forgets releases whose model is not among what the device keeps.

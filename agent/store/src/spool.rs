@@ -159,8 +159,7 @@ impl<D: Disk> Spool<D> {
     /// The server has stored a record for good.
     pub fn acknowledge(&mut self, number: u64) {
         if self.finish(number) {
-            self.settle();
-            self.note_done(number);
+            self.settle_and_note(number);
         }
     }
 
@@ -168,8 +167,7 @@ impl<D: Disk> Spool<D> {
     pub fn give_up(&mut self, number: u64) {
         if self.finish(number) {
             self.lost += 1;
-            self.settle();
-            self.note_done(number);
+            self.settle_and_note(number);
         }
     }
 
@@ -178,9 +176,12 @@ impl<D: Disk> Spool<D> {
         for number in numbers {
             self.lost += u64::from(self.finish(number));
         }
-        self.settle();
         // As below.
-        let _ = self.note(self.done());
+        let done = self.done();
+        self.settle();
+        let behind = done.into_iter().map(|done| done.start.max(self.first_waiting)..done.end);
+        let behind = behind.filter(|behind| !behind.is_empty()).collect();
+        let _ = self.note(behind);
     }
 
     /// Ends the wait of a record; false when it does not wait.
@@ -195,8 +196,12 @@ impl<D: Disk> Spool<D> {
         waits
     }
 
-    fn note_done(&mut self, number: u64) {
-        let is_behind = self.acknowledged.contains(&number);
+    /// Notes that a record waits no more, by its number where the first that waits does not say so. It may have been the last of a segment, which
+    /// is gone then, but comes back with a power cut before its removal is durable.
+    fn settle_and_note(&mut self, number: u64) {
+        let was_on_disk = self.acknowledged.contains(&number);
+        self.settle();
+        let is_behind = was_on_disk && number >= self.first_waiting;
         // A note that is not written costs a record that is sent twice.
         let _ = self.note(is_behind.then_some(number..number + 1).into_iter().collect());
     }

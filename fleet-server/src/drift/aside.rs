@@ -20,7 +20,8 @@ impl Aside {
             tracing::error!(
                 %release, error,
                 "a release is not checked for drift; what was counted and ordered of it waits for the next check, and is given up after {KEPT_PERIODS}. \
-                 Until then, restore what the error names from a backup, or delete that row; settings are changed by 'muster drift settings'"
+                 Until then, restore what the error names from a backup, or delete that row, but not one of devices: set its labels again; \
+                 settings are changed by 'muster drift settings'"
             );
         }
     }

@@ -59,6 +59,9 @@ enum Cause {
         /// Devices with other releases that could be compared with.
         #[serde(default)]
         others: usize,
+        /// Some could not be counted.
+        #[serde(default)]
+        uncounted: bool,
     },
     /// Data are broken, or a device is odd: what measures is at fault, and not the release.
     #[serde(other)]
@@ -124,7 +127,7 @@ impl Fleet {
 
     fn pass_on(&self, turn: &mut Turn, raised: Raised) {
         let Raised { id, release, found, last_at } = raised;
-        let Cause::Drift { finding, others } = found.cause else { return };
+        let Cause::Drift { finding, others, uncounted } = found.cause else { return };
         let Evidence { direction, shift, evidence, threshold } = finding.alarm;
         let alarm = DriftAlarm {
             number: id,
@@ -136,6 +139,7 @@ impl Fleet {
             threshold,
             devices: finding.devices,
             others,
+            uncounted,
             at: last_at,
         };
         let is_concerned = |entry: &&Entry| entry.row.release == release && !entry.machine.state().is_final();

@@ -69,6 +69,26 @@ fn a_record_that_waits_for_long_undoes_no_acknowledgement_behind_it_and_takes_no
 }
 
 #[test]
+fn a_segment_that_a_power_cut_brings_back_brings_no_record_that_waits_no_more() {
+    let acknowledge = |spool: &mut Spool<OsDisk>| (2..60).for_each(|number| spool.acknowledge(number));
+    let give_up = |spool: &mut Spool<OsDisk>| spool.give_up_all(2..60);
+    for end in [&acknowledge as &dyn Fn(&mut Spool<OsDisk>), &give_up] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = open(dir.path(), BOUNDS.max_bytes);
+        (1..=60).for_each(|_| spool.append(vec![1; 500]).unwrap());
+        let files = fs::read_dir(dir.path().join("spool")).unwrap().map(|file| file.unwrap().path());
+        let before: Vec<_> = files.map(|file| (fs::read(&file).unwrap(), file)).collect();
+        end(&mut spool);
+        drop(spool);
+        let (kept, gone): (Vec<_>, Vec<_>) = before.into_iter().partition(|(_, file)| file.exists());
+        assert!(kept.len() >= 2 && gone.len() >= 2, "{} and {}", kept.len(), gone.len());
+        gone.iter().for_each(|(bytes, file)| fs::write(file, bytes).unwrap());
+        let mut spool = open(dir.path(), BOUNDS.max_bytes);
+        assert_eq!(numbers(&read_all(&mut spool)), [1, 60]);
+    }
+}
+
+#[test]
 fn a_spool_of_an_agent_that_noted_no_single_records_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("spool");

@@ -47,10 +47,12 @@ pub enum Cause {
     Drift {
         /// With its evidence.
         finding: Finding,
-        /// Devices with other versions of the model that were counted at the same check, if they are enough to compare with; at least five
-        /// where a version could not be counted.
+        /// Devices with other versions of the model that were counted at the same check, if they are enough to compare with.
         #[serde(default)]
         others: usize,
+        /// Something of another version could not be read, so nobody knows whether its devices moved too.
+        #[serde(default)]
+        uncounted: bool,
     },
     /// The data are broken: values are missing, not finite, out of range, new, or stuck.
     Quality {
@@ -230,7 +232,7 @@ impl Found {
             moved,
             contrast,
         };
-        let cause = Cause::Drift { finding, others: 0 };
+        let cause = Cause::Drift { finding, others: 0, uncounted: false };
         Self { feature, scope, raised_by: RaisedBy::Device, cause, evidence: None }
     }
 

@@ -88,7 +88,7 @@ impl FeatureState {
         let batches: Vec<_> = batches.collect();
         let at_secs = look.now.as_millis() / 1_000;
         let checked = self.fleet.check(look.scores, look.rule, &batches, at_secs)?;
-        let drifts = checked.findings.into_iter().map(|finding| drift(look, finding, 0, &brought));
+        let drifts = checked.findings.into_iter().map(|finding| drift(look, finding, (0, false), &brought));
         let mut found: Vec<_> = drifts.collect();
         found.extend(self.find_odd(look)?);
         found.extend(quality::find(look, &brought));
@@ -150,7 +150,13 @@ fn groups_of<'a>(look: &Look<'a>, device: &str) -> &'a [Group] {
     look.groups.get(device).map_or(&[], Vec::as_slice)
 }
 
-pub(super) fn drift(look: &Look<'_>, finding: Finding, others: usize, brought: &[Brought<'_>]) -> Found {
+/// A finding with its evidence; of other versions, how many devices it was compared with and whether some could not be counted.
+pub(super) fn drift(
+    look: &Look<'_>,
+    finding: Finding,
+    (others, uncounted): (usize, bool),
+    brought: &[Brought<'_>],
+) -> Found {
     let whom = Whom::of(&finding.scope);
     let concerned = brought.iter().filter(|batch| whom.includes(batch.device, groups_of(look, batch.device)));
     Found {
@@ -158,7 +164,7 @@ pub(super) fn drift(look: &Look<'_>, finding: Finding, others: usize, brought: &
         scope: finding.scope.clone(),
         raised_by: RaisedBy::Server,
         evidence: evidence(&look.feature.values, concerned),
-        cause: Cause::Drift { finding, others },
+        cause: Cause::Drift { finding, others, uncounted },
     }
 }
 

@@ -48,11 +48,10 @@ pub fn check_versions(versions: Vec<Version<'_>>, company: Company) -> Vec<Check
     let pairs = kept.iter().zip(states);
     let mut checked: Vec<_> = pairs.map(|(version, state)| check(version, state)).collect();
     let is_complete = company == Company::Complete && checked.iter().all(|checked| checked.outcome.is_ok());
-    let at_least = if is_complete { 0 } else { MIN_GROUP_DEVICES };
     for this in 0..kept.len() {
         let Ok(outcome) = &checked[this].outcome else { continue };
         let found: Vec<_> =
-            outcome.found.iter().map(|found| held(&kept, &checked, (this, at_least), found)).collect();
+            outcome.found.iter().map(|found| held(&kept, &checked, (this, is_complete), found)).collect();
         if let Ok(outcome) = &mut checked[this].outcome {
             outcome.found = found;
         }
@@ -84,9 +83,8 @@ fn check((look, orders, brought): &Kept<'_>, state: Option<FeatureState>) -> Che
     Checked { state, outcome, lost }
 }
 
-/// A finding of the world, held against the other versions; others as they are. Where devices with other versions are there that could not be
-/// counted, `at_least` says so many: without them a finding of the world would look like one that nobody is there to explain.
-fn held(kept: &[Kept<'_>], checked: &[Checked], (this, at_least): (usize, usize), found: &Found) -> Found {
+/// A finding of the world, held against the other versions; others as they are.
+fn held(kept: &[Kept<'_>], checked: &[Checked], (this, is_complete): (usize, bool), found: &Found) -> Found {
     let Cause::Drift { finding, .. } = &found.cause else { return found.clone() };
     if finding.scope != Scope::World {
         return found.clone();
@@ -104,7 +102,7 @@ fn held(kept: &[Kept<'_>], checked: &[Checked], (this, at_least): (usize, usize)
     let counted: usize = counted.sum();
     let finding = checked[this].state.fleet.against(finding, &fleets);
     let counted = if counted < MIN_GROUP_DEVICES { 0 } else { counted };
-    drift(look, finding, counted.max(at_least), brought)
+    drift(look, finding, (counted, !is_complete), brought)
 }
 
 /// Whether the same scores of both mean the same: categories are known by their places.

@@ -6,7 +6,8 @@
 //! | who moved | held against the rollout |
 //! |---|---|
 //! | the devices with the release, and not the others (`Model`) | yes |
-//! | all devices with the release (`World`), and too few others were counted to compare with | yes: nobody can say that it is not |
+//! | all devices with the release (`World`), and too few others are there to compare with | yes: nobody can say that it is not |
+//! | the same, but others are there that could not be counted | not yet: it is told again, and may count then |
 //! | all devices, or nobody knows that the others did not (`World`) | no: what hits everybody is nobody's fault |
 //! | a group of devices (`Stratum`) | no: what the group shares explains it |
 //! | one device (`Sensor`) | no: it is that device's sensor |
@@ -56,9 +57,11 @@ pub struct DriftAlarm {
     pub threshold: f64,
     /// Devices with the release that were counted in the check.
     pub devices: usize,
-    /// Devices with other releases of the model that were counted at the same check, if they are enough to compare with; at least five where a
-    /// release could not be counted.
+    /// Devices with other releases of the model that were counted at the same check, if they are enough to compare with.
     pub others: usize,
+    /// Devices with another release could not be counted.
+    #[serde(default)]
+    pub uncounted: bool,
     /// When it was raised, by the server's clock.
     pub at: Timestamp,
 }
@@ -76,6 +79,7 @@ impl DriftAlarm {
     /// Why it says nothing about the release; `None` when it may be the release's doing.
     fn excuse(&self) -> Option<&'static str> {
         match &self.scope {
+            Scope::World if self.uncounted => Some("devices with another release could not be counted"),
             Scope::Model | Scope::World => None,
             Scope::Stratum { .. } => Some("what its group of devices shares explains it"),
             Scope::Sensor { .. } => Some("it is of one device's sensor"),

@@ -27,6 +27,7 @@ impl Server {
             threshold: 1e6,
             devices: self.rows.len().saturating_sub(others),
             others,
+            uncounted: false,
             at: now,
         };
         self.raised.push((release.clone(), alarm.clone()));

@@ -101,7 +101,7 @@ fn lines(view: &AlarmView) -> Vec<String> {
 }
 
 fn cause(cause: &Cause) -> Vec<String> {
-    let Cause::Drift { finding, others } = cause else { return vec![] };
+    let Cause::Drift { finding, others, uncounted } = cause else { return vec![] };
     let alarm = &finding.alarm;
     let since = match alarm.since_secs {
         0 => "from the first check on".to_owned(),
@@ -119,6 +119,11 @@ fn cause(cause: &Cause) -> Vec<String> {
     }
     if *others > 0 {
         lines.push(format!("  others    {others} devices with other versions were compared"));
+    }
+    if *uncounted {
+        lines.push(
+            "  others    something of another version could not be read; the server's log names it".into(),
+        );
     }
     lines
 }

@@ -238,7 +238,7 @@ impl Store {
         for row in &rows {
             let release = release_of(row)?;
             if aside.contains(&release) {
-                given_up += give_up(tx, &release, period.saturating_sub(KEPT_PERIODS)).await?;
+                given_up += give_up(tx, &release, period).await?;
             } else {
                 delete_pending(tx, &release, period).await?;
                 delete_orders(tx, &release, period).await?;
@@ -271,17 +271,18 @@ impl Store {
     }
 }
 
-/// Gives up what waited for too long: an order that cannot be read would otherwise keep its release from being checked for ever. How many sums
-/// of devices went.
+/// Gives up what waited for too long at the end of a period: an order that cannot be read would otherwise keep its release from being checked
+/// for ever. Sums go one check before the orders of their time, which may be carried out when it was a sum that could not be read. How many
+/// sums of devices went.
 async fn give_up(tx: &mut Tx, release: &ReleaseId, period: u64) -> Result<u64, StoreError> {
-    let orders = delete_orders(tx, release, period).await?;
+    let orders = delete_orders(tx, release, period.saturating_sub(KEPT_PERIODS + 1)).await?;
     if orders > 0 {
         tracing::error!(
             %release, orders,
-            "orders about baselines waited for {KEPT_PERIODS} checks that were not possible and are given up; give them again"
+            "orders about baselines waited for more than {KEPT_PERIODS} checks that were not possible and are given up; give them again"
         );
     }
-    delete_pending(tx, release, period).await
+    delete_pending(tx, release, period.saturating_sub(KEPT_PERIODS)).await
 }
 
 async fn delete_pending(tx: &mut Tx, release: &ReleaseId, period: u64) -> Result<u64, StoreError> {

@@ -181,13 +181,26 @@ async fn strata_of(
             query = query.bind((*device).to_owned());
         }
         for row in query.fetch_all(&mut **tx).await? {
-            let own: Labels = from_json("labels", &row.text("labels")?)?;
-            let inventory = from_json("inventory", &row.text("inventory")?)?;
+            let id = row.text("id")?;
+            let own = readable(&id, from_json::<Labels>("labels", &row.text("labels")?));
+            let inventory = readable(&id, from_json("inventory", &row.text("inventory")?));
             let named = strata(&own, &inventory, labels);
-            found.insert(row.text("id")?, named.iter().map(|of| Named::of(of, &own)).collect());
+            found.insert(id, named.iter().map(|of| Named::of(of, &own)).collect());
         }
     }
     Ok(found)
+}
+
+/// What was read of a device, or nothing: one whose row is damaged is in no stratum, and keeps no other device's windows out.
+fn readable<T: Default>(device: &str, read: Result<T, StoreError>) -> T {
+    read.unwrap_or_else(|error| {
+        let error = error.in_row(&format_args!("devices, id {device}"));
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a device is added to no stratum; set its labels again"
+        );
+        T::default()
+    })
 }
 
 /// Writes down that a device is of a release's fleet, and tells since when its windows count.

@@ -346,7 +346,7 @@ async fn orders_of_a_release_that_cannot_be_checked_are_given_up_after_a_day_of_
     assert!(Store::order_drift(&mut tx, &release(), &order).await.unwrap());
     sqlx::query("UPDATE drift_orders SET document = 'x'").execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
-    for _ in 0..24 {
+    for _ in 0..25 {
         end_check_aside(&store).await;
     }
     assert_eq!(store.releases_to_check(99).await.unwrap(), [release()], "somebody has a day to see to it");

@@ -18,6 +18,7 @@ pub(super) fn alarm(number: u64, scope: Scope, others: usize) -> Input {
         threshold: 2e6,
         devices: 10,
         others,
+        uncounted: false,
         at: Timestamp(3_000),
     };
     Input::Drifted { alarm }
@@ -111,6 +112,17 @@ fn a_drift_that_others_explained_is_never_held_against_the_release_when_they_hav
     assert!(matches!(rollout.state(), State::Running { .. }));
     rollout.handle(alarm(6, Scope::World, 0), Timestamp(5_000)).unwrap();
     assert!(matches!(rollout.state(), State::RollingBack { .. }), "another one is another matter");
+}
+
+#[test]
+fn a_drift_beside_a_release_that_could_not_be_counted_says_nothing_until_it_can() {
+    let (mut rollout, _) = baking(OnAlarm::Rollback);
+    let Input::Drifted { alarm: sure } = alarm(5, Scope::World, 0) else { panic!("an alarm") };
+    let unsure = Input::Drifted { alarm: DriftAlarm { uncounted: true, ..sure.clone() } };
+    let why = refused(&mut rollout, unsure, 3_000);
+    assert!(why.ends_with("devices with another release could not be counted"), "{why}");
+    rollout.handle(Input::Drifted { alarm: sure }, Timestamp(4_000)).unwrap();
+    assert!(matches!(rollout.state(), State::RollingBack { .. }));
 }
 
 #[test]

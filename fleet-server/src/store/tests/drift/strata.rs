@@ -7,6 +7,7 @@ on_each_database! {
     a_device_that_says_another_version_each_time_takes_no_stratum_from_others,
     what_others_say_too_is_not_lost_with_a_device_that_is_beyond_its_bound,
     a_label_that_is_called_as_what_devices_say_is_the_operators_word,
+    a_device_whose_row_is_damaged_keeps_no_other_devices_windows_out,
 }
 
 async fn a_label_of_which_every_device_has_its_own_value_makes_no_rows_without_end(scene: &Scene) {
@@ -105,4 +106,17 @@ async fn a_label_that_is_called_as_what_devices_say_is_the_operators_word(scene:
     tx.commit().await.unwrap();
     add(&store, &[window("a-2", 1, at(1))], at(2)).await;
     assert_eq!(windows_of(&store, "hardware=riscv64").await, 1, "they leave what devices say its room");
+}
+
+async fn a_device_whose_row_is_damaged_keeps_no_other_devices_windows_out(scene: &Scene) {
+    let store = scene.open().await;
+    add_devices(&store, &["a-1", "a-2"]).await;
+    say_version(&store, "a-2", "1.2.0").await;
+    let mut tx = store.begin().await.unwrap();
+    let spoil = sqlx::query("UPDATE devices SET labels = 'x', inventory = 'y' WHERE id = 'a-1'");
+    spoil.execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    add(&store, &[window("a-1", 1, at(1)), window("a-2", 1, at(1))], at(2)).await;
+    assert_eq!(windows_of(&store, ALL).await, 2);
+    assert_eq!(windows_of(&store, "firmware=1.2.0").await, 1);
 }
