@@ -25,7 +25,7 @@ mod guard;
 mod late;
 mod orders;
 mod others;
-mod replayed;
+mod replay;
 mod rivals;
 mod stop;
 mod task;
@@ -47,7 +47,7 @@ use crate::store::{RolloutRow, StoreError};
 
 pub use experiments::{StopExperiment, WantedExperiment, experiment_status, read_experiment};
 pub use orders::Order;
-pub use replayed::Replayed;
+pub use replay::Replay;
 pub use task::run;
 
 /// Commands that wait for the task. Beyond it devices wait, which is what their links are told to do.

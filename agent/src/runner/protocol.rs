@@ -75,7 +75,8 @@ pub struct LoadRequest {
 }
 
 impl LoadRequest {
-    /// The load that a manifest asks for. Nothing is known of it yet.
+    /// The load that a manifest asks for, without counting features: whether they can be counted is not the manifest's to say, and whoever
+    /// tries a model sees other inputs than those who use it.
     #[must_use]
     pub fn from_manifest(manifest: &Manifest) -> Self {
         Self {
@@ -84,15 +85,9 @@ impl LoadRequest {
             inputs: manifest.inputs.clone(),
             outputs: manifest.outputs.clone(),
             budgets: manifest.budgets,
-            drift: manifest.drift.clone(),
+            drift: None,
             known_every: None,
         }
-    }
-
-    /// The same without counting features: whoever tries a model sees other inputs than those who use it.
-    #[must_use]
-    pub fn unwatched(self) -> Self {
-        Self { drift: None, known_every: None, ..self }
     }
 }
 

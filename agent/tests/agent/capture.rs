@@ -316,9 +316,3 @@ async fn a_runner_that_is_killed_loses_the_open_window_and_nothing_that_was_clos
     unload(&mut rig).await;
     assert_rows(&sketched(&mut rig).await.features, &counts(90..120));
 }
-
-#[test]
-fn who_tries_a_model_beside_the_one_that_answers_counts_nothing() {
-    let known = LoadRequest { known_every: Some(3), ..watched(2, &rows_of_two(), spec(every(1))) };
-    assert_eq!(known.unwatched(), load_request(2, &rows_of_two()));
-}

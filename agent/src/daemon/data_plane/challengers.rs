@@ -115,7 +115,7 @@ impl Challengers {
             wanted: wanted.clone(),
             kill: kill.clone(),
         };
-        let request = Box::new(LoadRequest::from_manifest(manifest).unwatched());
+        let request = Box::new(LoadRequest::from_manifest(manifest));
         let pump = tokio::spawn(pump.run(events, request, file, (ours.into(), theirs.into())));
         self.running.insert(release.clone(), Running { commands, wanted, pump, kill });
         Ok(())

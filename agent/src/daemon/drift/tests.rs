@@ -16,7 +16,7 @@ use shared::{
 use super::{kept::Kept, *};
 use crate::{
     daemon::telemetry::courier::{FailsOnce, Letter},
-    runner::{Pace, Paced},
+    runner::{LoadRequest, Pace, Paced},
 };
 
 const DAY_MS: u64 = 86_400_000;
@@ -568,4 +568,10 @@ async fn a_window_goes_to_the_courier_and_its_figures_to_the_telemetry() {
     assert_eq!((view.windows, view.rows, view.windows_lost), (7, 420, 2));
     rig.drift.finish().await;
     assert_eq!(rig.files.read().len(), 1, "what the guardrail has learnt is written down at the end");
+}
+
+#[test]
+fn who_tries_a_model_beside_the_one_that_answers_counts_nothing() {
+    let LoadRequest { drift, known_every, .. } = LoadRequest::from_manifest(&manifest(spec(None)));
+    assert_eq!((drift, known_every), (None, None));
 }

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::{Shared, experiment_id, find};
 use crate::{
     api::problem::{Answer, Problem},
-    rollouts::{Replayed, read_experiment},
+    rollouts::{Replay, read_experiment},
     store::{ExperimentLookRow, StoreError},
 };
 
@@ -70,15 +70,21 @@ pub async fn report(State(app): State<Shared>, Path(id): Path<String>) -> Answer
     let row = find(&app, &id).await?;
     let experiment = read_experiment(&row)?;
     let (spec, status) = (experiment.spec(), experiment.status());
-    let mut evidence = Evidence::default();
-    while let page = app.store.experiment_looks(&id, evidence.newest).await?
+    let start = |history: &[Look]| start(&spec.rules, &experiment.cohorts(), history);
+    let (mut replay, mut results, mut looks) = (Replay::default(), Results::default(), 0);
+    while let page = app.store.experiment_looks(&id, replay.newest()).await?
         && !page.is_empty()
     {
-        evidence.judge(page, &spec.rules, &experiment.cohorts())?;
+        for ExperimentLookRow { look, record, .. } in page {
+            if let Some(record) = replay.take((look, record), start, ArmsJudge::observe)? {
+                results.add(record);
+                looks += 1;
+            }
+        }
     }
     let devices = status.arms.as_ref().map(|arm| arm.devices.len());
     let releases = spec.releases.as_ref().map(ToString::to_string);
-    let last = evidence.results.last();
+    let last = results.last();
     Ok(Json(ReportView {
         experiment: id.to_string(),
         a: releases.a,
@@ -91,52 +97,11 @@ pub async fn report(State(app): State<Shared>, Path(id): Path<String>) -> Answer
         differs_at: 2.0 / spec.rules.alpha,
         equal_at: 1.0 / spec.rules.alpha_equal,
         e_worse: last.map(|last| last.worse.as_ref().map(|of| of.e_worse)).unwrap_or_default(),
-        metrics: evidence.results.rows(&spec.rules),
-        looks_before: evidence.looks_before,
-        looks: evidence.looks,
-        replays: evidence.replayed.as_told(row.created_at, app.clock.now()),
+        metrics: results.rows(&spec.rules),
+        looks_before: replay.looks_before(),
+        looks,
+        replays: replay.is_exact(row.created_at, app.clock.now()),
     }))
-}
-
-/// What was read of the evidence so far. Looks are large where many devices are compared, so those since the beginning are
-/// forgotten as soon as they are judged.
-#[derive(Default)]
-struct Evidence {
-    /// The number of the newest look.
-    newest: Option<u64>,
-    /// Looks from before, until the judge has learned from them.
-    history: Vec<Look>,
-    judge: Option<ArmsJudge>,
-    looks_before: usize,
-    looks: usize,
-    results: Results,
-    replayed: Replayed,
-}
-
-impl Evidence {
-    fn judge(
-        &mut self,
-        page: Vec<ExperimentLookRow>,
-        rules: &Rules,
-        cohorts: &Cohorts,
-    ) -> Result<(), StoreError> {
-        for ExperimentLookRow { look, record, .. } in page {
-            self.newest = Some(look.number);
-            let Some(record) = record else {
-                self.looks_before += 1;
-                self.history.push(look);
-                continue;
-            };
-            let judge = match &mut self.judge {
-                Some(judge) => judge,
-                none => none.insert(start(rules, cohorts, &std::mem::take(&mut self.history))?),
-            };
-            self.replayed.compare(judge.observe(&look).ok().as_ref(), &record);
-            self.results.add(record);
-            self.looks += 1;
-        }
-        Ok(())
-    }
 }
 
 fn start(rules: &Rules, cohorts: &Cohorts, history: &[Look]) -> Result<ArmsJudge, StoreError> {

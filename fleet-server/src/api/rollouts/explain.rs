@@ -6,13 +6,13 @@ use axum::{
 };
 use fleet_core::verdict::{CanaryJudge, Look, LookRecord, VerdictPolicy, curve};
 use serde::{Deserialize, Serialize};
-use shared::{ModelName, Timestamp};
+use shared::ModelName;
 use utoipa::ToSchema;
 
 use super::{Shared, find, rollout_id, thinned::Thinned};
 use crate::{
     api::problem::{Answer, Problem},
-    rollouts::Replayed,
+    rollouts::Replay,
     store::{ComparisonRow, LookRow, Opening, StoreError},
 };
 
@@ -78,75 +78,43 @@ pub async fn explain(State(app): State<Shared>, Path(id): Path<String>) -> Answe
     let state = status.reason.map_or_else(|| word.to_owned(), |reason| format!("{word}: {reason}"));
     let mut waves = Vec::new();
     for comparison in app.store.comparisons_of(&id).await? {
-        let mut evidence = Evidence::new();
-        while let page = app.store.looks_of(&id, comparison.wave, evidence.newest).await?
+        let start = |history: &[Look]| start(&comparison.opening, history);
+        let (mut replay, mut records) = (Replay::default(), Thinned::to(RECORDS));
+        while let page = app.store.looks_of(&id, comparison.wave, replay.newest()).await?
             && !page.is_empty()
         {
-            evidence.judge(page, &comparison.opening)?;
+            for LookRow { look, record, .. } in page {
+                if let Some(record) = replay.take((look, record), start, CanaryJudge::observe)? {
+                    records.push(record);
+                }
+            }
         }
-        waves.push(evidence.explain(comparison, &row.release.model, app.clock.now()));
+        let replays = replay.is_exact(comparison.opened_at, app.clock.now());
+        let looks_before = replay.looks_before();
+        waves.push(explained(comparison, &row.release.model, records, (looks_before, replays)));
     }
     Ok(Json(ExplainView { rollout: id.to_string(), state, waves }))
 }
 
-/// What was read of the evidence of a wave so far. Looks are large where many devices are compared: those of the day before it are
-/// held once, as when it was opened, and those since it began are forgotten as soon as they are judged.
-struct Evidence {
-    /// The number of the newest look.
-    newest: Option<u64>,
-    /// Looks from before, until the judge has learned from them.
-    history: Vec<Look>,
-    judge: Option<CanaryJudge>,
-    looks_before: usize,
+fn explained(
+    row: ComparisonRow,
+    model: &ModelName,
     records: Thinned<LookRecord>,
-    replayed: Replayed,
-}
-
-impl Evidence {
-    fn new() -> Self {
-        Self {
-            newest: None,
-            history: Vec::new(),
-            judge: None,
-            looks_before: 0,
-            records: Thinned::to(RECORDS),
-            replayed: Replayed::default(),
-        }
-    }
-
-    fn judge(&mut self, page: Vec<LookRow>, opening: &Opening) -> Result<(), StoreError> {
-        for LookRow { look, record, .. } in page {
-            self.newest = Some(look.number);
-            let Some(record) = record else {
-                self.looks_before += 1;
-                self.history.push(look);
-                continue;
-            };
-            let judge = match &mut self.judge {
-                Some(judge) => judge,
-                none => none.insert(start(opening, &std::mem::take(&mut self.history))?),
-            };
-            self.replayed.compare(judge.observe(&look).ok().as_ref(), &record);
-            self.records.push(record);
-        }
-        Ok(())
-    }
-
-    fn explain(self, row: ComparisonRow, model: &ModelName, now: Timestamp) -> ExplainedWave {
-        let Opening { candidate, cohorts, policy } = row.opening;
-        let (looks, records) = (self.records.pushed(), self.records.into_vec());
-        ExplainedWave {
-            wave: row.wave,
-            candidate: format!("{model}@{candidate}"),
-            canaries: cohorts.canaries.len(),
-            controls: cohorts.controls.len(),
-            looks_before: self.looks_before,
-            replays: self.replayed.as_told(row.opened_at, now),
-            policy,
-            looks,
-            curve: curve(&records, CURVE_ROWS),
-            records,
-        }
+    (looks_before, replays): (usize, Option<bool>),
+) -> ExplainedWave {
+    let Opening { candidate, cohorts, policy } = row.opening;
+    let (looks, records) = (records.pushed(), records.into_vec());
+    ExplainedWave {
+        wave: row.wave,
+        candidate: format!("{model}@{candidate}"),
+        canaries: cohorts.canaries.len(),
+        controls: cohorts.controls.len(),
+        looks_before,
+        replays,
+        policy,
+        looks,
+        curve: curve(&records, CURVE_ROWS),
+        records,
     }
 }
 

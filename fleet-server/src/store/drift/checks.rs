@@ -240,8 +240,8 @@ impl Store {
             if aside.contains(&release) {
                 given_up += give_up(tx, &release, period).await?;
             } else {
-                delete_pending(tx, &release, period).await?;
-                delete_orders(tx, &release, period).await?;
+                delete(tx, Waiting::Sums, &release, period).await?;
+                delete(tx, Waiting::Orders, &release, period).await?;
             }
         }
         Self::forget_what_is_old(tx, now).await?;
@@ -271,31 +271,34 @@ impl Store {
     }
 }
 
+/// What waits for a check.
+#[derive(Debug, Clone, Copy)]
+enum Waiting {
+    Sums,
+    Orders,
+}
+
 /// Gives up what waited for too long at the end of a period: an order that cannot be read would otherwise keep its release from being checked
 /// for ever. Sums go one check before the orders of their time, which may be carried out when it was a sum that could not be read. How many
 /// sums of devices went.
 async fn give_up(tx: &mut Tx, release: &ReleaseId, period: u64) -> Result<u64, StoreError> {
-    let orders = delete_orders(tx, release, period.saturating_sub(KEPT_PERIODS + 1)).await?;
+    let orders = delete(tx, Waiting::Orders, release, period.saturating_sub(KEPT_PERIODS + 1)).await?;
     if orders > 0 {
         tracing::error!(
             %release, orders,
             "orders about baselines waited for more than {KEPT_PERIODS} checks that were not possible and are given up; give them again"
         );
     }
-    delete_pending(tx, release, period.saturating_sub(KEPT_PERIODS)).await
+    delete(tx, Waiting::Sums, release, period.saturating_sub(KEPT_PERIODS)).await
 }
 
-async fn delete_pending(tx: &mut Tx, release: &ReleaseId, period: u64) -> Result<u64, StoreError> {
+/// Deletes the rows of a release up to a period. How many there were.
+async fn delete(tx: &mut Tx, table: Waiting, release: &ReleaseId, period: u64) -> Result<u64, StoreError> {
     let (model, version) = bound(release);
-    let delete = "DELETE FROM drift_pending WHERE model = $1 AND version = $2 AND period <= $3";
-    let deleted =
-        sqlx::query(delete).bind(model).bind(version).bind(signed(period)).execute(&mut **tx).await?;
-    Ok(deleted.rows_affected())
-}
-
-async fn delete_orders(tx: &mut Tx, release: &ReleaseId, period: u64) -> Result<u64, StoreError> {
-    let (model, version) = bound(release);
-    let delete = "DELETE FROM drift_orders WHERE model = $1 AND version = $2 AND period <= $3";
+    let delete = match table {
+        Waiting::Sums => "DELETE FROM drift_pending WHERE model = $1 AND version = $2 AND period <= $3",
+        Waiting::Orders => "DELETE FROM drift_orders WHERE model = $1 AND version = $2 AND period <= $3",
+    };
     let deleted =
         sqlx::query(delete).bind(model).bind(version).bind(signed(period)).execute(&mut **tx).await?;
     Ok(deleted.rows_affected())

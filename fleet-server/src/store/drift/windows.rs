@@ -91,12 +91,12 @@ impl Store {
                     left_out.releases += windows.len() as u64;
                     continue;
                 };
-                for row in &windows {
-                    let place = keep.place(row.window.to_ms, now);
-                    sums.add((device, strata), (release, place), &Sums::of(&row.window))?;
+                let windows: Vec<_> = windows.iter().map(|row| Sums::of(&row.window)).collect();
+                for one in &windows {
+                    sums.add((device, strata), (release, keep.place(one.to_ms, now)), one)?;
                 }
                 let baseline = Baseline { not_before, anew: anew.of(device, release), now };
-                if let Some(own) = baseline.sum(&windows)? {
+                if let Some(own) = baseline.sum(windows)? {
                     add_to_device(&mut tx, release, device, period, &own).await?;
                 }
             }
@@ -118,9 +118,9 @@ struct Baseline {
 
 impl Baseline {
     /// The sum of all that counts; nothing when nothing does.
-    fn sum(&self, windows: &[&SketchRow]) -> Result<Option<Sums>, StoreError> {
+    fn sum(&self, windows: Vec<Sums>) -> Result<Option<Sums>, StoreError> {
         let mut sum: Option<Sums> = None;
-        for one in windows.iter().filter_map(|row| self.counted(&row.window)) {
+        for one in windows.into_iter().filter_map(|one| self.counted(one)) {
             match &mut sum {
                 Some(sum) => sum.add(&one).map_err(mixed)?,
                 None => sum = Some(one),
@@ -129,12 +129,13 @@ impl Baseline {
         Ok(sum)
     }
 
-    fn counted(&self, window: &Window) -> Option<Sums> {
-        let counts = |since| is_of_baseline(since, window.to_ms, self.now);
+    /// What of a window counts.
+    fn counted(&self, mut one: Sums) -> Option<Sums> {
+        let to_ms = one.to_ms;
+        let counts = |since| is_of_baseline(since, to_ms, self.now);
         if !counts(self.not_before) {
             return None;
         }
-        let mut one = Sums::of(window);
         self.anew.iter().filter(|(_, since)| !counts(*since)).for_each(|(place, _)| one.strike(*place));
         Some(one)
     }
