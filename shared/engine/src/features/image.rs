@@ -6,7 +6,7 @@
 use shared::manifest::{ImageLayout, ImageOrder, ImageStatistic};
 
 use super::{
-    lanes::{count_of, largest, sum, sums_around},
+    lanes::{count_of, largest, sum, sum_of_squares},
     values::Values,
 };
 
@@ -125,15 +125,14 @@ impl Sums {
     fn add_line(&mut self, plane: usize, step: usize, lines: &mut Lines) {
         let Lines { own, scratch, .. } = lines;
         if step == 1 {
-            self.channels[plane].add(own);
+            self.channels[plane].add(own.iter().copied(), scratch);
         } else {
             for (place, sums) in self.channels.iter_mut().enumerate() {
                 match step {
                     // Most images have three channels, and a pixel of known length has no bounds to check.
-                    3 => refill(scratch, own.as_chunks::<3>().0.iter().map(|pixel| pixel[place])),
-                    _ => refill(scratch, own.chunks_exact(step).map(|pixel| pixel[place])),
+                    3 => sums.add(own.as_chunks::<3>().0.iter().map(|pixel| pixel[place]), scratch),
+                    _ => sums.add(own.chunks_exact(step).map(|pixel| pixel[place]), scratch),
                 }
-                sums.add(scratch);
             }
         }
         self.add_largest(own);
@@ -181,12 +180,12 @@ impl Sums {
 }
 
 impl ChannelSums {
-    fn add(&mut self, line: &[f32]) {
-        let pivot = *self.pivot.get_or_insert_with(|| line.first().copied().unwrap_or(0.0));
-        let [sum, squares] = sums_around(pivot, line);
-        self.count += line.len() as f64;
-        self.sum += sum;
-        self.squares += squares;
+    fn add(&mut self, line: impl Iterator<Item = f32> + Clone, scratch: &mut Vec<f32>) {
+        let pivot = *self.pivot.get_or_insert_with(|| line.clone().next().unwrap_or(0.0));
+        refill(scratch, line.map(|value| value - pivot));
+        self.count += scratch.len() as f64;
+        self.sum += sum(scratch);
+        self.squares += sum_of_squares(scratch);
     }
 
     fn mean(&self) -> f64 {

@@ -10,20 +10,17 @@ const FOLD: usize = 64;
 
 /// Of all numbers.
 pub(super) fn sum(values: &[f32]) -> f64 {
-    sums_of(values, |value| [value])[0]
+    sum_of(values, |value| value)
 }
 
-/// Of the differences of all numbers to `pivot`, and of their squares.
-pub(super) fn sums_around(pivot: f32, values: &[f32]) -> [f64; 2] {
-    sums_of(values, |value| {
-        let apart = value - pivot;
-        [apart, apart * apart]
-    })
+/// Of the squares of all numbers.
+pub(super) fn sum_of_squares(values: &[f32]) -> f64 {
+    sum_of(values, |value| value * value)
 }
 
 /// How many numbers are this one.
 pub(super) fn count_of(values: &[f32], wanted: f32) -> f64 {
-    sums_of(values, |value| [if value == wanted { 1.0 } else { 0.0 }])[0]
+    sum_of(values, |value| if value == wanted { 1.0 } else { 0.0 })
 }
 
 /// The largest number, NaN aside; negative infinity where there is none.
@@ -44,26 +41,21 @@ pub(super) fn largest(values: &[f32]) -> f32 {
     rest.iter().copied().fold(lanes[0], larger)
 }
 
+/// Of one term of each number: of two at once the compiler would make pairs instead of vectors of either.
 #[inline]
-fn sums_of<const N: usize>(values: &[f32], terms: impl Fn(f32) -> [f32; N]) -> [f64; N] {
+fn sum_of(values: &[f32], term: impl Fn(f32) -> f32) -> f64 {
     let (blocks, rest) = values.as_chunks::<LANES>();
-    let mut totals = [0.0; N];
+    let mut total = 0.0;
     for blocks in blocks.chunks(FOLD) {
-        let mut lanes = [[0.0_f32; LANES]; N];
+        let mut lanes = [0.0_f32; LANES];
         for block in blocks {
             for lane in 0..LANES {
-                let terms = terms(block[lane]);
-                for sum in 0..N {
-                    lanes[sum][lane] += terms[sum];
-                }
+                lanes[lane] += term(block[lane]);
             }
         }
-        totals.iter_mut().zip(lanes).for_each(|(total, lanes)| *total += f64::from(folded(lanes)));
+        total += f64::from(folded(lanes));
     }
-    for &value in rest {
-        totals.iter_mut().zip(terms(value)).for_each(|(total, term)| *total += f64::from(term));
-    }
-    totals
+    rest.iter().fold(total, |total, &value| total + f64::from(term(value)))
 }
 
 /// The sum of the lanes, by halves.
@@ -86,9 +78,7 @@ mod tests {
             let values: Vec<f32> = (0..count).map(|place| f32::from(place % 100)).collect();
             let wide = || values.iter().map(|&value| f64::from(value));
             assert_eq!(sum(&values), wide().sum::<f64>(), "{count}");
-            let apart = || wide().map(|value| value - 3.0);
-            let expected = [apart().sum::<f64>(), apart().map(|value| value * value).sum()];
-            assert_eq!(sums_around(3.0, &values), expected, "{count}");
+            assert_eq!(sum_of_squares(&values), wide().map(|value| value * value).sum::<f64>(), "{count}");
             assert_eq!(
                 count_of(&values, 7.0),
                 wide().filter(|&value| value == 7.0).count() as f64,
