@@ -18,6 +18,7 @@ mod groups;
 mod history;
 mod models;
 mod output;
+mod patience;
 mod rollouts;
 mod serve;
 mod sim;
@@ -59,8 +60,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Challenger(command) => challengers::run(&client()?, command, &output).await,
         Command::Rollout(RolloutNoun::Verb(command)) => rollouts::run(&client()?, command, &output).await,
         Command::Rollout(RolloutNoun::History(args)) => history::rollout(&client()?, args, &output).await,
-        Command::StopEverything { reason, yes } => {
-            rollouts::stop_everything(&client()?, reason, yes, &output).await
+        Command::StopEverything { reason, yes, trial } => {
+            rollouts::stop_everything(&client()?, (reason, yes), trial, &output).await
         }
         Command::Device(command) => devices::run(&client()?, command, &output).await,
         Command::Group(command) => groups::run(&client()?, command, &output).await,

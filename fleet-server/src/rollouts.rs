@@ -29,6 +29,7 @@ mod replay;
 mod rivals;
 mod stop;
 mod task;
+mod trial;
 mod verdicts;
 
 use fleet_core::{
@@ -48,7 +49,9 @@ use crate::store::{RolloutRow, StoreError};
 pub use experiments::{StopExperiment, WantedExperiment, experiment_status, read_experiment};
 pub use orders::Order;
 pub use replay::Replay;
+pub use stop::Ended;
 pub use task::run;
+pub use trial::Tried;
 
 /// Commands that wait for the task. Beyond it devices wait, which is what their links are told to do.
 const INBOX: usize = 1_024;
@@ -147,11 +150,13 @@ pub(super) enum Command {
     Hello { greeting: Greeting },
     Plan { wanted: Wanted, reply: Reply<Plan> },
     Start { wanted: Wanted, reply: Reply<RolloutId> },
+    TryStart { wanted: Wanted, reply: Reply<Box<Tried>> },
     Order { id: RolloutId, order: Order, by: String, reply: Reply<()> },
+    TryOrder { id: RolloutId, order: Order, by: String, reply: Reply<Box<Tried>> },
     Refreeze { reply: Reply<()> },
     HearAlarms,
     Withdraw { device: DeviceId, model: Option<ModelName>, reply: Reply<()> },
-    StopEverything { reason: String, by: String, reply: Reply<Vec<RolloutId>> },
+    StopEverything { reason: String, by: String, trial: bool, reply: Reply<Ended> },
     StartExperiment { wanted: Box<WantedExperiment>, trial: bool, reply: Reply<Box<ExperimentStatus>> },
     StopExperiment { stop: StopExperiment, trial: bool, reply: Reply<Box<ExperimentStatus>> },
 }
@@ -209,6 +214,27 @@ impl Executor {
         self.ask(|reply| Command::Start { wanted, reply }).await
     }
 
+    /// What starting a rollout would do; nothing is started.
+    ///
+    /// # Errors
+    /// When there is no such release or nobody can be asked.
+    pub async fn try_start(&self, wanted: Wanted) -> Result<Box<Tried>, RolloutError> {
+        self.ask(|reply| Command::TryStart { wanted, reply }).await
+    }
+
+    /// What an order would do; nothing is done.
+    ///
+    /// # Errors
+    /// When there is no such rollout or the order does not fit its state.
+    pub async fn try_order(
+        &self,
+        id: RolloutId,
+        order: Order,
+        by: String,
+    ) -> Result<Box<Tried>, RolloutError> {
+        self.ask(|reply| Command::TryOrder { id, order, by, reply }).await
+    }
+
     /// Gives an order to a rollout.
     ///
     /// # Errors
@@ -240,12 +266,18 @@ impl Executor {
         self.ask(|reply| Command::Withdraw { device, model, reply }).await
     }
 
-    /// Halts every rollout that is under way, and tells which those were.
+    /// Halts every rollout and ends every experiment that is under way, and tells which those were. A trial only says which they
+    /// are.
     ///
     /// # Errors
     /// When it could not be stored; then none is halted.
-    pub async fn stop_everything(&self, reason: String, by: String) -> Result<Vec<RolloutId>, RolloutError> {
-        self.ask(|reply| Command::StopEverything { reason, by, reply }).await
+    pub async fn stop_everything(
+        &self,
+        reason: String,
+        by: String,
+        trial: bool,
+    ) -> Result<Ended, RolloutError> {
+        self.ask(|reply| Command::StopEverything { reason, by, trial, reply }).await
     }
 
     /// Starts an experiment with the rollouts of its arms; a trial only says what it would be.

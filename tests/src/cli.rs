@@ -2,8 +2,10 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
 };
 
 use serde_json::Value;
@@ -53,9 +55,25 @@ impl Cli {
 
     /// Runs a command and waits for its end.
     pub fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Answer {
+        answer(self.command(arguments))
+    }
+
+    fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Command {
         let mut command = Command::new(programs::muster());
         command.args(arguments).env("MUSTER_CONTEXT", &self.context).env("NO_COLOR", "1");
-        answer(command)
+        command
+    }
+
+    /// The same, with its data also in a file as it comes.
+    pub fn tee<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I, into: File) -> Answer {
+        let mut command = self.command(arguments);
+        let text = format!("{command:?}");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {text}: {error}"));
+        let stdout = copied(child.stdout.take().expect("it is piped"), into);
+        let output = child.wait_with_output().expect("it was started");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Answer { command: text, code: output.status.code(), stdout, stderr }
     }
 
     /// Runs a command that must succeed, and reads its JSON.
@@ -63,6 +81,17 @@ impl Cli {
     pub fn json(&self, arguments: &[&str]) -> Value {
         self.run(arguments.iter().copied().chain(["-o", "json"])).ok().json()
     }
+}
+
+/// Everything that comes, also written into a file line by line.
+fn copied(from: ChildStdout, mut into: File) -> String {
+    let mut all = String::new();
+    for line in BufReader::new(from).lines() {
+        let line = line.expect("data is text") + "\n";
+        into.write_all(line.as_bytes()).expect("the file takes a line");
+        all.push_str(&line);
+    }
+    all
 }
 
 /// Runs any command to its end.

@@ -10,7 +10,7 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use fleet_core::drift::FeatureStatus;
+use fleet_core::drift::{FIRMWARE, FeatureStatus, HARDWARE};
 use serde::{Deserialize, Serialize};
 use shared::{ModelName, ReleaseId, Version, manifest::DriftSpec};
 use utoipa::ToSchema;
@@ -138,6 +138,20 @@ async fn watched_release(
         }
     }
     Err(not_watched())
+}
+
+/// Nothing was counted of a key: one that nobody counts by is a mistake, and is told.
+fn check_stratum(app: &Shared, key: &str) -> Answer<()> {
+    let known = app.drift.strata.iter().map(String::as_str).chain([HARDWARE, FIRMWARE]);
+    let known: Vec<_> = known.collect();
+    if known.contains(&key) {
+        return Ok(());
+    }
+    let key: String = key.chars().take(64).collect();
+    let detail = format!("devices are not told apart by '{key}'; they are by {}", known.join(", "));
+    Err(Problem::bad_request("no_stratum", detail).hint(
+        "list the label in [drift] strata of the server's configuration; what devices count from then on is told by it",
+    ))
 }
 
 fn no_feature(model: &ModelName, feature: &str, known: impl Iterator<Item = String>) -> Problem {

@@ -19,6 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Shared,
+    dry_run::DryRun,
     experiments::{no_experiment, not_planned},
     problem::{Answer, Problem},
     routes::Caller,
@@ -165,15 +166,27 @@ pub async fn plan(
     post,
     path = "/api/v1/rollouts",
     tag = "rollouts",
+    params(DryRun),
     request_body = StartRollout,
-    responses((status = 201, body = RolloutView), (status = 404, body = Problem), (status = 422, body = Problem))
+    responses(
+        (status = 200, body = RolloutView, description = "What it would be; nothing was started"),
+        (status = 201, body = RolloutView),
+        (status = 404, body = Problem),
+        (status = 422, body = Problem),
+    )
 )]
 pub async fn start(
     State(app): State<Shared>,
     Extension(caller): Extension<Caller>,
+    Query(dry_run): Query<DryRun>,
     Json(body): Json<StartRollout>,
 ) -> Answer<(StatusCode, Json<RolloutView>)> {
-    let id = app.rollouts.start(wanted(&app, body, caller).await?).await?;
+    let wanted = wanted(&app, body, caller).await?;
+    if !dry_run.is_meant() {
+        let tried = app.rollouts.try_start(wanted).await?;
+        return Ok((StatusCode::OK, Json(tried.into())));
+    }
+    let id = app.rollouts.start(wanted).await?;
     Ok((StatusCode::CREATED, Json(view(&find(&app, &id).await?)?)))
 }
 
@@ -193,7 +206,7 @@ pub async fn list(State(app): State<Shared>) -> Answer<Json<Vec<RolloutSummaryVi
         created_by: row.created_by,
         created_at: row.created_at.as_millis(),
     };
-    Ok(Json(app.store.rollouts().await?.into_iter().map(summary).collect()))
+    Ok(Json(app.store.rollout_heads().await?.into_iter().map(summary).collect()))
 }
 
 /// Shows a rollout; with `after` and `wait_ms` as soon as it changed.
@@ -250,17 +263,17 @@ pub async fn events(
     post,
     path = "/api/v1/rollouts/{id}/orders",
     tag = "rollouts",
-    params(("id" = String, Path, description = "Id of the rollout")),
+    params(("id" = String, Path, description = "Id of the rollout"), DryRun),
     request_body = OrderBody,
     responses((status = 200, body = RolloutView), (status = 404, body = Problem), (status = 409, body = Problem))
 )]
 pub async fn order(
     State(app): State<Shared>,
     Extension(caller): Extension<Caller>,
+    Query(dry_run): Query<DryRun>,
     Path(id): Path<String>,
     Json(body): Json<OrderBody>,
 ) -> Answer<Json<RolloutView>> {
-    let id = rollout_id(&id)?;
     let order = match body.order {
         Order::Pause => rollouts::Order::Pause,
         Order::Resume => rollouts::Order::Resume,
@@ -280,8 +293,7 @@ pub async fn order(
         }
         Order::Rollback => rollouts::Order::Rollback,
     };
-    app.rollouts.order(id.clone(), order, caller.name).await?;
-    Ok(Json(view(&find(&app, &id).await?)?))
+    give(&app, &id, order, caller, dry_run).await
 }
 
 /// Agrees that the wave is asked which waits for it; the author cannot.
@@ -289,19 +301,33 @@ pub async fn order(
     post,
     path = "/api/v1/rollouts/{id}/approve",
     tag = "rollouts",
-    params(("id" = String, Path, description = "Id of the rollout")),
+    params(("id" = String, Path, description = "Id of the rollout"), DryRun),
     request_body = ApproveBody,
     responses((status = 200, body = RolloutView), (status = 404, body = Problem), (status = 409, body = Problem))
 )]
 pub async fn approve(
     State(app): State<Shared>,
     Extension(caller): Extension<Caller>,
+    Query(dry_run): Query<DryRun>,
     Path(id): Path<String>,
     Json(body): Json<ApproveBody>,
 ) -> Answer<Json<RolloutView>> {
-    let id = rollout_id(&id)?;
-    app.rollouts.order(id.clone(), rollouts::Order::Approve { wave: body.wave }, caller.name).await?;
-    Ok(Json(view(&find(&app, &id).await?)?))
+    give(&app, &id, rollouts::Order::Approve { wave: body.wave }, caller, dry_run).await
+}
+
+async fn give(
+    app: &Shared,
+    id: &str,
+    order: rollouts::Order,
+    caller: Caller,
+    dry_run: DryRun,
+) -> Answer<Json<RolloutView>> {
+    let id = rollout_id(id)?;
+    if !dry_run.is_meant() {
+        return Ok(Json(app.rollouts.try_order(id, order, caller.name).await?.into()));
+    }
+    app.rollouts.order(id.clone(), order, caller.name).await?;
+    Ok(Json(view(&find(app, &id).await?)?))
 }
 
 async fn wanted(app: &Shared, body: StartRollout, caller: Caller) -> Answer<Wanted> {
@@ -315,6 +341,13 @@ async fn wanted(app: &Shared, body: StartRollout, caller: Caller) -> Answer<Want
 
 fn view(row: &RolloutRow) -> Answer<RolloutView> {
     Ok(RolloutView { revision: row.revision, finished: row.finished, status: rollouts::status(row)? })
+}
+
+impl From<Box<rollouts::Tried>> for RolloutView {
+    fn from(tried: Box<rollouts::Tried>) -> Self {
+        let rollouts::Tried { revision, finished, status } = *tried;
+        Self { revision, finished, status }
+    }
 }
 
 fn rollout_id(text: &str) -> Answer<RolloutId> {

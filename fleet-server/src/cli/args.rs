@@ -88,6 +88,9 @@ pub enum Command {
         /// Do not ask whether it is meant.
         #[arg(long)]
         yes: bool,
+        /// Whether to change anything.
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Look at devices and change them.
     #[command(subcommand)]
@@ -213,7 +216,14 @@ pub enum RolloutCommand {
     /// Say what a rollout would do; nothing moves.
     Plan(RolloutArgs),
     /// Start a rollout.
-    Start(RolloutArgs),
+    Start {
+        /// What, to whom, and how.
+        #[command(flatten)]
+        wanted: RolloutArgs,
+        /// Whether to change anything.
+        #[command(flatten)]
+        trial: Trial,
+    },
     /// Say where a rollout stands.
     Status {
         /// Its id.
@@ -231,26 +241,41 @@ pub enum RolloutCommand {
     Pause {
         /// Its id.
         id: String,
+        /// Whether to change anything.
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Go on.
     Resume {
         /// Its id.
         id: String,
+        /// Whether to change anything.
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Let the wave under way pass, whatever it still waits for.
     Promote {
         /// Its id.
         id: String,
+        /// Whether to change anything.
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Agree that the wave is asked which waits for it; its author cannot.
     Approve {
         /// Its id.
         id: String,
+        /// Whether to change anything.
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Ask the devices again that failed or fell silent.
     Retry {
         /// Its id.
         id: String,
+        /// Whether to change anything.
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Tell why it decided as it did: the evidence of its metrics, judged once more.
     Explain {
@@ -265,6 +290,9 @@ pub enum RolloutCommand {
         /// Say what it would do; nothing moves.
         #[arg(long)]
         dry_run: bool,
+        /// Start it also when it was stopped or taken back before.
+        #[arg(long)]
+        again: bool,
     },
     /// Stop for good and leave devices as they are.
     Halt {
@@ -273,11 +301,17 @@ pub enum RolloutCommand {
         /// Why.
         #[arg(long)]
         reason: Option<String>,
+        /// Whether to change anything.
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Take the release away again.
     Rollback {
         /// Its id.
         id: String,
+        /// Whether to change anything.
+        #[command(flatten)]
+        trial: Trial,
     },
 }
 

@@ -6,7 +6,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, multipart::Form};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, failure::is_away};
 use crate::api::problem::Problem;
 
 /// A server that does not answer within this is not there.
@@ -113,15 +113,19 @@ impl Client {
             return Failure::new(Exit::TimedOut, format!("{} did not answer in time", self.server));
         }
         let message = format!("cannot reach {}: {}", self.server, super::chain(error));
-        Failure::new(Exit::Unreachable, message)
-            .hint("is the server running, and does the context name its address and its CA?")
+        let failure = Failure::new(Exit::Unreachable, message)
+            .hint("is the server running, and does the context name its address and its CA?");
+        Failure { passes: true, ..failure }
     }
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> Failure {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => problem.into(),
-        Err(_) => Failure::new(Exit::Failed, format!("the server answered {status}")),
+        Err(_) => {
+            let failure = Failure::new(Exit::Failed, format!("the server answered {status}"));
+            Failure { passes: is_away(status.as_u16()), ..failure }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     Client, Exit, Failure,
     args::{DriftCommand, DriftExportArgs, DriftSettingsArgs, ExportFormat, RelearnWord},
     output::{Output, moment, say},
+    when::When,
 };
 use crate::{
     api::{DriftView, FeatureDrift, RelearnBody, RelearntView, SetSettings, SettingsView},
@@ -66,9 +67,10 @@ async fn settings(client: &Client, args: DriftSettingsArgs, output: &Output) -> 
 }
 
 async fn export(client: &Client, args: DriftExportArgs) -> Result<(), Failure> {
-    let now = Clock::start().now().as_millis();
-    let since = now.saturating_sub(u64::try_from(args.since.as_millis()).unwrap_or(u64::MAX));
-    let mut query = vec![("feature", args.feature), ("since", since.to_string())];
+    let now = Clock::start().now();
+    let ago = |time| When::Ago(time).seen_from(now).as_millis().to_string();
+    let mut query = vec![("feature", args.feature), ("since", ago(args.since))];
+    query.extend(args.until.map(|until| ("until", ago(until))));
     query.extend(args.version.map(|version| ("version", version.to_string())));
     query.extend(args.stratum.map(|stratum| ("stratum", stratum)));
     let path = format!("/models/{}/drift/windows", args.model);

@@ -36,13 +36,15 @@ pub struct Failure {
     pub hint: Option<String>,
     /// Finds the request in the server's log.
     pub request_id: Option<String>,
+    /// The server is away and may come back.
+    pub passes: bool,
 }
 
 impl Failure {
     /// A failure.
     #[must_use]
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None, request_id: None }
+        Self { exit, message: message.into(), hint: None, request_id: None, passes: false }
     }
 
     /// The command line is wrong.
@@ -59,6 +61,11 @@ impl Failure {
     }
 }
 
+/// Whether a status says that the server is not there for now, as it or a proxy before it answers.
+pub(super) fn is_away(status: u16) -> bool {
+    matches!(status, 502..=504)
+}
+
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         let exit = match problem.status {
@@ -68,7 +75,8 @@ impl From<Problem> for Failure {
             _ => Exit::Failed,
         };
         let request_id = problem.request_id.filter(|_| problem.status >= 500);
-        Self { exit, message: problem.detail, hint: problem.hint, request_id }
+        let passes = is_away(problem.status);
+        Self { exit, message: problem.detail, hint: problem.hint, request_id, passes }
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     Client, Failure,
     args::{EventsArgs, HistoryArgs},
     output::Output,
+    patience::Patience,
 };
 use crate::{clock::moment, store::EventRow};
 
@@ -36,7 +37,7 @@ pub(super) async fn events(client: &Client, args: EventsArgs, output: &Output) -
         });
         return Ok(());
     }
-    let mut after = 0;
+    let (mut after, mut patience) = (0, Patience::default());
     loop {
         for event in &events {
             output.event(event, || {
@@ -45,7 +46,10 @@ pub(super) async fn events(client: &Client, args: EventsArgs, output: &Output) -
             after = event.sequence;
         }
         let query = [("after", after.to_string()), ("wait_ms", WAIT_MS.to_string())];
-        events = client.get("/events", &query).await?;
+        events = match client.get("/events", &query).await {
+            Err(failure) if patience.waits(&failure, None).await => vec![],
+            answer => answer?,
+        };
     }
 }
 

@@ -17,9 +17,9 @@ impl Output {
         Self { format }
     }
 
-    /// True when people read it.
-    pub(super) fn is_for_people(&self) -> bool {
-        self.format == Format::Table
+    /// The form that was asked for.
+    pub(super) fn format(&self) -> Format {
+        self.format
     }
 
     /// A list: as a table, as JSON, or the first column.

@@ -6,10 +6,11 @@ mod view;
 
 use fleet_core::State;
 use reqwest::Method;
+use serde::Serialize;
 
 use super::{
     Client, Failure,
-    args::RolloutCommand,
+    args::{RolloutCommand, Trial},
     output::{Output, moment, say},
     watch,
 };
@@ -20,24 +21,26 @@ use crate::api::{
 
 pub(super) use request::{read, wave};
 
+/// Said before what a trial answers.
+const NOTHING_DONE: &str = "nothing was done; this is what it would be";
+
 pub(super) async fn run(client: &Client, command: RolloutCommand, output: &Output) -> Result<(), Failure> {
     match command {
         RolloutCommand::Plan(args) => plan(client, &request::of_args(args)?, output).await,
-        RolloutCommand::Start(args) => start(client, &request::of_args(args)?, output).await,
-        RolloutCommand::Apply { file, dry_run } => {
-            apply::apply(client, &request::of_file(&file)?, dry_run, output).await
+        RolloutCommand::Start { wanted, trial } => {
+            start(client, &request::of_args(wanted)?, trial, output).await
+        }
+        RolloutCommand::Apply { file, dry_run, again } => {
+            apply::apply(client, &request::of_file(&file)?, (dry_run, again), output).await
         }
         RolloutCommand::Explain { id } => {
             let view: ExplainView = client.get(&format!("/rollouts/{id}/explain"), &[]).await?;
             output.one(&view, &id, || view::explain_lines(&view));
             Ok(())
         }
-        RolloutCommand::Approve { id } => {
+        RolloutCommand::Approve { id, trial } => {
             let body = ApproveBody { wave: wave_under_way(client, &id).await? };
-            let path = format!("/rollouts/{id}/approve");
-            let view: RolloutView = client.send_json(Method::POST, &path, &body).await?;
-            output.one(&view, view.status.id.as_str(), || watch::lines(&view));
-            Ok(())
+            give(client, &format!("/rollouts/{id}/approve"), &body, trial, output).await
         }
         RolloutCommand::Status { id, watch: true, timeout } => {
             watch::watch(client, &id, timeout, output).await
@@ -48,15 +51,19 @@ pub(super) async fn run(client: &Client, command: RolloutCommand, output: &Outpu
             Ok(())
         }
         RolloutCommand::List => list(client, output).await,
-        RolloutCommand::Pause { id } => order(client, &id, Order::Pause, None, output).await,
-        RolloutCommand::Resume { id } => order(client, &id, Order::Resume, None, output).await,
-        RolloutCommand::Promote { id } => {
+        RolloutCommand::Pause { id, trial } => order(client, &id, Order::Pause, trial, output).await,
+        RolloutCommand::Resume { id, trial } => order(client, &id, Order::Resume, trial, output).await,
+        RolloutCommand::Promote { id, trial } => {
             let wave = Some(wave_under_way(client, &id).await?);
-            give(client, &id, &OrderBody { order: Order::Promote, reason: None, wave }, output).await
+            let body = OrderBody { order: Order::Promote, reason: None, wave };
+            give(client, &orders(&id), &body, trial, output).await
         }
-        RolloutCommand::Retry { id } => order(client, &id, Order::Retry, None, output).await,
-        RolloutCommand::Halt { id, reason } => order(client, &id, Order::Halt, reason, output).await,
-        RolloutCommand::Rollback { id } => order(client, &id, Order::Rollback, None, output).await,
+        RolloutCommand::Retry { id, trial } => order(client, &id, Order::Retry, trial, output).await,
+        RolloutCommand::Halt { id, reason, trial } => {
+            let body = OrderBody { order: Order::Halt, reason, wave: None };
+            give(client, &orders(&id), &body, trial, output).await
+        }
+        RolloutCommand::Rollback { id, trial } => order(client, &id, Order::Rollback, trial, output).await,
     }
 }
 
@@ -78,9 +85,18 @@ async fn plan(client: &Client, request: &StartRollout, output: &Output) -> Resul
     Ok(())
 }
 
-async fn start(client: &Client, request: &StartRollout, output: &Output) -> Result<(), Failure> {
-    let view: RolloutView = client.send_json(Method::POST, "/rollouts", request).await?;
-    say(&format!("started; follow it with: muster rollout status {} --watch", view.status.id));
+async fn start(
+    client: &Client,
+    request: &StartRollout,
+    trial: Trial,
+    output: &Output,
+) -> Result<(), Failure> {
+    let path = format!("/rollouts{}", trial.query());
+    let view: RolloutView = client.send_json(Method::POST, &path, request).await?;
+    say(&match trial.dry_run {
+        true => NOTHING_DONE.to_owned(),
+        false => format!("started; follow it with: muster rollout status {} --watch", view.status.id),
+    });
     output.one(&view, view.status.id.as_str(), || watch::lines(&view));
     Ok(())
 }
@@ -88,19 +104,24 @@ async fn start(client: &Client, request: &StartRollout, output: &Output) -> Resu
 /// `stop-everything`.
 pub(super) async fn stop_everything(
     client: &Client,
-    reason: String,
-    yes: bool,
+    (reason, yes): (String, bool),
+    trial: Trial,
     output: &Output,
 ) -> Result<(), Failure> {
-    if !yes {
+    if !yes && !trial.dry_run {
         return Err(Failure::usage("this halts every rollout under way")
             .hint("if that is meant, say it once more with --yes"));
     }
-    let stopped: Stopped = client.send_json(Method::POST, "/stop-everything", &StopBody { reason }).await?;
-    output.one(&stopped, &stopped.rollouts.join("\n"), || match stopped.rollouts.as_slice() {
-        [] => vec!["no rollout was under way".into()],
-        ids => ids.iter().map(|id| format!("halted {id}")).collect(),
-    });
+    let path = format!("/stop-everything{}", trial.query());
+    let stopped: Stopped = client.send_json(Method::POST, &path, &StopBody { reason }).await?;
+    let Stopped { rollouts, experiments } = &stopped;
+    let would = if trial.dry_run { "would have " } else { "" };
+    let mut lines: Vec<_> = rollouts.iter().map(|id| format!("{would}halted {id}")).collect();
+    lines.extend(experiments.iter().map(|name| format!("{would}ended experiment {name}")));
+    if lines.is_empty() {
+        lines.push("nothing was under way".into());
+    }
+    output.one(&stopped, &[rollouts.as_slice(), experiments].concat().join("\n"), || lines);
     Ok(())
 }
 
@@ -122,14 +143,28 @@ async fn order(
     client: &Client,
     id: &str,
     order: Order,
-    reason: Option<String>,
+    trial: Trial,
     output: &Output,
 ) -> Result<(), Failure> {
-    give(client, id, &OrderBody { order, reason, wave: None }, output).await
+    give(client, &orders(id), &OrderBody { order, reason: None, wave: None }, trial, output).await
 }
 
-async fn give(client: &Client, id: &str, body: &OrderBody, output: &Output) -> Result<(), Failure> {
-    let view: RolloutView = client.send_json(Method::POST, &format!("/rollouts/{id}/orders"), body).await?;
+/// Where orders to a rollout go.
+fn orders(id: &str) -> String {
+    format!("/rollouts/{id}/orders")
+}
+
+async fn give<B: Serialize>(
+    client: &Client,
+    path: &str,
+    body: &B,
+    trial: Trial,
+    output: &Output,
+) -> Result<(), Failure> {
+    let view: RolloutView = client.send_json(Method::POST, &format!("{path}{}", trial.query()), body).await?;
+    if trial.dry_run {
+        say(NOTHING_DONE);
+    }
     output.one(&view, view.status.id.as_str(), || watch::lines(&view));
     Ok(())
 }

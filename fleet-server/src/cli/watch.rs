@@ -1,15 +1,16 @@
-//! Follows a rollout: a tree that stays in place on a terminal, one line per change where output is piped.
+//! Follows a rollout: a tree that stays in place on a terminal, and where the output is piped one line per change, of text or of
+//! JSON.
 
 use std::{
     collections::BTreeMap,
-    io::{IsTerminal, stderr},
+    io::{IsTerminal, stderr, stdout},
     time::{Duration, Instant},
 };
 
 use fleet_core::{DeviceStatus, Restoration, RolloutStatus, State, WaveKind, WaveState, WaveStatus};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Client, Exit, Failure, output::Output};
+use super::{Client, Exit, Failure, args::Format, output::Output, patience::Patience};
 use crate::api::RolloutView;
 
 /// One request waits this long for a change.
@@ -26,14 +27,22 @@ pub(super) async fn watch(
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let mut screen = Screen::new(output);
-    let mut after = None;
+    let (mut after, mut patience) = (None, Patience::default());
     loop {
         let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
-        let view = ask(client, id, after, left).await?;
-        screen.show(&view);
+        let view = match ask(client, id, after, left).await {
+            Err(failure) if after.is_some() && patience.waits(&failure, left).await => continue,
+            answer => answer?,
+        };
+        patience.answered();
+        if after != Some(view.revision) {
+            screen.show(&view, output);
+        }
         if view.finished || matches!(view.status.state, State::Watching { .. }) {
             screen.end();
-            output.one(&view, view.status.id.as_str(), || lines(&view));
+            if !screen.has_told_all() {
+                output.one(&view, view.status.id.as_str(), || lines(&view));
+            }
             return verdict(&view);
         }
         if left.is_some_and(|left| left.is_zero()) {
@@ -133,20 +142,24 @@ fn device_line(device: &DeviceStatus) -> String {
     format!("{}  {step}{reason}{taken}", device.device)
 }
 
-/// Where progress is shown while the rollout runs; always on standard error.
+/// How progress is shown while the rollout runs.
 enum Screen {
+    /// On standard error, and gone at the end.
     Tree(ProgressBar),
+    /// What changed since the last look, with what is known.
     Lines(BTreeMap<String, String>),
+    /// All of it at each change, in a line.
+    Json,
     Quiet,
 }
 
 impl Screen {
     fn new(output: &Output) -> Self {
-        if !output.is_for_people() {
-            return Self::Quiet;
-        }
-        if !stderr().is_terminal() {
-            return Self::Lines(BTreeMap::new());
+        match output.format() {
+            Format::Json => return Self::Json,
+            Format::Name => return Self::Quiet,
+            Format::Table if stdout().is_terminal() && stderr().is_terminal() => {}
+            Format::Table => return Self::Lines(BTreeMap::new()),
         }
         let bar = ProgressBar::new_spinner();
         bar.set_style(
@@ -155,12 +168,18 @@ impl Screen {
         Self::Tree(bar)
     }
 
-    fn show(&mut self, view: &RolloutView) {
+    fn show(&mut self, view: &RolloutView, output: &Output) {
         match self {
             Self::Tree(bar) => bar.set_message(lines(view).join("\n")),
-            Self::Lines(known) => changes(view, known).iter().for_each(|line| super::output::say(line)),
+            Self::Lines(known) => changes(view, known).iter().for_each(|line| output.line(line)),
+            Self::Json => output.event(view, String::new),
             Self::Quiet => {}
         }
+    }
+
+    /// Whether the last look is told already.
+    fn has_told_all(&self) -> bool {
+        matches!(self, Self::Lines(_) | Self::Json)
     }
 
     fn end(&self) {
@@ -170,15 +189,31 @@ impl Screen {
     }
 }
 
-/// What is new since the last look.
+/// What is new since the last look. What is not the case any more is forgotten, and told again when it comes back.
 fn changes(view: &RolloutView, known: &mut BTreeMap<String, String>) -> Vec<String> {
-    let mut now = vec![("rollout".to_owned(), format!("rollout {}", view.status.state.word()))];
-    for (number, wave) in view.status.waves.iter().enumerate() {
-        now.push((format!("wave {number}"), format!("wave {} {}", number + 1, wave_word(&wave.state))));
-    }
-    now.extend(view.status.devices.iter().map(|device| (device.device.to_string(), device_line(device))));
+    let now = told(&view.status);
+    known.retain(|key, _| now.iter().any(|(told, _)| told == key));
     now.into_iter()
         .filter(|(key, text)| known.insert(key.clone(), text.clone()).as_ref() != Some(text))
         .map(|(_, text)| text)
         .collect()
+}
+
+/// Everything that a change of is told, each with a name of its own.
+fn told(status: &RolloutStatus) -> Vec<(String, String)> {
+    let mut told = vec![("rollout".to_owned(), format!("rollout {}", status.state.word()))];
+    told.extend(status.reason.iter().map(|reason| ("reason".to_owned(), format!("why: {reason}"))));
+    told.extend(status.frozen.iter().map(|freeze| ("freeze".to_owned(), freeze.to_string())));
+    for (number, wave) in status.waves.iter().enumerate() {
+        let name = format!("wave {}", number + 1);
+        told.push((name.clone(), format!("{name} {}", wave_word(&wave.state))));
+        let verdict = wave.metrics.iter();
+        told.extend(
+            verdict.map(|verdict| (format!("{name} metrics"), format!("{name}, metrics: {verdict}"))),
+        );
+    }
+    told.extend(
+        status.devices.iter().map(|device| (format!("device {}", device.device), device_line(device))),
+    );
+    told
 }

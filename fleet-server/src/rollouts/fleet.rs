@@ -101,7 +101,7 @@ impl Fleet {
         let told_change = app.store.newest_desired_change().await?;
         let seen_change = app.store.newest_rollout_change().await?;
         let unfinished = app.store.unfinished_rollouts().await?;
-        for row in app.store.rollouts().await?.into_iter().chain(unfinished) {
+        for row in app.store.rollouts(u32::MAX).await?.into_iter().chain(unfinished) {
             let (id, finished) = (row.id.clone(), row.finished);
             match Entry::read(row) {
                 Ok(entry) => {
@@ -216,11 +216,21 @@ impl Fleet {
         wanted: &Wanted,
         now: Timestamp,
     ) -> Result<(RolloutId, BTreeSet<DeviceId>), RolloutError> {
+        let (turn, id) = self.started(wanted, now).await?;
+        Ok((id, self.finish(turn).await?))
+    }
+
+    /// A turn in which a rollout begins.
+    pub(super) async fn started(
+        &mut self,
+        wanted: &Wanted,
+        now: Timestamp,
+    ) -> Result<(Turn, RolloutId), RolloutError> {
         // Planned while nobody else writes, so that what the plan says still holds when it is stored.
         let mut turn = self.turn(now).await?;
         let (spec, plan) = self.plan_wanted(wanted, &self.summaries(), now).await?;
         let id = self.begin(&mut turn, spec, plan, "").await?;
-        Ok((id, self.finish(turn).await?))
+        Ok((turn, id))
     }
 
     pub(super) async fn order(
@@ -230,6 +240,18 @@ impl Fleet {
         by: String,
         now: Timestamp,
     ) -> Result<BTreeSet<DeviceId>, RolloutError> {
+        let turn = self.ordered(id, order, by, now).await?;
+        self.finish(turn).await
+    }
+
+    /// A turn in which an order is carried out.
+    pub(super) async fn ordered(
+        &mut self,
+        id: &RolloutId,
+        order: Order,
+        by: String,
+        now: Timestamp,
+    ) -> Result<Turn, RolloutError> {
         let mut turn = self.turn(now).await?;
         let entry = self.entries.get(id).ok_or_else(|| RolloutError::NoRollout(id.clone()))?;
         let action = order.action();
@@ -249,7 +271,7 @@ impl Fleet {
         if begins {
             self.take_over(&mut turn, id);
         }
-        self.finish(turn).await
+        Ok(turn)
     }
 
     /// Begins a transaction, in which nobody else writes, with what other servers wrote before it.

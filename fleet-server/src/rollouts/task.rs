@@ -226,6 +226,10 @@ async fn take_order(fleet: &mut Fleet, command: Command) {
             }
             answer(reply, started.map(|(id, _)| id));
         }
+        Command::TryStart { wanted, reply } => answer(reply, again!(fleet.try_start(&wanted, now))),
+        Command::TryOrder { id, order, by, reply } => {
+            answer(reply, again!(fleet.try_order(&id, order.clone(), by.clone(), now)));
+        }
         Command::Order { id, order, by, reply } => {
             let done = again!(fleet.order(&id, order.clone(), by.clone(), now));
             if let Ok(changed) = &done {
@@ -248,12 +252,12 @@ async fn take_order(fleet: &mut Fleet, command: Command) {
             answer(reply, done.map(|_| ()));
         }
         Command::HearAlarms => hear_alarms(fleet).await,
-        Command::StopEverything { reason, by, reply } => {
-            let done = again!(fleet.stop_everything(&reason, &by, now));
+        Command::StopEverything { reason, by, trial, reply } => {
+            let done = again!(fleet.stop_everything(&reason, &by, trial, now));
             if let Ok((_, changed)) = &done {
                 tell(fleet, changed.clone()).await;
             }
-            answer(reply, done.map(|(stopped, _)| stopped));
+            answer(reply, done.map(|(ended, _)| ended));
         }
         Command::StartExperiment { wanted, trial, reply } => {
             let done = again!(fleet.start_experiment(&wanted, trial, now));

@@ -153,15 +153,30 @@ impl Store {
         row.unsigned("change")
     }
 
-    /// Every rollout, newest first.
+    /// The newest rollouts, at most `most` and a thousand, newest first.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn rollouts(&self) -> Result<Vec<RolloutRow>, StoreError> {
+    pub async fn rollouts(&self, most: u32) -> Result<Vec<RolloutRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM rollouts ORDER BY id DESC LIMIT $1")
-            .bind(MAX_ROWS)
+            .bind(MAX_ROWS.min(most.into()))
             .fetch_all(&self.reader)
             .await?;
+        rows.iter().map(RolloutRow::from_row).collect()
+    }
+
+    /// The newest thousand rollouts without their machines, which hold a line for each device; newest first.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn rollout_heads(&self) -> Result<Vec<RolloutRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, model, version, '' AS state, phase, finished, revision, change, created_by, created_at, \
+             changed_at FROM rollouts ORDER BY id DESC LIMIT $1",
+        )
+        .bind(MAX_ROWS)
+        .fetch_all(&self.reader)
+        .await?;
         rows.iter().map(RolloutRow::from_row).collect()
     }
 

@@ -361,6 +361,7 @@ async fn a_report_tells_strata_apart_and_counts_everything_once() {
         (vec!["drift", "report", "faces"], 7),
         (vec!["drift", "report", "digits", "--version", "1"], 7),
         (vec!["drift", "report", "digits", "--feature", "colour"], 7),
+        (vec!["drift", "report", "digits", "--by", "tier"], 1),
         (vec!["drift", "show", "99"], 7),
         (vec!["drift", "relearn", "digits", "--device", "nobody"], 7),
         (vec!["drift", "settings", "digits", "--one-false-alarm-in-years", "0"], 1),
@@ -368,6 +369,8 @@ async fn a_report_tells_strata_apart_and_counts_everything_once() {
         let (got, _, err) = world.run(&words).await;
         assert_eq!(got, code, "{words:?}: {err}");
     }
+    let (_, _, err) = world.run(&["drift", "report", "digits", "--by", "tier"]).await;
+    assert!(err.contains("they are by site, hardware, firmware") && err.contains("[drift] strata"), "{err}");
     let viewer = world.token(Role::Viewer).await;
     let path = "/api/v1/models/digits/drift/relearn";
     let (status, _) = world.post_as(&viewer, path, json!({})).await;

@@ -74,7 +74,62 @@ async fn the_emergency_stop_halts_everything_at_once_and_leaves_devices_as_they_
     }
     let shown = world.get("/api/v1/devices/cam-7").await;
     assert_eq!(shown["generation"], json!(generation.0), "{shown}");
-    assert_eq!(world.muster("stop-everything --reason again --yes").await, "no rollout was under way\n");
+    assert_eq!(world.muster("stop-everything --reason again --yes").await, "nothing was under way\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_only_tried_answers_as_if_it_were_done_and_changes_nothing() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    Device::join(&world, "cam-7").await.hello().await;
+    let body = json!({"release": "digits@1", "selector": "all"});
+    let (code, tried) = world.post("/api/v1/rollouts?dry_run=true", body).await;
+    assert_eq!((code, &tried["status"]["state"]["kind"]), (StatusCode::OK, &json!("running")), "{tried}");
+    assert_eq!(tried["status"]["devices"][0]["progress"]["kind"], "asked", "{tried}");
+    let said = world.muster("rollout start digits@1 --to all --dry-run").await;
+    assert!(said.contains("digits@1 to all: running"), "{said}");
+    assert_eq!(world.get("/api/v1/rollouts").await, json!([]));
+
+    let guarded = json!({"waves": [{"share": "all", "approve": true}]});
+    let status = start(&world, guarded).await;
+    let path = format!("/api/v1/rollouts/{}", id(&status));
+    let before = (world.get(&path).await, world.get("/api/v1/audit").await);
+    let approver = world.token(Role::Approver).await;
+    let approve = format!("{path}/approve?dry_run=true");
+    let (_, tried) = world.post_as(&approver, &approve, json!({"wave": 0})).await;
+    assert_eq!(tried["status"]["waves"][0]["approved_by"], "approver", "{tried}");
+    let (code, refused) = world.post(&approve, json!({"wave": 0})).await;
+    assert_eq!((code, &refused["code"]), (StatusCode::CONFLICT, &json!("author_approves")), "{refused}");
+    for (order, state) in [("halt", "halted"), ("rollback", "rolled_back")] {
+        let orders = format!("{path}/orders?dry_run=true");
+        let (_, tried) = world.post(&orders, json!({"order": order})).await;
+        assert_eq!(tried["status"]["state"]["kind"], state, "{tried}");
+        assert_eq!(tried["finished"], true, "{tried}");
+    }
+    let stopped = world.muster("stop-everything --reason smoke --dry-run").await;
+    assert_eq!(stopped, format!("would have halted {}\n", id(&status)));
+    let after = (world.get(&path).await, world.get("/api/v1/audit").await);
+    let without_token = |audit: &Value| audit.to_string().matches("rollout.").count();
+    assert_eq!((&before.0, without_token(&before.1)), (&after.0, without_token(&after.1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_file_whose_rollout_was_stopped_starts_another_only_when_told_so() {
+    let world = World::start().await;
+    world.publish("digits", 1).await;
+    Device::join(&world, "cam-7").await.hello().await;
+    let file = world.folder.path().join("rollout.toml");
+    std::fs::write(&file, "release = \"digits@1\"\nselector = \"all\"\n").unwrap();
+    let apply = format!("rollout apply -f {}", file.display());
+    let first = world.muster(&format!("{apply} -o name")).await;
+    world.muster(&format!("rollout halt {} --reason rain", first.trim())).await;
+    for line in [apply.clone(), format!("{apply} --dry-run")] {
+        let (code, _, err) = world.run(&line.split(' ').collect::<Vec<_>>()).await;
+        assert!(code == 3 && err.contains("rain") && err.contains("--again"), "{code}: {err}");
+    }
+    let second = world.muster(&format!("{apply} --again -o name")).await;
+    assert_ne!(second, first);
+    assert_eq!(world.muster(&format!("{apply} -o name")).await, second, "the newest is what counts");
 }
 
 #[tokio::test(flavor = "multi_thread")]

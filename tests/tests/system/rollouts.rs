@@ -1,11 +1,16 @@
 //! Rollouts of several waves over real agents: a canary that fails at work while connections die again and again, and people
 //! who agree, wait and go on, with a server that ends in between.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use system_tests::{
-    cli::{Cli, Exit},
+    cli::{Answer, Cli, Exit},
     digits::{images_with_ink_in_margin, test_images},
     effort::seed,
     fleet::{Fleet, SITE},
@@ -93,7 +98,8 @@ fn a_canary_that_fails_at_work_goes_back_alone_while_connections_die_again_and_a
 }
 
 #[test]
-fn a_rollout_waits_for_a_second_person_and_stays_paused_over_the_end_of_its_server() {
+fn a_rollout_waits_for_a_second_person_and_stays_paused_over_the_end_of_its_server_and_so_does_who_watches_it()
+ {
     let mut fleet = Fleet::start(2);
     fleet.bring(&Publication::digits(1));
     let next = fleet.publish(&Publication::digits(2));
@@ -111,6 +117,7 @@ fn a_rollout_waits_for_a_second_person_and_stays_paused_over_the_end_of_its_serv
     until_true("the canary moved", PATIENCE, || moved(&fleet) == 1);
 
     let _ = fleet.cli().run(["rollout", "pause", &rollout]).ok();
+    let watching = watch_meanwhile(&fleet, &rollout);
     fleet.server.kill();
     fleet.server.run();
     fleet.wait_until_online();
@@ -122,8 +129,23 @@ fn a_rollout_waits_for_a_second_person_and_stays_paused_over_the_end_of_its_serv
     let _ = fleet.cli().run(["rollout", "resume", &rollout]).ok();
     assert_eq!((state(&fleet, &rollout), moved(&fleet)), ("running".into(), 1));
     let _ = fleet.cli().run(["rollout", "promote", &rollout]).ok();
-    let _ = fleet.watch(&rollout).ok();
+    let watched = watching.join().unwrap().ok();
+    let changes: Vec<&str> = watched.stdout.lines().filter(|line| line.starts_with("rollout ")).collect();
+    assert_eq!(changes, ["rollout paused", "rollout running", "rollout completed"], "{watched}");
+    assert!(watched.stderr.contains("asking again"), "{watched}");
     assert_eq!(moved(&fleet), 2);
+}
+
+/// Watches a rollout from now on, one line per change.
+fn watch_meanwhile(fleet: &Fleet, rollout: &str) -> JoinHandle<Answer> {
+    let (cli, rollout) = (fleet.cli(), rollout.to_owned());
+    let seen = fleet.server.scratch().join("watched");
+    let log = fs::File::create(&seen).unwrap();
+    let watching = thread::spawn(move || cli.tee(["rollout", "status", &rollout, "--watch"], log));
+    until_true("the state is told", PATIENCE, || {
+        fs::read_to_string(&seen).unwrap().contains("rollout paused")
+    });
+    watching
 }
 
 /// The command line of somebody else, who may approve.

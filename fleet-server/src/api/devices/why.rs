@@ -6,7 +6,9 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use fleet_core::{Selector, experiment::ExperimentStatus};
+use fleet_core::{
+    DeviceStatus, Progress, RolloutStatus, Selector, WaveState, WaveStatus, experiment::ExperimentStatus,
+};
 use serde::{Deserialize, Serialize};
 use shared::{DeviceId, Timestamp, words};
 use utoipa::ToSchema;
@@ -23,7 +25,7 @@ use crate::{
 };
 
 /// Rollouts that are looked through, newest first.
-const MAX_ROLLOUTS: usize = 50;
+const MAX_ROLLOUTS: u32 = 50;
 
 /// Reports that are told, newest first: some ten deployments.
 const MAX_REPORTS: usize = 50;
@@ -58,8 +60,14 @@ pub async fn why(State(app): State<Shared>, Path(id): Path<String>) -> Answer<Js
     for row in app.store.unfinished_experiments().await? {
         reasons.extend(in_experiment(&rollouts::experiment_status(&row)?, &id));
     }
-    for row in app.store.rollouts().await?.iter().take(MAX_ROLLOUTS) {
-        reasons.extend(reason_in(&rollouts::status(row)?, &id));
+    let mut is_asked_for = false;
+    for row in app.store.rollouts(MAX_ROLLOUTS).await? {
+        let reason = reason_in(&rollouts::status(&row)?, &id);
+        is_asked_for |= reason.is_some() && !row.finished;
+        reasons.extend(reason);
+    }
+    if !is_asked_for {
+        reasons.push("no rollout under way selects it".to_owned());
     }
     for row in app.store.reports_of(&id).await?.iter().take(MAX_REPORTS) {
         reasons.push(reported(row));
@@ -140,7 +148,7 @@ fn in_experiment(status: &ExperimentStatus, id: &DeviceId) -> Option<String> {
     Some(format!("it is in arm {arm} of experiment {experiment} ({state}), with {}", of.release))
 }
 
-fn reason_in(status: &fleet_core::RolloutStatus, id: &DeviceId) -> Option<String> {
+fn reason_in(status: &RolloutStatus, id: &DeviceId) -> Option<String> {
     let (rollout, release, state) = (&status.id, &status.release, status.state.word());
     if let Some(blocked) = status.blocked.iter().find(|blocked| blocked.device == *id) {
         return Some(format!("rollout {rollout} of {release} ({state}) left it out: it {}", blocked.why));
@@ -149,7 +157,25 @@ fn reason_in(status: &fleet_core::RolloutStatus, id: &DeviceId) -> Option<String
     let progress = serde_json::to_value(&device.progress).ok()?;
     let step = progress.get("kind").and_then(|kind| kind.as_str()).unwrap_or("unknown").replace('_', " ");
     let why = device.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    Some(format!("rollout {rollout} of {release} ({state}), wave {}: {step}{why}", device.wave + 1))
+    let waits = waits_for(status, device).map(|what| format!("; {what}")).unwrap_or_default();
+    Some(format!("rollout {rollout} of {release} ({state}), wave {}: {step}{why}{waits}", device.wave + 1))
+}
+
+/// What has to come before anything happens to a device of a rollout that is under way; nothing where it was asked.
+fn waits_for(status: &RolloutStatus, device: &DeviceStatus) -> Option<String> {
+    match device.progress {
+        Progress::Retrying { at, .. } => return Some(format!("it is asked again at {}", moment(at))),
+        Progress::Waiting if !status.state.is_final() => {}
+        _ => return None,
+    }
+    let under_way = |wave: &WaveStatus| !matches!(wave.state, WaveState::Passed { .. });
+    let before = status.waves.iter().take(device.wave).position(under_way);
+    let turn = before.map(|wave| format!("wave {} has to pass first", wave + 1));
+    let freeze = status.frozen.as_ref().map(ToString::to_string);
+    let windows = status.strategy.windows.as_ref();
+    let window = windows.map(|_| "it is asked only within the windows of the rollout".to_owned());
+    let all: Vec<_> = [turn, status.reason.clone(), freeze, window].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub struct WindowsView {
     pub feature: FeatureBins,
     /// The windows, oldest first: minutes, hours and days, as they are kept.
     pub windows: Vec<WindowView>,
-    /// False when there were more than one answer holds; the newest are missing then.
+    /// False when there were more than one answer holds; the oldest are missing then.
     pub complete: bool,
 }
 
@@ -112,6 +112,9 @@ pub async fn drift_windows(
             Ok(())
         })
         .await?;
+    if stratum != ALL && windows.is_empty() {
+        super::check_stratum(&app, stratum.split('=').next().unwrap_or_default())?;
+    }
     match query.format.as_deref() {
         None | Some("json") => {
             complete &= windows.len() <= MAX_WINDOWS;
@@ -121,7 +124,7 @@ pub async fn drift_windows(
                     let counted = FeatureReport::of(feature, &counts?);
                     Some(WindowView { from: start_secs * 1_000, span_secs, windows, counted })
                 };
-            let windows = windows.into_iter().filter_map(view).collect();
+            let windows = windows.into_iter().rev().filter_map(view).collect();
             let feature = FeatureBins::of(feature);
             let release = release.to_string();
             Ok(Json(WindowsView { release, stratum, feature, windows, complete }).into_response())

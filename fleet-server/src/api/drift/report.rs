@@ -37,13 +37,13 @@ pub struct DriftReport {
     /// From when on was asked, in milliseconds since 1970. What reaches into the time is in the answer as a whole, so a day is where days
     /// are kept.
     pub since: u64,
-    /// Alarms of the model that are not over, the newest first.
+    /// Alarms of the release that are not over, the newest first; of one feature where one was asked for.
     pub alarms: Vec<AlarmView>,
     /// The features in the order of the reference, with what the reference counted.
     pub features: Vec<FeatureBins>,
     /// Each stratum, by name.
     pub strata: Vec<StratumReport>,
-    /// False when there was more than one answer may read; the newest is missing then.
+    /// False when there was more than one answer may read; the oldest is missing then.
     pub complete: bool,
 }
 
@@ -156,6 +156,9 @@ pub async fn drift_report(
     if is_too_large {
         return Err(too_large(sums.len(), bins));
     }
+    if let (Some(by), true) = (&query.by, sums.is_empty()) {
+        super::check_stratum(&app, by)?;
+    }
     let of_stratum = |(stratum, sums): (String, Sums)| StratumReport {
         stratum,
         windows: sums.windows,
@@ -168,8 +171,10 @@ pub async fn drift_report(
             .map(|(feature, counts)| FeatureReport::of(feature, counts))
             .collect(),
     };
-    let filter = AlarmFilter { model: Some(model), open_only: true, ..AlarmFilter::default() };
-    let alarms = app.store.alarms(&filter).await?;
+    let feature = query.feature.clone();
+    let filter = AlarmFilter { model: Some(model), feature, open_only: true, ..AlarmFilter::default() };
+    let mut alarms = app.store.alarms(&filter).await?;
+    alarms.retain(|alarm| alarm.release == release);
     Ok(Json(DriftReport {
         release: release.to_string(),
         alarms: alarms.into_iter().map(AlarmView::from).collect(),

@@ -129,6 +129,9 @@ pub struct DriftExportArgs {
     /// From so long ago on.
     #[arg(long, default_value = "24h", value_parser = parse_duration)]
     pub since: Duration,
+    /// Until so long ago; until now when absent.
+    #[arg(long, value_parser = parse_duration)]
+    pub until: Option<Duration>,
     /// Number of the version; the newest that devices run when absent.
     #[arg(long, value_name = "NUMBER")]
     pub version: Option<u32>,

@@ -24,7 +24,7 @@ pub(super) async fn run(client: &Client, args: DriftReportArgs, output: &Output)
     query.extend(args.feature.map(|feature| ("feature", feature)));
     let report: DriftReport = client.get(&format!("/models/{}/drift/report", args.model), &query).await?;
     if !report.complete {
-        say("there is more than one answer may read; the newest is missing. Ask for a shorter time");
+        say("there is more than one answer may read; the oldest is missing. Ask for a shorter time");
     }
     output.one(&report, &report.release, || lines(&report, is_one_feature));
     Ok(())
@@ -65,7 +65,11 @@ fn row(stratum: &StratumReport, feature: &FeatureReport) -> [String; 7] {
     let defects: Vec<_> = feature
         .quality
         .iter()
-        .map(|finding| format!("{} {:.2} %", broken(finding.kind), 100.0 * finding.share))
+        .map(|finding| match finding.kind {
+            // A share of everything that was counted says nothing about one device that stands still.
+            QualityKind::Stuck => format!("stuck, {} in a row", finding.count),
+            kind => format!("{} {:.2} %", broken(kind), 100.0 * finding.share),
+        })
         .collect();
     [
         name(stratum),

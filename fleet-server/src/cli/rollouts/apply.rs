@@ -1,8 +1,12 @@
 //! Rollout files: the same file may be applied again and again, as a pipeline does, and starts one rollout.
 
-use super::{super::output::say, plan, start, watch};
-use super::{Client, Failure, Output};
-use crate::api::{GroupDevicesView, RolloutSummaryView, RolloutView, StartRollout};
+use fleet_core::State;
+
+use super::{Client, Failure, Output, Trial, plan, start, watch};
+use crate::{
+    api::{GroupDevicesView, RolloutSummaryView, RolloutView, StartRollout},
+    cli::{Exit, output::say},
+};
 
 /// Rollouts of the release that are looked at, newest first; an older one was certainly meant otherwise.
 const MAX_LOOKED_AT: usize = 20;
@@ -10,30 +14,59 @@ const MAX_LOOKED_AT: usize = 20;
 pub(super) async fn apply(
     client: &Client,
     request: &StartRollout,
-    dry_run: bool,
+    (dry_run, again): (bool, bool),
     output: &Output,
 ) -> Result<(), Failure> {
-    if let Some(view) = same(client, request).await? {
+    if let Some(view) = same(client, request).await?
+        && !(again && fell(&view))
+    {
+        if fell(&view) {
+            return Err(stopped(&view));
+        }
         say(&format!("{} does this already, it is {}", view.status.id, view.status.state.word()));
         output.one(&view, view.status.id.as_str(), || watch::lines(&view));
         return Ok(());
     }
-    if dry_run { plan(client, request, output).await } else { start(client, request, output).await }
+    if dry_run {
+        plan(client, request, output).await
+    } else {
+        start(client, request, Trial { dry_run }, output).await
+    }
 }
 
-/// A rollout that does what the file asks for, under way or complete. One that was halted or taken back does not.
+/// The newest rollout that does what the file asks for, or did until it was stopped.
 async fn same(client: &Client, request: &StartRollout) -> Result<Option<RolloutView>, Failure> {
     let selector = selector(client, &request.selector).await?;
     let rollouts: Vec<RolloutSummaryView> = client.get("/rollouts", &[]).await?;
     let of_release = rollouts.into_iter().filter(|view| view.release == request.release);
     for summary in of_release.take(MAX_LOOKED_AT) {
         let view: RolloutView = client.get(&format!("/rollouts/{}", summary.id), &[]).await?;
-        let fell = matches!(summary.phase.as_str(), "halted" | "rolling back" | "rolled back");
-        if !fell && does(&view, &selector, request) {
+        if does(&view, &selector, request) {
             return Ok(Some(view));
         }
     }
     Ok(None)
+}
+
+/// Whether a person or a verdict has stopped it.
+fn fell(view: &RolloutView) -> bool {
+    match view.status.state {
+        State::Halted { .. } | State::RollingBack { .. } | State::RolledBack { .. } => true,
+        State::AwaitingApproval { .. }
+        | State::Running { .. }
+        | State::Watching { .. }
+        | State::Paused { .. }
+        | State::Completed { .. }
+        | State::Superseded { .. } => false,
+    }
+}
+
+/// A pipeline that comes by every hour must not bring devices again what was found wrong with it.
+fn stopped(view: &RolloutView) -> Failure {
+    let (id, state) = (&view.status.id, view.status.state.word());
+    let reason = view.status.reason.clone().unwrap_or_default();
+    Failure::new(Exit::RolloutFailed, format!("{id} did this and is {state}: {reason}"))
+        .hint("publish another version; or, if it is meant to be tried once more, say so with --again")
 }
 
 /// One from which another rollout has taken devices since did it once, and does it no more.

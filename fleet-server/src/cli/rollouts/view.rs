@@ -1,5 +1,7 @@
 //! Plans and evidence for people.
 
+use std::collections::BTreeMap;
+
 use fleet_core::{Expected, ExpectedWave, Plan, Reach, WaveKind, verdict::by_metric};
 
 use crate::api::ExplainView;
@@ -32,9 +34,19 @@ pub(super) fn plan_lines(plan: &Plan) -> Vec<String> {
         lines.push(format!("left out: {} devices", plan.blocked.len()));
         lines.extend(plan.blocked.iter().map(|blocked| format!("  {}  {}", blocked.device, blocked.why)));
     }
+    lines.extend(superseding(plan));
     lines.extend(plan.freezes.iter().map(ToString::to_string));
     lines.extend(total_line(&plan.expected));
     lines
+}
+
+/// Which rollouts lose devices to this one, and how many.
+fn superseding(plan: &Plan) -> Vec<String> {
+    let mut of = BTreeMap::<_, usize>::new();
+    plan.supersedes.iter().for_each(|lost| *of.entry(&lost.rollout).or_default() += 1);
+    of.into_iter()
+        .map(|(rollout, devices)| format!("takes {devices} devices from rollout {rollout}"))
+        .collect()
 }
 
 /// When a wave is asked and passes, from the start on.

@@ -53,8 +53,8 @@ impl SummedRow {
 }
 
 impl Store {
-    /// Passes every sum of a release that reaches into `secs` to `take`, the oldest first. False when there were more than one
-    /// question may read; the newest are missing then.
+    /// Passes every sum of a release that reaches into `secs` to `take`, the newest first. False when there were more than one
+    /// question may read; the oldest are missing then.
     ///
     /// # Errors
     /// When the database refuses, or `take` does.
@@ -73,7 +73,7 @@ impl Store {
         let mut rows = sqlx::query(
             "SELECT stratum, span_secs, start_secs, sums FROM drift_sums WHERE model = $1 AND version = $2 \
              AND (stratum = $3 OR ($4 > 0 AND SUBSTR(stratum, 1, $4) = $3)) \
-             AND start_secs + span_secs > $5 AND start_secs < $6 ORDER BY start_secs, span_secs LIMIT $7",
+             AND start_secs + span_secs > $5 AND start_secs < $6 ORDER BY start_secs DESC, span_secs DESC LIMIT $7",
         )
         .bind(model)
         .bind(version)
