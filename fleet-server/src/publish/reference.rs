@@ -27,8 +27,9 @@ use collect::Collector;
 use order::evenly;
 use runs::Runs;
 
-/// Rows that features of inputs are read from: the reference's error shrinks with the root of their number, and at so
-/// many it is a thirtieth of what is allowed.
+/// Rows that features of inputs are read from. Distances and findings of broken data are held against them, and their error shrinks
+/// with the root of the number: at so many it is a thirtieth of that at the fewest allowed. Detectors hold a device against its
+/// own first rows, and become no faster by more of these.
 const MAX_INPUT_ROWS: usize = 1_000_000;
 
 /// Numbers that are held at a time: 128 MiB.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is the failure report")]
 
 mod bins;
+mod deployed;
 mod devices;
 mod fleets;
 mod one_feature;

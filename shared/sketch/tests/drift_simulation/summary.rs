@@ -27,4 +27,9 @@ impl Delays {
     pub fn most(&self) -> u64 {
         self.0[self.0.len() - 1]
     }
+
+    /// In how many runs it was found at all.
+    pub fn found(&self) -> usize {
+        self.0.iter().filter(|&&delay| delay != u64::MAX).count()
+    }
 }
