@@ -269,13 +269,18 @@ async fn the_receiver_of_the_documentation_starts_one_retraining_for_a_drift() {
     };
     until("it listens, and takes what is signed", async || test(&id).await.ends_with("204")).await;
     assert!(test(&stranger).await.contains("401"), "another webhook's signature is refused");
-    let found = json!({"feature": "brightness"});
-    let alarm = json!({"event": "drift.detected", "alarm": {"id": 1, "release": "digits@1", "found": found}});
-    happens(&world, "drift", &alarm).await;
+    let alarm = |id: u64, scope: Value| {
+        let found = json!({"feature": "brightness", "cause": {"kind": "drift"}, "scope": scope});
+        json!({"event": "drift.detected", "alarm": {"id": id, "release": "digits@1", "found": found}})
+    };
+    // A broken camera is no reason to train on what it sees.
+    happens(&world, "drift", &alarm(1, json!({"sensor": {"device": "cam-7"}}))).await;
+    happens(&world, "drift", &alarm(2, json!("world"))).await;
     let read = || std::fs::read_to_string(&trained).unwrap_or_default();
     until("a retraining was started", async || read().contains('\n')).await;
     let event: Value = serde_json::from_str(read().lines().next().unwrap()).unwrap();
     assert_eq!((&event["type"], &event["subject"]), (&json!("dev.muster.drift.detected"), &json!("digits")));
+    assert_eq!(event["data"]["alarm"]["id"], 2, "{event}");
     assert_eq!(read().lines().filter(|line| !line.is_empty()).count(), 1);
 }
 
