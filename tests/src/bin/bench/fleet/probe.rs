@@ -28,7 +28,7 @@ pub struct Probe {
 /// A probe at work.
 pub struct Asking {
     stop: oneshot::Sender<()>,
-    task: JoinHandle<Vec<Duration>>,
+    task: JoinHandle<anyhow::Result<Vec<Duration>>>,
 }
 
 /// How long answers took.
@@ -59,15 +59,14 @@ impl Probe {
             let mut latencies = Vec::new();
             for question in QUESTIONS.iter().cycle() {
                 let began = Instant::now();
-                if self.answer(question).await.is_ok() {
-                    latencies.push(began.elapsed());
-                }
+                self.answer(question).await.with_context(|| format!("{question} was not answered"))?;
+                latencies.push(began.elapsed());
                 tokio::select! {
                     () = tokio::time::sleep(PAUSE) => {}
                     _ = &mut stopped => break,
                 }
             }
-            latencies
+            Ok(latencies)
         });
         Asking { stop, task }
     }
@@ -86,11 +85,11 @@ impl Probe {
 }
 
 impl Asking {
-    /// Stops and tells how long answers took.
+    /// Stops and tells how long answers took. One that failed is no latency but an error.
     pub async fn stop(self) -> anyhow::Result<Latencies> {
         // Gone only when it has ended by itself, which a probe does not.
         let _ = self.stop.send(());
-        Ok(Latencies(self.task.await?))
+        Ok(Latencies(self.task.await??))
     }
 }
 
