@@ -237,3 +237,14 @@ fn what_virtual_time_cannot_do_is_refused_by_name() {
     let named = "[[device]]\nname='cam'\ncount=9\n[[act]]\nat='0:01'\ndo='cut'\ndevices=['cam-9']";
     assert!(refusal(named, Some(3)).contains("cam-9"));
 }
+
+#[test]
+fn in_virtual_time_a_slower_release_is_stopped_by_the_looks_of_the_story() {
+    let strategy = "strategy={ waves = [{ share = { percent = 50 } }, { share = \"all\" }], control_percent = 50, metrics = { max_bake_secs = 1500 } }\n";
+    let old = GOOD.replace("@1", "@2").replace("m@2'", "m@2'\nnature={ slower = 60 }");
+    let (missed, told) = rehearsed(&format!(
+        "look_secs=30\n[[device]]\nname='cam'\ncount=60\nruns='m@1'\ntraffic=600\n{GOOD}{old}{}{strategy}[expect.r1]\nstate='rolled_back'",
+        START.replace("@1", "@2").replace("0:01", "0:30"),
+    ));
+    assert!(missed.is_empty() && told.contains("metrics of wave 1: degraded"), "{missed:?}\n{told}");
+}
