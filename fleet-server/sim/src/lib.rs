@@ -11,7 +11,7 @@
 //! world, event for event, so a seed is all that a failure must print.
 //!
 //! A [`LiveStory`] is written nearly alike and is for another stage: a [`VirtualDevice`] with a shell that stands before
-//! a real server, in real time.
+//! a real server, in real time. A [`Rehearsal`] tells it here before that, to both cores and under the oracle.
 
 mod catalog;
 mod device;
@@ -31,7 +31,7 @@ pub use catalog::{Catalog, Published, file_name, vouched};
 pub use device::{Ending, Profile, VirtualDevice};
 pub use live::{
     Class, Crowd, Expectation, LiveAct, LiveDevices, LiveRelease, LiveStory, LiveTimed, Member, NoLiveStory,
-    Steady, Who, read_live_story,
+    NoRehearsal, Rehearsal, Rehearsed, Steady, Who, read_live_story,
 };
 pub use nature::Nature;
 pub use oracle::{Oracle, Violation};
@@ -42,4 +42,4 @@ pub use server::{Desired, Flaw, Purpose, Row, Server, Unheard, Write};
 pub use story::{Act, BEGIN, Character, DeviceStory, Moment, Network, ReleaseStory, Story, Timed};
 pub use transcript::{Detail, Transcript, sentence, tell_counts};
 pub use wire::{BlockNews, Down, Up};
-pub use world::{End, World, tell};
+pub use world::{End, Standing, World, tell};

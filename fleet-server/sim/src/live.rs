@@ -2,12 +2,14 @@
 //!
 //! They are written like a [`Story`](crate::Story). What a network of TCP and a real server make impossible (messages
 //! that are lost one by one, a server that is killed in the middle of a turn, made-up sizes of artifacts) is an error
-//! that says so; what only a fleet of thousands needs (classes and percentages of devices, outages, links that flap,
-//! what is expected in the end) is new.
+//! that says so; what only a fleet of thousands needs (classes and percentages of devices, outages, what is expected in the
+//! end) is new. A [`Rehearsal`] tells the same story in virtual time.
 
 mod act;
 mod check;
 mod crowd;
+mod expect;
+mod rehearsal;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -19,6 +21,7 @@ use crate::{nature::Nature, story::Moment};
 
 pub use act::{LiveAct, LiveTimed, Who};
 pub use crowd::{Class, Crowd, Member};
+pub use rehearsal::{NoRehearsal, Rehearsal, Rehearsed};
 
 /// Everything that decides how a live run goes.
 #[derive(Debug, Clone, Deserialize)]

@@ -10,7 +10,7 @@ use shared::{DeviceId, ModelName, ReleaseId, RolloutId, maintenance::Maintenance
 use crate::{
     nature::Nature,
     random::Random,
-    story::{Act, Character, DeviceStory, Moment, Network, ReleaseStory, Story, Timed},
+    story::{Act, Character, DeviceStory, Moment, Network, ReleaseStory, Story, Timed, five_minutes, twenty},
 };
 
 /// When faults cease.
@@ -44,6 +44,8 @@ pub fn made_up(seed: u64) -> Story {
         devices,
         releases,
         drift: false,
+        tells_secs: twenty(),
+        look_secs: five_minutes(),
         network,
         acts,
         calm: Some(Moment::of_secs(CALM_SECS)),

@@ -31,7 +31,7 @@ use thiserror::Error;
 use crate::{catalog::Catalog, wire::Down};
 
 pub use flaw::Flaw;
-pub use metrics::{LOOK_EVERY, Told};
+pub use metrics::Told;
 
 use entry::Entry;
 use metrics::Metrics;

@@ -38,6 +38,12 @@ pub struct Story {
     /// Whether devices tell how far their inputs are from the reference.
     #[serde(default)]
     pub drift: bool,
+    /// Seconds after which a version on probation tells again what it answered: enough that a day of a fleet is short.
+    #[serde(default = "twenty")]
+    pub tells_secs: u32,
+    /// Seconds between two looks of the server at the metrics.
+    #[serde(default = "five_minutes")]
+    pub look_secs: u32,
     /// How bad the network is until calm.
     #[serde(default)]
     pub network: Network,
@@ -271,6 +277,17 @@ pub enum Act {
         /// Whose.
         devices: Vec<DeviceId>,
     },
+    /// Links break again and again.
+    Flap {
+        /// Whose.
+        devices: Vec<DeviceId>,
+        /// From one break to the next, half as much more or less by chance.
+        every_secs: u64,
+        /// How long a link is down each time.
+        down_secs: u64,
+        /// Until when, or until calm.
+        until: Moment,
+    },
     /// Power fails for half a minute, after this many more effects.
     PowerCut {
         /// Whose.
@@ -286,6 +303,11 @@ pub enum Act {
     },
     /// They are never heard of again.
     Die {
+        /// Which.
+        devices: Vec<DeviceId>,
+    },
+    /// They say hello and nothing more from now on.
+    Mute {
         /// Which.
         devices: Vec<DeviceId>,
     },
@@ -414,6 +436,14 @@ fn gibibyte() -> u64 {
 
 fn fast() -> u64 {
     1_024
+}
+
+pub(crate) fn twenty() -> u32 {
+    20
+}
+
+pub(crate) fn five_minutes() -> u32 {
+    300
 }
 
 fn few() -> u32 {

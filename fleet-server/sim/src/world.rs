@@ -5,24 +5,28 @@ mod liar;
 mod links;
 mod net;
 mod people;
+mod standing;
 mod telemetry;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use shared::{DeviceId, ModelName, Timestamp};
+use shared::{DeviceId, ModelName, RolloutId, Timestamp};
 
 use crate::{
     catalog::Catalog,
     device::VirtualDevice,
     oracle::{Oracle, Violation},
     random::Random,
-    server::{Flaw, LOOK_EVERY, Server, Told},
-    story::{BEGIN, Character, Network, Story},
+    server::{Flaw, Server, Told},
+    story::{BEGIN, Character, Moment, Network, Story},
     transcript::{Detail, Transcript, tell_counts},
     wire::{Down, Up},
 };
 
+use links::Flap;
 use people::population;
+
+pub use standing::Standing;
 
 /// Devices that have not confirmed their desired state are told again this often, as the server does.
 const REDRIVE_EVERY: Duration = Duration::from_secs(30);
@@ -50,6 +54,8 @@ pub struct World {
     oracle: Oracle,
     /// What every version did on every device since the beginning.
     told: BTreeMap<ModelName, Told>,
+    /// How rollouts stood when they were over.
+    over: BTreeMap<RolloutId, Standing>,
     transcript: Transcript,
     violation: Option<Violation>,
     events: u64,
@@ -95,6 +101,8 @@ struct Link {
     cut: bool,
     /// A connect is on its way.
     dialling: bool,
+    /// Number of the order by which it breaks again and again; older orders are void.
+    flaps: u64,
     bytes_per_sec: u64,
     /// When the last block that was sent will have come.
     busy_until: Timestamp,
@@ -107,6 +115,7 @@ enum Happening {
     Dial(DeviceId),
     Break { device: DeviceId, session: u64 },
     BrokerNotices { device: DeviceId, session: u64 },
+    Flap { device: DeviceId, flap: Flap },
     PowerBack(DeviceId),
     Up { device: DeviceId, message: Box<Up> },
     Down { device: DeviceId, session: u64, message: Box<Down> },
@@ -155,6 +164,7 @@ impl World {
             office: Office::default(),
             fleet,
             told: BTreeMap::new(),
+            over: BTreeMap::new(),
             transcript: Transcript::new(detail),
             violation: None,
             events: 0,
@@ -169,8 +179,19 @@ impl World {
     /// # Errors
     /// As [`tell`].
     pub fn run(&mut self) -> Result<End, Violation> {
-        let end = self.story.end.on_clock();
-        while let Some(next) = self.next_moment().filter(|next| *next <= end) {
+        self.go_on(self.story.end)?;
+        let fleet = self.fleet.values().map(|it| (&it.device, it.is_reachable()));
+        self.oracle.check_end(&self.server, fleet)?;
+        Ok(End { events: self.events, words: self.tell_end() })
+    }
+
+    /// Goes on until a moment of the story. What must have come to pass in the end is not asked.
+    ///
+    /// # Errors
+    /// When something happened that may never be.
+    pub fn go_on(&mut self, until: Moment) -> Result<(), Violation> {
+        let until = until.on_clock();
+        while let Some(next) = self.next_moment().filter(|next| *next <= until) {
             self.events += 1;
             self.now = self.now.max(next);
             self.step();
@@ -181,10 +202,14 @@ impl World {
                 return Err(Violation::new("a world comes to its end", "it spins".into()));
             }
         }
-        self.now = self.now.max(end);
-        let fleet = self.fleet.values().map(|it| (&it.device, it.is_reachable()));
-        self.oracle.check_end(&self.server, fleet)?;
-        Ok(End { events: self.events, words: self.tell_end() })
+        self.now = self.now.max(until);
+        Ok(())
+    }
+
+    /// What was written down so far.
+    #[must_use]
+    pub fn transcript(&self) -> &Transcript {
+        &self.transcript
     }
 
     fn plan_ahead(&mut self) {
@@ -197,7 +222,7 @@ impl World {
             self.at(calm.on_clock(), Happening::Calm);
         }
         if self.story.compares_metrics() {
-            self.after(LOOK_EVERY, Happening::Look);
+            self.after(self.look_every(), Happening::Look);
         }
         let switched = people::switching_on(&self.story);
         for (device, moment) in switched {
@@ -240,6 +265,7 @@ impl World {
             Happening::Dial(device) => self.dial(&device),
             Happening::Break { device, session } => self.break_link(&device, session),
             Happening::BrokerNotices { device, session } => self.broker_notices(&device, session),
+            Happening::Flap { device, flap } => self.flap(&device, flap),
             Happening::Up { device, message } => self.arrive(&device, *message),
             Happening::Down { device, session, message } => self.deliver(&device, session, *message),
             Happening::Lie(device) => self.lie(&device),

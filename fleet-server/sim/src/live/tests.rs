@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic here is the failure report")]
 
 use super::*;
+use crate::{Act, Rehearsed, Transcript};
 
 const HEAD: &str = "title='x'\nend='1:00'\n";
 
@@ -146,4 +147,104 @@ fn a_release_that_does_not_suit_a_class_suits_none_of_its_devices() {
     let except: Vec<_> = releases[0].except.iter().map(|(id, nature)| (id.as_str(), *nature)).collect();
     assert_eq!(except, [("a-2", Nature::Slow), ("b-1", Nature::FailsTrial), ("b-2", Nature::FailsTrial)]);
     assert_eq!(releases[0].release.to_string(), "m-x@1");
+}
+
+/// What came of a story in virtual time.
+fn rehearsed(rest: &str) -> (Vec<String>, String) {
+    let story = story(rest);
+    let Rehearsed { missed, transcript } = story.rehearsal(None).unwrap().tell(None);
+    (missed, Transcript::to_string(&transcript))
+}
+
+const GOOD: &str = "[[release]]\nrelease='m@1'\nprobation_secs=1\nmin_inferences=1\n";
+const START: &str = "[[act]]\nat='0:01'\ndo='start'\nrollout='r1'\nrelease='m@1'\n";
+
+#[test]
+fn in_virtual_time_a_story_begins_when_all_are_connected_and_nobody_is_left_out() {
+    let (missed, told) = rehearsed(&format!(
+        "[[device]]\nname='cam'\ncount=3\n{GOOD}{}[expect.r1]\nstate='completed'\ncommitted_percent_at_least=100",
+        START.replace("0:01", "0:00"),
+    ));
+    assert!(missed.is_empty(), "{missed:?}\n{told}");
+    assert!(told.contains("asks wave 1: 3 devices") && !told.contains("leaves out"), "{told}");
+}
+
+#[test]
+fn in_virtual_time_an_outage_ends_a_mute_device_is_silent_and_what_flaps_comes_back() {
+    let story = story(&format!(
+        "[[device]]\nname='cam'\ncount=2\n[[device]]\nname='brick'\ncharacter='mute'\n{GOOD}\
+         [[act]]\nat='0:02'\ndo='outage'\ndevices=['cam']\nfor_secs=7\n\
+         [[act]]\nat='0:01'\ndo='flap'\ndevices=['cam-2']\nevery_secs=5\ndown_secs=1\nuntil='0:03'\n\
+         {START}strategy={{ silent_after_secs = 60, max_silent_percent = 50 }}\n\
+         [expect.r1]\nstate='completed'"
+    ));
+    let rehearsal = story.rehearsal(None).unwrap();
+    let acts: Vec<_> = rehearsal.story().acts.iter().map(|it| (it.at.to_string(), &it.act)).collect();
+    let kinds: Vec<_> = acts.iter().map(|(at, act)| (at.as_str(), kind(act))).collect();
+    let expected = [
+        ("0:00:30", "mute"),
+        ("0:01:30", "flap"),
+        ("0:01:30", "start"),
+        ("0:02:30", "cut"),
+        ("0:02:37", "reconnect"),
+    ];
+    assert_eq!(kinds, expected);
+    let Rehearsed { missed, transcript } = rehearsal.tell(None);
+    let told = transcript.to_string();
+    assert!(missed.is_empty(), "{missed:?}\n{told}");
+    assert!(told.contains("brick-1 is silent") && told.contains("2 committed, 1 silent"), "{told}");
+}
+
+fn kind(act: &Act) -> &'static str {
+    match act {
+        Act::Mute { .. } => "mute",
+        Act::Flap { .. } => "flap",
+        Act::Start { .. } => "start",
+        Act::Cut { .. } => "cut",
+        Act::Reconnect { .. } => "reconnect",
+        _ => "another",
+    }
+}
+
+#[test]
+fn a_rollout_that_is_over_late_is_not_over_at_the_end_of_its_story() {
+    let late = START.replace("0:01", "0:59:59");
+    let (missed, told) = rehearsed(&format!("[[device]]\nname='cam'\n{GOOD}{late}"));
+    assert!(missed.len() == 1 && missed[0].contains("still running at the end"), "{missed:?}");
+    assert!(told.contains("COMPLETED"), "{told}");
+}
+
+#[test]
+fn a_rollout_whose_devices_a_newer_one_took_counts_as_it_was_when_it_was_over() {
+    let (missed, told) = rehearsed(&format!(
+        "[[device]]\nname='cam'\ncount=2\n{GOOD}{}{START}{}\
+         [expect.r1]\nstate='completed'\ncommitted_percent_at_least=100\n[expect.r2]\nstate='completed'",
+        GOOD.replace("@1", "@2"),
+        START.replace("0:01", "0:30").replace("r1", "r2").replace("@1", "@2"),
+    ));
+    assert!(missed.is_empty(), "{missed:?}\n{told}");
+}
+
+#[test]
+fn what_virtual_time_cannot_do_is_refused_by_name() {
+    let refusal = |rest: &str, total| story(rest).rehearsal(total).unwrap_err().to_string();
+    let bad = "[[device]]\nname='cam'\nruns='m@1'\n[[release]]\nrelease='m@1'\nexcept={ cam = 'slow' }";
+    assert!(refusal(bad, None).contains("cam-1 runs m@1, which is Slow there"));
+    let compared = format!(
+        "telemetry_secs=0\n[[device]]\nname='cam'\n{GOOD}{START}strategy={{ metrics = {{}}, control_percent = 10 }}"
+    );
+    assert!(refusal(&compared, None).contains("r1 compares metrics and telemetry_secs is 0"));
+    let named = "[[device]]\nname='cam'\ncount=9\n[[act]]\nat='0:01'\ndo='cut'\ndevices=['cam-9']";
+    assert!(refusal(named, Some(3)).contains("cam-9"));
+}
+
+#[test]
+fn in_virtual_time_a_slower_release_is_stopped_by_the_looks_of_the_story() {
+    let strategy = "strategy={ waves = [{ share = { percent = 50 } }, { share = \"all\" }], control_percent = 50, metrics = { max_bake_secs = 1500 } }\n";
+    let old = GOOD.replace("@1", "@2").replace("m@2'", "m@2'\nnature={ slower = 60 }");
+    let (missed, told) = rehearsed(&format!(
+        "look_secs=30\n[[device]]\nname='cam'\ncount=60\nruns='m@1'\ntraffic=600\n{GOOD}{old}{}{strategy}[expect.r1]\nstate='rolled_back'",
+        START.replace("@1", "@2").replace("0:01", "0:30"),
+    ));
+    assert!(missed.is_empty() && told.contains("metrics of wave 1: degraded"), "{missed:?}\n{told}");
 }

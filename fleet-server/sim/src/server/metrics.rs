@@ -12,9 +12,6 @@ use shared::{DeviceId, ModelName, RolloutId, Timestamp, Version};
 
 use super::{Flaw, Server};
 
-/// How often devices are looked at.
-pub const LOOK_EVERY: Duration = Duration::from_secs(300);
-
 /// Looks that are kept: a day of them.
 const KEPT: usize = 288;
 
@@ -29,9 +26,10 @@ pub(super) struct Metrics {
 }
 
 impl Server {
-    /// Devices told what each version of a model has done since the beginning; every wave that is compared is judged.
-    pub fn look(&mut self, model: &ModelName, tally: Tally, now: Timestamp) {
-        let number = now.as_millis() / u64::try_from(LOOK_EVERY.as_millis()).unwrap_or(1);
+    /// Devices told what each version of a model has done since the beginning, as they do so often; every wave that is
+    /// compared is judged.
+    pub fn look(&mut self, model: &ModelName, tally: Tally, every: Duration, now: Timestamp) {
+        let number = now.as_millis() / u64::try_from(every.as_millis()).unwrap_or(1).max(1);
         let happened = self.metrics.intervals.entry(model.clone()).or_default().advance(&tally);
         let kept = self.metrics.tallies.entry(model.clone()).or_default();
         kept.push((number, tally));

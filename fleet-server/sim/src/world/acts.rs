@@ -9,7 +9,7 @@ use super::{Death, Happening, World};
 use crate::{
     device::{Ending, VirtualDevice},
     server::{Server, Unheard},
-    story::{Act, Moment},
+    story::{Act, Character, Moment},
     transcript::Detail,
 };
 
@@ -76,9 +76,22 @@ impl World {
         match act {
             Act::Cut { devices } => self.cut(&devices),
             Act::Reconnect { devices } => self.reconnect(&devices),
+            Act::Flap { devices, every_secs, down_secs, until } => {
+                self.announce(
+                    &devices,
+                    &format!("lose their links about every {every_secs} s until {until}"),
+                );
+                let until = self.story.calm.map_or(until, |calm| calm.min(until));
+                let (every, down) = (Duration::from_secs(every_secs), Duration::from_secs(down_secs));
+                devices.iter().for_each(|device| self.begin_to_flap(device, every, down, until));
+            }
             Act::PowerCut { devices, after_effects } => self.cut_power(&devices, after_effects),
             Act::Restart { devices } => self.restart(&devices),
             Act::Die { devices } => self.die(&devices),
+            Act::Mute { devices } => {
+                self.announce(&devices, "fall silent");
+                self.each(&devices, |it| it.character = Character::Mute);
+            }
             Act::Clock { devices, ahead_secs } => {
                 self.announce(&devices, &format!("will have a clock {ahead_secs} s ahead"));
                 self.each(&devices, |it| it.device.set_clock(ahead_secs * 1_000));

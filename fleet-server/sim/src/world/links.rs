@@ -9,7 +9,7 @@ use crate::{
     device::{Ending, VirtualDevice},
     oracle::News,
     server::Server,
-    story::{BEGIN, Character, Network},
+    story::{BEGIN, Character, Moment, Network},
     transcript::{Detail, plan_in_words, sentence},
 };
 
@@ -18,6 +18,16 @@ const NOTICE_SECS: u64 = 90;
 
 /// How long a device waits at most before it dials again.
 const DIAL_SECS: u64 = 60;
+
+/// A link that breaks again and again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flap {
+    /// Number of the order.
+    order: u64,
+    every: Duration,
+    down: Duration,
+    until: Timestamp,
+}
 
 impl Inhabitant {
     /// True when it could do what it is asked to do now.
@@ -115,6 +125,33 @@ impl World {
         }
     }
 
+    pub(super) fn begin_to_flap(&mut self, id: &DeviceId, every: Duration, down: Duration, until: Moment) {
+        let Some(inhabitant) = self.fleet.get_mut(id) else { return };
+        inhabitant.link.flaps += 1;
+        let flap = Flap { order: inhabitant.link.flaps, every, down, until: until.on_clock() };
+        self.flap_again(id, flap);
+    }
+
+    /// The link breaks, and is dialled when it has been down for as long as it shall be.
+    pub(super) fn flap(&mut self, id: &DeviceId, flap: Flap) {
+        let holds = |it: &&Inhabitant| it.link.flaps == flap.order && !it.dead && self.now < flap.until;
+        let Some(inhabitant) = self.fleet.get(id).filter(holds) else { return };
+        if inhabitant.link.up {
+            self.lose_link(id);
+            if let Some(inhabitant) = self.fleet.get_mut(id).filter(|it| !it.link.cut) {
+                inhabitant.link.dialling = true;
+                self.after(flap.down, Happening::Dial(id.clone()));
+            }
+        }
+        self.flap_again(id, flap);
+    }
+
+    /// After half as much more or less, so that links do not break as one.
+    fn flap_again(&mut self, id: &DeviceId, flap: Flap) {
+        let percent = u32::try_from(self.random.between(50, 150)).unwrap_or(100);
+        self.after(flap.every * percent / 100, Happening::Flap { device: id.clone(), flap });
+    }
+
     pub(super) fn end_life(&mut self, id: &DeviceId, ending: Ending) {
         self.lose_link(id);
         self.with_device(id, |device, now| device.end(ending, now));
@@ -195,6 +232,7 @@ impl World {
 
     pub(super) fn let_oracle_look(&mut self) {
         let news = News::of(&mut self.server);
+        self.note_standings();
         self.tell_news(&news);
         let now = self.server_now();
         if let Err(violation) = self.oracle.look_at_server(&self.server, &news, now) {

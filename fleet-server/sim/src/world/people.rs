@@ -13,9 +13,6 @@ use crate::{
     story::{BEGIN, DeviceStory, Story},
 };
 
-/// A version on probation tells of its inferences this often: rarely enough that a day of a fleet is short.
-const TELLS_EVERY: Duration = Duration::from_secs(20);
-
 /// The devices of a story, enrolled at the server.
 pub(super) fn population(
     story: &Story,
@@ -31,7 +28,8 @@ pub(super) fn population(
         if device.on.secs == 0 {
             server.enrol(id.clone(), device.labels.clone(), device.runs.as_ref());
         }
-        fleet.insert(id.clone(), inhabitant(id, device, catalog, random));
+        let tells_every = Duration::from_secs(story.tells_secs.max(1).into());
+        fleet.insert(id.clone(), inhabitant(id, device, tells_every, catalog, random));
     }
     fleet
 }
@@ -55,7 +53,13 @@ fn ids(device: &DeviceStory) -> Vec<DeviceId> {
     }
 }
 
-fn inhabitant(id: DeviceId, story: &DeviceStory, catalog: &Arc<Catalog>, random: &mut Random) -> Inhabitant {
+fn inhabitant(
+    id: DeviceId,
+    story: &DeviceStory,
+    tells_every: Duration,
+    catalog: &Arc<Catalog>,
+    random: &mut Random,
+) -> Inhabitant {
     let profile = Profile {
         id,
         inventory: Inventory {
@@ -67,7 +71,7 @@ fn inhabitant(id: DeviceId, story: &DeviceStory, catalog: &Arc<Catalog>, random:
         },
         runs: story.runs.clone(),
         traffic_per_minute: story.traffic,
-        tells_every: TELLS_EVERY,
+        tells_every,
         clock_ahead_ms: story.clock_secs * 1_000,
         maintenance: story.maintenance.clone(),
         utc_offset_secs: story.utc_offset_secs,

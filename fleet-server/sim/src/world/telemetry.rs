@@ -1,17 +1,13 @@
 //! What devices tell of their inferences, for stories whose rollouts compare metrics.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use fleet_core::verdict::{Figures, Metric, Tally};
 use muster_sketch::canary::Sample;
 use shared::{DeviceId, ModelName, ReleaseId};
 
 use super::{Happening, World};
-use crate::{
-    nature::Nature,
-    random::Random,
-    server::{LOOK_EVERY, Told},
-};
+use crate::{nature::Nature, random::Random, server::Told};
 
 /// How long an inference takes on a device of the middle, in milliseconds.
 const LATENCY_MS: f64 = 20.0;
@@ -19,24 +15,29 @@ const LATENCY_MS: f64 = 20.0;
 impl World {
     /// Counts what every device did since the last look, and lets the server look at it.
     pub(super) fn look(&mut self) {
-        self.after(LOOK_EVERY, Happening::Look);
+        let every = self.look_every();
+        self.after(every, Happening::Look);
         self.count_inferences();
         let tallies: Vec<(ModelName, Tally)> =
             self.told.iter().map(|(model, told)| (model.clone(), Tally(told.clone()))).collect();
         for (model, tally) in tallies {
-            self.server_turn(|server, now| server.look(&model, tally, now));
+            self.server_turn(|server, now| server.look(&model, tally, every, now));
         }
     }
 
+    pub(super) fn look_every(&self) -> Duration {
+        Duration::from_secs(self.story.look_secs.max(1).into())
+    }
+
     fn count_inferences(&mut self) {
-        let tells_of_drift = self.story.drift;
+        let (tells_of_drift, every) = (self.story.drift, self.look_every());
         for (id, inhabitant) in &self.fleet {
             if !inhabitant.is_reachable() {
                 continue;
             }
             for state in inhabitant.device.agent().model_states() {
                 let Some(release) = inhabitant.device.serves(&state.model) else { continue };
-                let inferences = u64::from(inhabitant.device.traffic()) * LOOK_EVERY.as_secs() / 60;
+                let inferences = u64::from(inhabitant.device.traffic()) * every.as_secs() / 60;
                 let nature = inhabitant.device.nature_of(release);
                 let figures = add(&mut self.told, &mut self.random, id, release, nature, inferences);
                 if tells_of_drift && inferences > 0 {
