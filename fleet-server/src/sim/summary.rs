@@ -8,7 +8,7 @@ use std::{
 };
 
 use fleet_core::{Counts, Progress, RolloutStatus, State, WaveState};
-use muster_sim::{Crowd, Expectation, LiveStory};
+use muster_sim::{Crowd, LiveStory, Standing};
 use serde::Serialize;
 use shared::{DeviceId, RolloutId};
 
@@ -197,8 +197,12 @@ fn outcomes(class: &muster_sim::Class, status: &RolloutStatus) -> BTreeMap<&'sta
 
 /// What should hold and does not, one sentence each.
 pub(super) fn missed(story: &LiveStory, finished: &[Finished], ended: &[Ended], run: &Run) -> Vec<String> {
-    let mut missed: Vec<String> =
-        story.expect.iter().flat_map(|(name, expected)| unmet(name, expected, finished)).collect();
+    let stood = |it: &Finished| {
+        let RolloutStatus { state, counts, .. } = &it.view.status;
+        let standing = Standing { state: word(state), counts: *counts, over: it.view.finished };
+        (it.name.clone(), standing)
+    };
+    let mut missed = story.missed(&finished.iter().map(stood).collect());
     let bad: Vec<_> = ended.iter().filter_map(|it| Some((&it.device, it.bad.first()?))).collect();
     if let Some((device, release)) = bad.first() {
         let release = run.in_story(release);
@@ -207,40 +211,7 @@ pub(super) fn missed(story: &LiveStory, finished: &[Finished], ended: &[Ended], 
             bad.len()
         ));
     }
-    let unread = |it: &&Finished| !it.view.finished && !story.expect.contains_key(&it.name);
-    missed.extend(finished.iter().filter(unread).map(|it| {
-        let state = word(&it.view.status.state);
-        format!(
-            "{} is still {state} at the end; raise `end`, or say so: [expect.{}] state = \"{state}\"",
-            it.name, it.name
-        )
-    }));
     missed
-}
-
-fn unmet(name: &RolloutId, expected: &Expectation, finished: &[Finished]) -> Vec<String> {
-    let Some(it) = finished.iter().find(|it| it.name == *name) else {
-        return vec![format!("{name} was not started")];
-    };
-    let status = &it.view.status;
-    let (state, counts) = (word(&status.state), &status.counts);
-    let percent = counts.committed * 100 / counts.devices.max(1);
-    let mut unmet = vec![];
-    if let Some(wanted) = expected.state.as_ref().filter(|wanted| **wanted != state) {
-        unmet.push(format!("{name} should be {wanted} and is {state}"));
-    }
-    if let Some(least) = expected.committed_percent_at_least.filter(|least| percent < *least as usize) {
-        unmet.push(format!("{name} should be kept by {least} % of its devices and is by {percent} %"));
-    }
-    // By the number, because one device of ten thousand is less than a percent.
-    let most = expected.committed_percent_at_most.map(|most| (most, counts.devices * most as usize / 100));
-    if let Some((most, _)) = most.filter(|(_, devices)| counts.committed > *devices) {
-        unmet.push(format!(
-            "{name} should be kept by at most {most} % of its devices and is by {} of {}",
-            counts.committed, counts.devices
-        ));
-    }
-    unmet
 }
 
 /// The state as stories write it.
