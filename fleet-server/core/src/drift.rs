@@ -26,7 +26,9 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use alarm::{AlarmKey, AlarmState, Cause, Distances, Evidence, FleetAlarm, Found, RaisedBy};
+pub use alarm::{
+    AlarmKey, AlarmState, Cause, Distances, Evidence, FleetAlarm, Found, Level, MeanAndDeviation, RaisedBy,
+};
 pub use baseline::{LATE_SECS, is_of_baseline};
 pub use feature::{Brought, FeatureState, Look, Outcome};
 pub use order::{Order, Whom};

@@ -1,11 +1,11 @@
 //! Something that people are told, with everything that speaks for it.
 
 use muster_sketch::{
-    detector::{self, Finding, OddBaseline, Oddity, Scope},
+    detector::{self, Finding, OddBaseline, Oddity, Scope, ScoreName},
     distance::{self, CategoryDistances, NumericDistances},
     quality::{QualityFinding, QualityKind},
-    reference::ReferenceValues,
-    window::FeatureCounts,
+    reference::{NumericReference, ReferenceValues},
+    window::{CLIP, FeatureCounts, NumericCounts},
 };
 use serde::{Deserialize, Serialize};
 use shared::{ReleaseId, Timestamp};
@@ -27,6 +27,9 @@ pub struct Found {
     pub cause: Cause,
     /// What its devices counted, if that is known.
     pub evidence: Option<Evidence>,
+    /// What the reference calls the category in question, because alarms are read where the reference is not at hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
 }
 
 /// Who saw it.
@@ -80,6 +83,17 @@ impl Cause {
         Self::OddBaseline { oddity, z, figure, median }
     }
 
+    /// What was looked at in the bins, if anything was.
+    pub(super) fn score(&self) -> Option<ScoreName> {
+        match self {
+            Self::Drift { finding, .. } => Some(finding.alarm.direction.score),
+            Self::OddBaseline { oddity: Oddity::Share(score), .. } => Some(*score),
+            Self::OddBaseline { oddity: Oddity::Level | Oddity::Variation, .. } | Self::Quality { .. } => {
+                None
+            }
+        }
+    }
+
     /// In a word, by which alarms are told apart.
     #[must_use]
     pub fn word(&self) -> &'static str {
@@ -128,6 +142,60 @@ pub struct Evidence {
     pub counts: FeatureCounts,
     /// How far they are from the reference; nothing without a value.
     pub distances: Option<Distances>,
+    /// Of a number: how large it was; nothing without a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<Level>,
+}
+
+/// How large a number was, and how large it is in the reference, in its own unit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Level {
+    /// What was counted.
+    pub counted: MeanAndDeviation,
+    /// The sample of the reference.
+    pub reference: MeanAndDeviation,
+    /// Some values were so far off that they were counted as nearer ones ([`CLIP`]): the mean was further off than it is here.
+    pub is_cut: bool,
+}
+
+/// Of some values.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MeanAndDeviation {
+    /// Their mean.
+    pub mean: f64,
+    /// Their standard deviation.
+    pub deviation: f64,
+}
+
+impl Level {
+    /// `None` without a value, or when either is of categories.
+    #[must_use]
+    pub fn of(reference: &ReferenceValues, counts: &FeatureCounts) -> Option<Self> {
+        match (reference, counts) {
+            (ReferenceValues::Numeric(reference), FeatureCounts::Numeric(counts)) => {
+                let (centre, scale) = (reference.centre(), reference.scale());
+                let reach = CLIP * scale;
+                let is_cut = counts
+                    .range()
+                    .is_some_and(|(lowest, highest)| centre - lowest > reach || highest - centre > reach);
+                Some(Self {
+                    counted: MeanAndDeviation::of(reference, counts)?,
+                    reference: MeanAndDeviation::of(reference, reference.counts())?,
+                    is_cut,
+                })
+            }
+            (ReferenceValues::Category(_), _) | (_, FeatureCounts::Category(_)) => None,
+        }
+    }
+}
+
+impl MeanAndDeviation {
+    fn of(reference: &NumericReference, counts: &NumericCounts) -> Option<Self> {
+        let (centre, scale) = (f64::from(reference.centre()), f64::from(reference.scale()));
+        let (moments, rows) = (counts.moments(), counts.finite());
+        let mean = centre + scale * moments.mean(rows)?;
+        Some(Self { mean, deviation: scale * moments.standard_deviation(rows)? })
+    }
 }
 
 /// How far counts are from their reference, each figure with its noise floor.
@@ -233,7 +301,7 @@ impl Found {
             contrast,
         };
         let cause = Cause::Drift { finding, others: 0, uncounted: false };
-        Self { feature, scope, raised_by: RaisedBy::Device, cause, evidence: None }
+        Self { feature, scope, raised_by: RaisedBy::Device, cause, evidence: None, category: None }
     }
 
     /// Whether a device tells the same again, because it does not know whether it was heard.

@@ -3,22 +3,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_sketch::{
-    detector::{Finding, Fleet, FleetBatch, FleetError, FleetRule, Group, Scope, Scores, odd_baselines},
+    detector::{
+        Finding, Fleet, FleetBatch, FleetError, FleetRule, Group, Scope, ScoreName, Scores, odd_baselines,
+    },
     reference::{FeatureReference, ReferenceValues},
     window::FeatureCounts,
 };
 use serde::{Deserialize, Serialize};
 use shared::Timestamp;
 
-use super::{Cause, Distances, Evidence, FeatureStatus, Found, Order, RaisedBy, Whom, quality};
+use super::{Cause, Distances, Evidence, FeatureStatus, Found, Level, Order, RaisedBy, Whom, quality};
+
+/// An odd baseline is found for this long, a day, at least: where closed alarms are hardly silent, there has to be time to find room too.
+const TELL_ODD_SECS: u64 = 86_400;
 
 /// What is known of one feature of one model version, from check to check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureState {
     pub(super) fleet: Fleet,
-    /// Devices whose baseline was found odd: it stays so until they learn another, and is told once.
+    /// Devices whose baseline was found odd long enough: it stays so until they learn another, and is not found again.
     odd: BTreeSet<String>,
+    /// Those that are still found at every check, since when.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) newly_odd: BTreeMap<String, Timestamp>,
 }
 
 /// With what a check looks.
@@ -62,7 +70,8 @@ impl FeatureState {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(look: &Look<'_>) -> Self {
-        Self { fleet: Fleet::new(look.scores, &look.feature.name), odd: BTreeSet::new() }
+        let fleet = Fleet::new(look.scores, &look.feature.name);
+        Self { fleet, odd: BTreeSet::new(), newly_odd: BTreeMap::new() }
     }
 
     /// Carries out `orders` and takes what devices brought, one entry each.
@@ -109,7 +118,7 @@ impl FeatureState {
                 let known: Vec<_> = self.fleet.devices().map(|(device, _)| device.to_owned()).collect();
                 for device in known.iter().filter(|device| whom.includes(device, groups_of(look, device))) {
                     self.fleet.relearn(look.scores, device);
-                    self.odd.remove(device);
+                    self.forget_odd(device);
                 }
             }
             Order::Forget { device } => self.forget(device),
@@ -125,24 +134,47 @@ impl FeatureState {
 
     fn forget(&mut self, device: &str) {
         self.fleet.forget(device);
-        self.odd.remove(device);
+        self.forget_odd(device);
     }
 
-    /// Devices whose complete baseline is unlike the others', that were not told yet.
+    fn forget_odd(&mut self, device: &str) {
+        self.odd.remove(device);
+        self.newly_odd.remove(device);
+    }
+
+    /// Devices whose complete baseline is unlike the others', as long as they may not have been told.
+    ///
+    /// Whether there was room to tell one is not known here. So each is found for as long as a closed alarm is silent: one that found no
+    /// room is found again, one that was told is the same alarm once more, and one that was closed meanwhile is over for good. One that
+    /// found no room in all that time is not told.
     fn find_odd(&mut self, look: &Look<'_>) -> Result<Vec<Found>, FleetError> {
         let baselines = self.fleet.devices().filter_map(|(device, watch)| Some((device, watch.baseline()?)));
         let (devices, baselines): (Vec<_>, Vec<_>) = baselines.unzip();
         let odd = odd_baselines(look.scores, &baselines).map_err(FleetError::Group)?;
         let odd: Vec<_> = odd.iter().map(|odd| (devices[odd.index].to_owned(), Cause::odd(odd))).collect();
-        let new = odd.into_iter().filter(|(device, _)| self.odd.insert(device.clone()));
-        let found = new.map(|(device, cause)| Found {
+        self.settle_odd(look);
+        let new: Vec<_> = odd.into_iter().filter(|(device, _)| !self.odd.contains(device)).collect();
+        new.iter().for_each(|(device, _)| {
+            self.newly_odd.entry(device.clone()).or_insert(look.now);
+        });
+        let found = new.into_iter().map(|(device, cause)| Found {
             feature: look.feature.name.clone(),
             scope: Scope::Sensor { device },
             raised_by: RaisedBy::Server,
+            category: cause.score().and_then(|score| category(&look.feature.values, score)),
             cause,
             evidence: None,
         });
         Ok(found.collect())
+    }
+
+    /// Those that were found long enough are not found again.
+    fn settle_odd(&mut self, look: &Look<'_>) {
+        let tell_secs = look.rule.suppress_secs.max(TELL_ODD_SECS);
+        let is_new = |since: &Timestamp| look.now.since(*since).as_secs() < tell_secs;
+        let settled = self.newly_odd.iter().filter(|(_, since)| !is_new(since));
+        self.odd.extend(settled.map(|(device, _)| device.clone()));
+        self.newly_odd.retain(|_, since| is_new(since));
     }
 }
 
@@ -157,14 +189,28 @@ pub(super) fn drift(
     (others, uncounted): (usize, bool),
     brought: &[Brought<'_>],
 ) -> Found {
-    let whom = Whom::of(&finding.scope);
+    let scope = finding.scope.clone();
+    let whom = Whom::of(&scope);
     let concerned = brought.iter().filter(|batch| whom.includes(batch.device, groups_of(look, batch.device)));
+    let evidence = evidence(&look.feature.values, concerned);
+    let cause = Cause::Drift { finding, others, uncounted };
     Found {
         feature: look.feature.name.clone(),
-        scope: finding.scope.clone(),
+        scope,
         raised_by: RaisedBy::Server,
-        evidence: evidence(&look.feature.values, concerned),
-        cause: Cause::Drift { finding, others, uncounted },
+        category: cause.score().and_then(|score| category(&look.feature.values, score)),
+        cause,
+        evidence,
+    }
+}
+
+/// What the reference calls the category that a score looks at.
+fn category(reference: &ReferenceValues, score: ScoreName) -> Option<String> {
+    match (reference, score) {
+        (ReferenceValues::Category(reference), ScoreName::Category(bin)) => {
+            reference.names().get(usize::try_from(bin).ok()?).cloned()
+        }
+        (ReferenceValues::Category(_) | ReferenceValues::Numeric(_), _) => None,
     }
 }
 
@@ -181,6 +227,7 @@ pub(super) fn evidence<'a>(
             to_ms: batch.to_ms,
             counts: FeatureCounts::empty(reference),
             distances: None,
+            level: None,
         });
         // The detector has checked that these are of the reference.
         if sum.counts.merge(batch.counts).is_ok() {
@@ -191,6 +238,7 @@ pub(super) fn evidence<'a>(
     }
     let mut sum = sum?;
     sum.distances = Distances::of(reference, &sum.counts);
+    sum.level = Level::of(reference, &sum.counts);
     Some(sum)
 }
 

@@ -86,5 +86,5 @@ fn found<'a>(
     });
     let cause = Cause::Quality { finding: together.unwrap_or(one), devices: concerned.len() };
     let feature = look.feature.name.clone();
-    Some(Found { feature, scope, raised_by: RaisedBy::Server, cause, evidence })
+    Some(Found { feature, scope, raised_by: RaisedBy::Server, cause, evidence, category: None })
 }

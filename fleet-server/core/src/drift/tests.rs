@@ -3,6 +3,7 @@
 mod checks;
 mod sums;
 mod telling;
+mod words;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -165,7 +165,7 @@ impl fmt::Display for DriftAlarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { feature, scope, devices, others, shift, evidence, threshold, .. } = self;
         write!(f, "{feature} drifts on {}: ", whose(scope))?;
-        write!(f, "{} by {shift:.2} standard deviations ", moved(self.direction))?;
+        write!(f, "{} by {shift:.2} standard deviations of its score ", moved(self.direction, None))?;
         write!(f, "({devices} devices counted, and {others} with another release; ")?;
         write!(f, "evidence {evidence:.1e}, alarm at {threshold:.1e})")
     }

@@ -52,7 +52,7 @@ fn drift_of_the_devices_with_the_release_brings_them_back_with_the_evidence() {
     assert_eq!(restored(&effects), canary);
     assert_eq!(
         rollout.status().reason.unwrap(),
-        "wave 1: brightness drifts on devices with this release and not the others: smaller by 0.31 standard deviations \
+        "wave 1: brightness drifts on devices with this release and not the others: smaller by 0.31 standard deviations of its score \
          (10 devices counted, and 6 with another release; evidence 2.5e7, alarm at 2.0e6)"
     );
     let told = effects.iter().filter(|effect| {
