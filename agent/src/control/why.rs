@@ -53,7 +53,7 @@ fn told(DriftAlarm { release, feature, alarm }: &DriftAlarm) -> String {
     let since =
         if since_secs == 0 { "from the first check on".into() } else { format!("since {}", at(since_secs)) };
     format!(
-        "{release}: the feature '{feature}' has drifted, {since}: {}, by {:.2} standard deviations over {samples} rows; \
+        "{release}: the feature '{feature}' has drifted, {since}: {}, by {:.2} standard deviations of its score over {samples} rows; \
          found at {} with evidence {evidence:.3e} where {threshold:.3e} are asked for",
         moved(direction),
         shift.abs(),
@@ -77,7 +77,7 @@ fn moved(Direction { score, sign }: Direction) -> String {
         (ScoreName::Region(eighth), _) => {
             format!("{more} lies in eighth {} of the reference", u32::from(eighth) + 1)
         }
-        (ScoreName::Category(bin), _) => format!("category {bin} is {more} frequent"),
+        (ScoreName::Category(bin), _) => format!("category {} is {more} frequent", bin + 1),
         (ScoreName::OtherCategories, _) => format!("rare categories are {more} frequent"),
         (ScoreName::UnseenCategory, _) => format!("there are {more} categories that the reference lacks"),
     }

@@ -113,7 +113,7 @@ fn cause(cause: &Cause) -> Vec<String> {
     ];
     if let Some(contrast) = &finding.contrast {
         lines.push(format!(
-            "  moved     {:.3} ± {:.3} s.d., the others {:.3} ± {:.3}",
+            "  moved     {:.3} ± {:.3} s.d. of its score, the others {:.3} ± {:.3}",
             contrast.inside, contrast.inside_error, contrast.outside, contrast.outside_error
         ));
     }

@@ -415,6 +415,7 @@ fn alarm(id: u64, model: &str, feature: &str) -> FleetAlarm {
         scope: Scope::Sensor { device: "a-1".into() },
         raised_by: RaisedBy::Server,
         cause: Cause::Quality { finding, devices: 1 },
+        category: None,
         evidence: None,
     };
     FleetAlarm::open(id, format!("{model}@2").parse().unwrap(), found, at(id))
