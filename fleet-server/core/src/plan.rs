@@ -104,7 +104,7 @@ pub struct RolloutSummary {
 /// What a rollout will do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Ordered waves, none of them empty.
+    /// Ordered waves, none of them empty. A plan of nobody has none, and is there to be read ([`Plan::of_nobody`]).
     pub waves: Vec<WavePlan>,
     /// Selected devices that are left out.
     pub blocked: Vec<Blocked>,
@@ -197,9 +197,18 @@ pub enum PlanError {
         /// What would match.
         hint: String,
     },
-    /// Every selected device is left out.
+    /// Every selected device is left out; [`Plan::of_nobody`] shows them all.
     #[error("none of the {} selected devices can take it; {} {}", .0.len(), .0[0].device, .0[0].why)]
     AllBlocked(Vec<Blocked>),
+}
+
+impl Plan {
+    /// Shows whom [`PlanError::AllBlocked`] leaves out, for people who want to read why. No rollout is started with it.
+    #[must_use]
+    pub fn of_nobody(blocked: Vec<Blocked>, now: Timestamp) -> Self {
+        let (waves, supersedes, freezes) = (vec![], vec![], vec![]);
+        Self { waves, blocked, supersedes, freezes, expected: Expected::default(), planned_at: now }
+    }
 }
 
 /// Plans a rollout, without regard to freezes and guarded devices: whoever knows of them adds them, and then says
@@ -216,6 +225,7 @@ pub fn plan(
     now: Timestamp,
 ) -> Result<Plan, PlanError> {
     spec.strategy.check()?;
+    spec.strategy.check_patience(&spec.release, needs.probation_secs)?;
     let selected: Vec<_> =
         fleet.iter().filter(|d| spec.selector.matches(&d.id, &d.labels, &d.inventory)).collect();
     if selected.is_empty() {

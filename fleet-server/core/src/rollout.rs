@@ -6,7 +6,7 @@
 //! | AwaitingApproval | Approve, not by the author | Running{wave} | Assign, Compare |
 //! | Running | report, connect | Running | the device moves on; a failed one gets Restore |
 //! | Running | the network did not carry it, tries are left | Running | Assign again, later |
-//! | Running | failures of a wave > limit, its metrics are degraded, or its release drifts | RollingBack, or Halted if `on_halt` is pause | Restore, newest first |
+//! | Running | failures of a wave > limit, its metrics are degraded, or its release drifts | RollingBack, or Halted if `on_halt` is halt | Restore, newest first |
 //! | Running | the gate of the wave lets it pass, or Promote | Running{next}, AwaitingApproval{next}, Completed | Assign the next wave |
 //! | Running | every wave passed, and it is continuous | Watching | |
 //! | Watching | Join | Watching | Assign |
@@ -216,6 +216,13 @@ impl Rollout {
     #[must_use]
     pub fn compared_wave(&self) -> Option<usize> {
         self.active_wave().filter(|&wave| self.waves[wave].compared)
+    }
+
+    /// Since when all devices of the wave that could be reached have settled and it is watched; `None` while it is not.
+    /// Its metrics are judged for [`MAX_JUDGED_SECS`](crate::strategy::MAX_JUDGED_SECS) from then on.
+    #[must_use]
+    pub fn watched_since(&self, wave: usize) -> Option<Timestamp> {
+        self.waves.get(wave)?.settled_at
     }
 
     /// The freezes that concern it, as they were last passed in.

@@ -8,7 +8,7 @@ mod pace;
 mod wave;
 
 use serde::{Deserialize, Serialize};
-use shared::{Version, maintenance::MaintenanceWindows};
+use shared::{ReleaseId, Version, maintenance::MaintenanceWindows};
 use thiserror::Error;
 
 use crate::verdict::InvalidPolicy;
@@ -24,6 +24,10 @@ pub const MAX_WAVES: usize = 32;
 
 /// Longest bake time and longest deadline: a rollout that takes longer than 90 days for one step is forgotten.
 pub const MAX_STEP_SECS: u64 = 90 * 86_400;
+
+/// Longest that the metrics of a wave are judged after its devices have settled. Every look is kept as evidence, one every
+/// five minutes by default, and what 4000 looks have not shown needs a person.
+pub const MAX_JUDGED_SECS: u64 = 14 * 86_400;
 
 /// Most versions that a rollout may name as those to come from.
 pub const MAX_FROM: usize = 64;
@@ -43,8 +47,8 @@ pub struct Strategy {
 
     /// How many devices of a wave may refuse the release or go back from it.
     pub max_failed: MaxFailed,
-    /// A reachable device that says nothing for this long is silent. Longer than the probation of the release,
-    /// for a device on probation has nothing to say.
+    /// A reachable device that says nothing for this long is silent. Longer than the probation of the release, or
+    /// nothing is planned: a device on probation has nothing to say.
     pub silent_after_secs: u64,
     /// Percentage of a wave's devices that were seen and may have fallen silent; with more the wave is held.
     pub max_silent_percent: u32,
@@ -140,6 +144,31 @@ pub enum InvalidStrategy {
     /// Too many versions to come from.
     #[error("the strategy allows {0} versions to come from; write at most {MAX_FROM}, or none for any")]
     From(usize),
+    /// A wave would be watched for longer than its metrics are judged, and nobody would see what degrades after that.
+    #[error(
+        "{what} is {secs} s, and the metrics of a wave are judged for {MAX_JUDGED_SECS} s at most; write up to \
+         {MAX_JUDGED_SECS}, or leave metrics out"
+    )]
+    BeyondJudgement {
+        /// Which field.
+        what: String,
+        /// What it says.
+        secs: u64,
+    },
+    /// A device on probation, as healthy as it may be, would count as silent.
+    #[error(
+        "silent_after_secs is {silent_after_secs} s, and a device that watches {release} says nothing for {probation_secs} s; \
+         write more than {probation_secs}, with room for devices that answer little, or publish the release with a shorter \
+         probation"
+    )]
+    SilentOnProbation {
+        /// What the strategy says.
+        silent_after_secs: u64,
+        /// What is brought.
+        release: ReleaseId,
+        /// How long a device watches it at least.
+        probation_secs: u64,
+    },
     /// There is nobody to compare the first wave with.
     #[error(
         "metrics need devices to compare with: write control_percent, or more than one wave, so that the devices of \
@@ -165,6 +194,9 @@ impl Strategy {
         }
         for (index, wave) in self.waves.iter().enumerate() {
             wave.check(index + 1)?;
+            if self.may_compare(index) {
+                check_judged(|| format!("bake_time_secs of wave {}", index + 1), wave.bake_time_secs)?;
+            }
         }
         check_percent("control_percent", self.control_percent, 0, 90)?;
         check_percent("max_failed.percent", self.max_failed.percent, 0, 100)?;
@@ -181,6 +213,25 @@ impl Strategy {
         }
         self.metrics.as_ref().map_or(Ok(()), MetricGate::check)
     }
+
+    /// Checks that a device has said something by the time it counts as silent. Of all that may take it long only the probation
+    /// is known before: neither its link nor its traffic is, and what is not known refuses nothing.
+    ///
+    /// # Errors
+    /// When every device that takes `release` would fall silent on probation.
+    pub fn check_patience(&self, release: &ReleaseId, probation_secs: u64) -> Result<(), InvalidStrategy> {
+        let silent_after_secs = self.silent_after_secs;
+        if silent_after_secs > probation_secs {
+            return Ok(());
+        }
+        let release = release.clone();
+        Err(InvalidStrategy::SilentOnProbation { silent_after_secs, release, probation_secs })
+    }
+
+    /// Whether the metrics of this wave, counted from 0, may be compared: somebody is left who is not asked before it is over.
+    fn may_compare(&self, wave: usize) -> bool {
+        self.metrics.is_some() && (self.control_percent > 0 || wave + 1 < self.waves.len())
+    }
 }
 
 fn check_percent(what: &'static str, percent: u32, least: u32, most: u32) -> Result<(), InvalidStrategy> {
@@ -195,6 +246,13 @@ fn check_secs(what: &'static str, secs: u64, least: u64) -> Result<(), InvalidSt
         return Ok(());
     }
     Err(InvalidStrategy::Time { what, secs, least })
+}
+
+fn check_judged(what: impl Fn() -> String, secs: u64) -> Result<(), InvalidStrategy> {
+    if secs <= MAX_JUDGED_SECS {
+        return Ok(());
+    }
+    Err(InvalidStrategy::BeyondJudgement { what: what(), secs })
 }
 
 #[cfg(test)]
@@ -221,17 +279,40 @@ mod tests {
     #[test]
     fn an_operator_writes_only_what_differs_from_the_default() {
         let text = r#"{"waves":[{"share":{"percent":5},"bake_time_secs":600},{"share":"all","approve":true}],
-            "on_halt":"pause","ramp":{"per_minute":10},"windows":["Mon-Fri 22:00-05:00"],"metrics":{},
+            "on_halt":"halt","ramp":{"per_minute":10},"windows":["Mon-Fri 22:00-05:00"],"metrics":{},
             "drift":{"on_alarm":"hold"}}"#;
         let strategy: Strategy = serde_json::from_str(text).unwrap();
         assert_eq!(strategy.waves[0].share, WaveShare::Percent(5));
         assert!(strategy.waves[1].approve && !strategy.waves[0].approve);
-        assert_eq!((strategy.on_halt, strategy.silent_after_secs), (StopAction::Pause, 86_400));
+        assert_eq!((strategy.on_halt, strategy.silent_after_secs), (StopAction::Halt, 86_400));
         assert_eq!(strategy.ramp, Some(Ramp::steady(10)));
         assert_eq!(strategy.metrics, Some(MetricGate::default()));
         assert_eq!(strategy.drift.on_alarm, OnAlarm::Hold);
         assert_eq!(strategy.check(), Ok(()));
         assert!(serde_json::from_str::<Strategy>(r#"{"wave":[]}"#).is_err());
+    }
+
+    #[test]
+    fn no_wave_is_watched_for_longer_than_its_metrics_are_judged() {
+        let long = |share| WaveSpec { bake_time_secs: MAX_JUDGED_SECS + 1, ..WaveSpec::of(share) };
+        let first = vec![long(WaveShare::Count(1)), WaveSpec::of(WaveShare::All)];
+        let last = vec![WaveSpec::of(WaveShare::Count(1)), long(WaveShare::All)];
+        let judged = |waves: &[WaveSpec], control_percent| {
+            let metrics = Some(MetricGate::default());
+            Strategy { waves: waves.to_vec(), control_percent, metrics, ..Strategy::default() }.check()
+        };
+        let told = judged(&first, 0).unwrap_err().to_string();
+        assert!(told.starts_with("bake_time_secs of wave 1 is 1209601 s, and the metrics"), "{told}");
+        assert!(told.ends_with("write up to 1209600, or leave metrics out"), "{told}");
+        // Behind the last wave only those that are held back are left to compare with.
+        assert_eq!(judged(&last, 0), Ok(()));
+        assert!(judged(&last, 10).is_err());
+        assert_eq!(Strategy { waves: first, ..Strategy::default() }.check(), Ok(()));
+
+        let gate = MetricGate { max_bake_secs: MAX_JUDGED_SECS + 1, ..MetricGate::default() };
+        let capped = Strategy { metrics: Some(gate), control_percent: 10, ..Strategy::default() };
+        let told = capped.check().unwrap_err().to_string();
+        assert!(told.starts_with("metrics.max_bake_secs is 1209601 s"), "{told}");
     }
 
     #[test]

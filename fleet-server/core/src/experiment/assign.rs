@@ -250,6 +250,8 @@ fn arm_plan(
     let rollout = rollout_spec(spec, ground, arm);
     match plan::plan(&rollout, ground.needs.get(arm), &own, ground.others, now) {
         Ok(plan) => Ok(ArmPlan { devices, rollout: Some((rollout, plan)) }),
+        // What is wrong with the strategy says nothing of the devices of the arm.
+        Err(plan::PlanError::Strategy(why)) => Err(PlanError::Invalid(why.into())),
         Err(why) => Err(PlanError::Rollout { arm, why }),
     }
 }

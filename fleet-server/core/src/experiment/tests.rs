@@ -188,6 +188,8 @@ fn what_cannot_be_carried_out_is_refused_with_the_reason() {
     assert!(
         with(Strategy { metrics: Some(MetricGate::default()), ..Strategy::default() }).contains("metrics")
     );
+    let impatient = Strategy { silent_after_secs: 60, ..Strategy::default() };
+    assert!(with(impatient).contains("a device that watches digits@2 says nothing for 60 s"));
     let waves = vec![WaveSpec::of(WaveShare::Count(3))];
     assert!(with(Strategy { waves, ..Strategy::default() }).contains("every device of an arm"));
     let empty = planned(&ExperimentSpec { selector: Selector::parse("id=d1").unwrap(), ..spec() }, &fleet(4));

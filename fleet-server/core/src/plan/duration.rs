@@ -56,7 +56,7 @@ impl Plan {
     /// Works out how long it takes, with the freezes and approvals as they stand in it now.
     pub fn expect(&mut self, strategy: &Strategy, needs: &ReleaseNeeds) {
         let passage_secs = needs.size_bytes.div_ceil(LINK_BYTES_PER_SEC) + needs.probation_secs;
-        let mut clock = Clock::new(self, strategy, Duration::from_secs(passage_secs));
+        let mut clock = Clock::new(self, strategy, passage_secs, needs.probation_secs);
         let last = self.waves.len().saturating_sub(1);
         let waves: Vec<_> =
             self.waves.iter().enumerate().map(|(at, wave)| clock.wave(wave, at < last)).collect();
@@ -74,6 +74,8 @@ struct Clock<'a> {
     strategy: &'a Strategy,
     freezes: &'a [Freeze],
     passage: Duration,
+    /// The last stretch of the passage, in which a device rightly says nothing.
+    probation_secs: u64,
     start: Timestamp,
     now: Timestamp,
     /// When the next device may be asked, by the ramp alone.
@@ -84,10 +86,19 @@ struct Clock<'a> {
 }
 
 impl<'a> Clock<'a> {
-    fn new(plan: &'a Plan, strategy: &'a Strategy, passage: Duration) -> Self {
-        let (freezes, start) = (plan.freezes.as_slice(), plan.planned_at);
-        let (paced_at, now) = (start, start);
-        Self { strategy, freezes, passage, start, now, paced_at, on_their_way: VecDeque::new(), kept: 0 }
+    fn new(plan: &'a Plan, strategy: &'a Strategy, passage_secs: u64, probation_secs: u64) -> Self {
+        let (passage, start) = (Duration::from_secs(passage_secs), plan.planned_at);
+        Self {
+            strategy,
+            freezes: &plan.freezes,
+            passage,
+            probation_secs,
+            start,
+            now: start,
+            paced_at: start,
+            on_their_way: VecDeque::new(),
+            kept: 0,
+        }
     }
 
     fn wave(&mut self, wave: &WavePlan, has_others_behind: bool) -> ExpectedWave {
@@ -140,7 +151,9 @@ impl<'a> Clock<'a> {
     }
 
     fn at_most_longer(&self, wave: &WavePlan, has_others_behind: bool) -> u64 {
-        let silence = self.strategy.silent_after_secs.saturating_sub(self.passage.as_secs());
+        // Whoever says last that its probation begins was expected to keep the release when that is over. The patience is
+        // longer, or there would be no plan.
+        let silence = self.strategy.silent_after_secs.saturating_sub(self.probation_secs);
         let is_compared = wave.kind == WaveKind::Step && has_others_behind;
         let gate = self.strategy.metrics.as_ref().filter(|_| is_compared);
         silence + gate.map_or(0, |gate| gate.max_bake_secs.saturating_sub(wave.bake_time_secs))
@@ -179,7 +192,7 @@ mod tests {
         let passes: Vec<_> = expected.waves.iter().map(|wave| wave.passes_secs).collect();
         assert_eq!(passes, [661, 661 + 61 + 60]);
         assert_eq!(expected.total_secs, 782);
-        assert_eq!(expected.waves[0].at_most_longer_secs, 86_400 - 61);
+        assert_eq!(expected.waves[0].at_most_longer_secs, 86_400 - 60);
     }
 
     #[test]
@@ -222,6 +235,6 @@ mod tests {
         let plan = plan(&spec("all", strategy), &needs(), &fleet, &[], Timestamp(1_000)).unwrap();
         let first = &plan.expected.waves[0];
         assert!(first.waits_for_approval && first.waits_for_quorum);
-        assert_eq!(first.at_most_longer_secs, 86_400 - 61 + 86_400);
+        assert_eq!(first.at_most_longer_secs, 86_400 - 60 + 86_400);
     }
 }

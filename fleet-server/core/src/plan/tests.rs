@@ -64,6 +64,38 @@ fn who_is_left_out_is_told_why() {
 }
 
 #[test]
+fn a_plan_in_which_everybody_is_left_out_can_be_read_to_the_last_device() {
+    let mut fleet = fleet(2);
+    fleet[0].quarantined = true;
+    fleet[1].inventory.memory_mib = 32;
+    let Err(PlanError::AllBlocked(blocked)) = plan_for("all", &fleet, &[]) else {
+        panic!("nobody can be asked")
+    };
+    let plan = Plan::of_nobody(blocked, Timestamp(7));
+    assert!(plan.waves.is_empty() && plan.planned_at == Timestamp(7));
+    let told: Vec<_> = plan.blocked.iter().map(|blocked| blocked.device.as_str()).collect();
+    assert_eq!(told, ["d0", "d1"]);
+}
+
+#[test]
+fn a_device_on_probation_cannot_be_taken_for_a_silent_one() {
+    let patient = |silent_after_secs| {
+        let strategy = Strategy { silent_after_secs, ..Strategy::default() };
+        plan(&spec("all", strategy), &needs(), &fleet(1), &[], Timestamp(0))
+    };
+    let Err(PlanError::Strategy(why)) = patient(60) else { panic!("its probation takes a minute") };
+    let told = why.to_string();
+    assert!(
+        told.starts_with(
+            "silent_after_secs is 60 s, and a device that watches digits@2 says nothing for 60 s"
+        ),
+        "{told}"
+    );
+    assert!(told.contains("write more than 60"), "{told}");
+    assert!(patient(61).is_ok());
+}
+
+#[test]
 fn the_newer_of_two_rollouts_wins_a_device() {
     let plan = plan_for("all", &fleet(2), &[other("old", 1, "d0"), other("new", 2_000, "d1")]).unwrap();
     assert_eq!(plan.supersedes, [Superseding { rollout: RolloutId::new("old").unwrap(), device: id("d0") }]);

@@ -109,7 +109,7 @@ impl Rollout {
         let late = self.waves[wave].kind == WaveKind::Late;
         match self.spec.strategy.on_halt {
             StopAction::Rollback if !late => self.roll_back(Cause::Verdict { verdict }, now),
-            StopAction::Rollback | StopAction::Pause => {}
+            StopAction::Rollback | StopAction::Halt => {}
         }
     }
 

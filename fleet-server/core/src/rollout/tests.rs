@@ -4,7 +4,9 @@ use shared::report::{DeploymentEvent, FailReason, RejectReason, RollbackReason, 
 
 use super::*;
 use crate::{
-    fixtures::{fleet, id, release, started},
+    fixtures::{fleet, id, needs, release, spec, started},
+    plan,
+    plan::ReleaseNeeds,
     strategy::{DriftGate, MaxFailed, OnAlarm, StopAction, Strategy, WaveShare, WaveSpec},
 };
 
@@ -107,8 +109,8 @@ fn a_device_without_room_ends_the_rollout_instead_of_being_waited_for() {
 }
 
 #[test]
-fn a_pausing_strategy_halts_and_leaves_healthy_devices_alone() {
-    let strategy = Strategy { on_halt: StopAction::Pause, ..Strategy::default() };
+fn a_strategy_that_halts_is_over_and_leaves_healthy_devices_alone() {
+    let strategy = Strategy { on_halt: StopAction::Halt, ..Strategy::default() };
     let mut rollout = started(strategy, &fleet(2));
     let asked = assigned(&drain(&mut rollout));
     rollout.handle(says(&asked[0], COMMITTED, 1), Timestamp(2_000)).unwrap();
@@ -263,7 +265,10 @@ fn busy() -> Rollout {
     let drift = DriftGate { on_alarm: OnAlarm::Hold };
     let mut strategy = Strategy { max_failed, silent_after_secs: 5, drift, ..two_waves(1) };
     strategy.waves[0].share = WaveShare::Count(4);
-    started(strategy, &fleet)
+    // A device may fall silent here within a story of seconds, so its release has no probation.
+    let (spec, quick) = (spec("all", strategy), ReleaseNeeds { probation_secs: 0, ..needs() });
+    let plan = plan(&spec, &quick, &fleet, &[], Timestamp(1_000)).unwrap();
+    Rollout::start(spec, plan, Timestamp(1_000))
 }
 
 proptest! {

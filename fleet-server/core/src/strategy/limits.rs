@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidStrategy, MetricCheck, OtherMetrics, check_secs};
+use super::{InvalidStrategy, MetricCheck, OtherMetrics, check_judged, check_secs};
 use crate::verdict::{Metric, VerdictPolicy};
 
 /// Below this many reachable devices a percentage says nothing: one device of ten is already 10 %.
@@ -45,8 +45,11 @@ pub enum StopAction {
     /// Bring them back to what they ran before, newest first.
     #[default]
     Rollback,
-    /// Leave them as they are and wait for a person.
-    Pause,
+    /// Leave them as they are, for good: devices that have the release keep it, and nobody else is asked. Whoever wants to go
+    /// on starts another rollout.
+    // "pause" was its name once, in rollouts that are stored and in files; but what a person paused can be resumed.
+    #[serde(alias = "pause")]
+    Halt,
 }
 
 /// How often a device is asked again. Only what another try can change is tried again: the network. A release that a
@@ -93,7 +96,8 @@ pub struct MetricGate {
     pub policy: VerdictPolicy,
     /// A healthy wave passes before its bake time is over.
     pub promote_early: bool,
-    /// A wave of which too little is known is watched this long at most; then it is held and a person decides.
+    /// A wave of which too little is known is watched this long at most; then it is held and a person decides. Up to
+    /// [`MAX_JUDGED_SECS`](super::MAX_JUDGED_SECS).
     pub max_bake_secs: u64,
 }
 
@@ -128,6 +132,7 @@ impl MetricGate {
 
     pub(super) fn check(&self) -> Result<(), InvalidStrategy> {
         check_secs("metrics.max_bake_secs", self.max_bake_secs, 1)?;
+        check_judged(|| "metrics.max_bake_secs".into(), self.max_bake_secs)?;
         self.rules().map(drop)
     }
 }
@@ -144,5 +149,12 @@ mod tests {
     fn the_first_failure_stops_a_small_wave_and_the_sixth_a_hundred() {
         let limit = MaxFailed::default();
         assert_eq!((limit.limit(0), limit.limit(19), limit.limit(20), limit.limit(100)), (0, 0, 1, 5));
+    }
+
+    #[test]
+    fn a_halt_that_an_older_file_calls_a_pause_is_read_and_written_as_what_it_is() {
+        let read = |text| serde_json::from_str::<StopAction>(text).unwrap();
+        assert_eq!((read("\"pause\""), read("\"halt\"")), (StopAction::Halt, StopAction::Halt));
+        assert_eq!(serde_json::to_string(&StopAction::Halt).unwrap(), "\"halt\"");
     }
 }

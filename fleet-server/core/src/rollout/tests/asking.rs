@@ -71,7 +71,7 @@ fn freeze(devices: Option<BTreeSet<DeviceId>>) -> Freeze {
 fn a_freeze_of_some_devices_does_not_hold_up_the_others() {
     let mut plan = crate::fixtures::planned(Strategy::default(), &fleet(3));
     plan.freezes = vec![freeze(Some([id("d1")].into()))];
-    let spec = crate::fixtures::spec("all", Strategy::default());
+    let spec = spec("all", Strategy::default());
     let mut rollout = Rollout::start(spec, plan, Timestamp(1_000));
     let asked = assigned(&drain(&mut rollout));
     assert!(asked.len() == 2 && !asked.contains(&id("d1")), "{asked:?}");
@@ -125,7 +125,7 @@ fn a_device_that_comes_to_match_later_is_asked_by_a_continuous_rollout() {
     assert!(matches!(rollout.state(), State::Watching { .. }));
     drain(&mut rollout);
     let newcomer = crate::fixtures::device("n1", "berlin");
-    let planned = plan_late(rollout.spec(), &crate::fixtures::needs(), &newcomer, &[]).unwrap().unwrap();
+    let planned = plan_late(rollout.spec(), &needs(), &newcomer, &[]).unwrap().unwrap();
     let join = Input::Join { planned };
     rollout.handle(join.clone(), Timestamp(3_000)).unwrap();
     assert_eq!(assigned(&drain(&mut rollout)), [id("n1")]);
@@ -143,7 +143,7 @@ fn a_device_that_comes_to_match_later_is_asked_by_a_continuous_rollout() {
 fn a_rollout_that_is_not_continuous_takes_nobody_in() {
     let mut rollout = started(Strategy::default(), &fleet(1));
     let newcomer = crate::fixtures::device("n1", "berlin");
-    let planned = plan_late(rollout.spec(), &crate::fixtures::needs(), &newcomer, &[]).unwrap().unwrap();
+    let planned = plan_late(rollout.spec(), &needs(), &newcomer, &[]).unwrap().unwrap();
     assert!(rollout.handle(Input::Join { planned }, Timestamp(3_000)).is_err());
 }
 
@@ -254,7 +254,7 @@ fn a_rollout_does_not_end_in_the_moment_in_which_it_asks_somebody() {
     fleet[1].connected = false;
     let mut plan = crate::fixtures::planned(Strategy::default(), &fleet);
     plan.freezes = vec![freeze(Some([id("d1")].into()))];
-    let spec = crate::fixtures::spec("all", Strategy::default());
+    let spec = spec("all", Strategy::default());
     let mut rollout = Rollout::start(spec, plan, Timestamp(1_000));
     drain(&mut rollout);
     rollout.handle(says(&id("d0"), COMMITTED, 1), Timestamp(2_000)).unwrap();

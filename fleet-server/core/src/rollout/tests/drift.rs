@@ -63,8 +63,8 @@ fn drift_of_the_devices_with_the_release_brings_them_back_with_the_evidence() {
 }
 
 #[test]
-fn a_strategy_that_pauses_halts_at_drift_and_leaves_devices_as_they_are() {
-    let strategy = Strategy { on_halt: StopAction::Pause, ..two_waves(3_600) };
+fn a_strategy_that_halts_leaves_devices_as_they_are_when_their_release_drifts() {
+    let strategy = Strategy { on_halt: StopAction::Halt, ..two_waves(3_600) };
     let mut rollout = started(strategy, &fleet(4));
     let canary = assigned(&drain(&mut rollout));
     rollout.handle(says(&canary[0], COMMITTED, 1), Timestamp(2_000)).unwrap();

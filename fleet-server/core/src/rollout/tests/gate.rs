@@ -151,7 +151,9 @@ fn degraded_metrics_bring_the_canaries_back_with_the_evidence() {
 fn too_little_evidence_extends_the_bake_time_up_to_its_cap_and_then_holds() {
     let gate = MetricGate { max_bake_secs: 600, ..MetricGate::default() };
     let (mut rollout, canaries) = compared(60, gate);
+    assert_eq!(rollout.watched_since(0), None);
     commit(&mut rollout, &canaries, 2_000);
+    assert_eq!((rollout.watched_since(0), rollout.watched_since(9)), (Some(Timestamp(2_000)), None));
     let few = Gap { metric: Metric::Latency, why: GapWhy::FewLooks { looks: 1, needed: 12 } };
     let insufficient = MetricVerdict::Insufficient { gaps: vec![few] };
     rollout.handle(judged(insufficient), Timestamp(3_000)).unwrap();

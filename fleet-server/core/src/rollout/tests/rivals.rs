@@ -124,7 +124,7 @@ fn a_device_that_a_newer_rollout_gives_back_belongs_to_the_older_one_again() {
 #[test]
 fn a_release_can_be_taken_from_devices_that_a_newer_rollout_planned_and_never_asked() {
     let mut office = after_r1();
-    let strategy = Strategy { on_halt: StopAction::Pause, ..two_waves(0) };
+    let strategy = Strategy { on_halt: StopAction::Halt, ..two_waves(0) };
     office.start("r2", "digits@3", strategy, 3_000);
     let canary = office.rollout("r2").status().devices[0].device.clone();
     office.says("r2", canary.as_str(), BAD, 4_000);
@@ -177,7 +177,7 @@ fn who_waits_while_a_newer_rollout_wants_it_is_asked_when_that_stops() {
     let mut office = Office::of(3);
     office.start("r1", "digits@2", two_waves(60), 1_000);
     let canary = office.rollout("r1").status().devices[0].device.clone();
-    office.start("r2", "digits@3", Strategy { on_halt: StopAction::Pause, ..two_waves(0) }, 2_000);
+    office.start("r2", "digits@3", Strategy { on_halt: StopAction::Halt, ..two_waves(0) }, 2_000);
     office.says("r1", canary.as_str(), COMMITTED, 3_000);
     office.order("r1", Input::Tick, 100_000);
     assert_eq!(office.desired().iter().filter(|it| *it == "digits@2").count(), 0, "{:?}", office.desired());
