@@ -198,10 +198,10 @@ impl Executor {
         let _ = self.commands.send(Command::Hello { greeting }).await;
     }
 
-    /// What a rollout would do.
+    /// What a rollout would do; without waves where everybody is left out.
     ///
     /// # Errors
-    /// When there is no such release or nobody can be asked.
+    /// When there is no such release or nobody is selected.
     pub async fn plan(&self, wanted: Wanted) -> Result<Plan, RolloutError> {
         self.ask(|reply| Command::Plan { wanted, reply }).await
     }

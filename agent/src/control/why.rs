@@ -202,7 +202,7 @@ mod tests {
             told[..1],
             [
                 "digits@1: the feature 'ink' has drifted, since 2027-01-15T08:00:20Z: its values are larger, by 0.50 standard \
-              deviations over 600 rows; found at 2027-01-15T08:01:20Z with evidence 2.000e6 where 1.000e6 are asked for"
+              deviations of its score over 600 rows; found at 2027-01-15T08:01:20Z with evidence 2.000e6 where 1.000e6 are asked for"
             ]
         );
         assert!(told.len() == 2 && told[1].contains("one device in twenty"), "{told:?}");

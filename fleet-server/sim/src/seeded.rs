@@ -217,7 +217,7 @@ fn strategy(random: &mut Random) -> Strategy {
         max_silent_percent: small(random, 0, 60),
         quorum_percent: small(random, 0, 60),
         retries: Retries { max: small(random, 0, 2), after_secs: random.between(60, 600) },
-        on_halt: if random.chance(700_000) { StopAction::Rollback } else { StopAction::Pause },
+        on_halt: if random.chance(700_000) { StopAction::Rollback } else { StopAction::Halt },
         priority: u8::from(random.chance(100_000)),
         continuous: random.chance(200_000),
         seed: random.draw(),

@@ -6,7 +6,8 @@ use std::{
 };
 
 use fleet_core::{
-    Experiment, Input, Plan, Refusal, ReleaseNeeds, RolloutSpec, RolloutSummary, after_report, plan,
+    Experiment, Input, Plan, PlanError, Refusal, ReleaseNeeds, RolloutSpec, RolloutSummary, after_report,
+    plan,
 };
 use shared::{DeviceId, ExperimentId, RolloutId, Timestamp, report::Report};
 use tokio::time::Instant;
@@ -196,7 +197,12 @@ impl Fleet {
 
     pub(super) async fn plan(&mut self, wanted: &Wanted, now: Timestamp) -> Result<Plan, RolloutError> {
         self.look_at_others().await?;
-        Ok(self.plan_wanted(wanted, &self.summaries(), now).await?.1)
+        match self.plan_wanted(wanted, &self.summaries(), now).await {
+            Ok((_, plan)) => Ok(plan),
+            // Whoever plans wants to see why; only a start is refused.
+            Err(RolloutError::Plan(PlanError::AllBlocked(blocked))) => Ok(Plan::of_nobody(blocked, now)),
+            Err(error) => Err(error),
+        }
     }
 
     /// The rollout that is asked for, with what it would do.

@@ -11,6 +11,7 @@ use std::{
 
 use fleet_core::{
     Input,
+    strategy::MAX_JUDGED_SECS,
     verdict::{CanaryJudge, Cohorts, Intervals, MetricVerdict, Period, VerdictPolicy, look_at, tallies},
 };
 use shared::{DeviceId, ModelName, ReleaseId, Timestamp, Version};
@@ -25,8 +26,8 @@ const HISTORY: Duration = Duration::from_secs(86_400);
 /// Evidence is kept for a quarter of a year.
 pub(super) const KEPT: Duration = Duration::from_secs(90 * 86_400);
 
-/// A wave is judged for so long; what is not known by then needs a person, and each look is kept.
-const JUDGED_FOR: Duration = Duration::from_secs(14 * 86_400);
+/// A wave is judged for so long after its devices have settled; what is not known by then needs a person, and each look is kept.
+const JUDGED_FOR: Duration = Duration::from_secs(MAX_JUDGED_SECS);
 
 /// What happened in an interval, by device and version.
 pub(super) type Happened = BTreeMap<DeviceId, BTreeMap<Version, fleet_core::verdict::Figures>>;
@@ -149,7 +150,9 @@ async fn judge(
 ) -> Result<Option<(usize, MetricVerdict)>, StoreError> {
     let Some(wave) = entry.machine.compared_wave() else { return Ok(None) };
     let Some(mut row) = Store::comparison(tx, &entry.row.id, wave).await? else { return Ok(None) };
-    if row.opened_at + JUDGED_FOR <= now {
+    let settled_long_ago = entry.machine.watched_since(wave).is_some_and(|since| since + JUDGED_FOR <= now);
+    // One that never settles is judged for as long as its looks are kept.
+    if settled_long_ago || row.opened_at + KEPT <= now {
         return Ok(None);
     }
     let look = look_at(number, happened, &row.opening.cohorts, row.opening.candidate, Period::Since);

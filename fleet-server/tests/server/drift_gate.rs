@@ -136,7 +136,7 @@ async fn alarms_of_one_device_of_broken_data_of_the_world_and_of_other_releases_
 #[tokio::test(flavor = "multi_thread")]
 async fn drift_of_everybody_with_the_release_stops_it_when_nobody_else_is_watched() {
     let world = World::start().await;
-    let (id, _device) = watched(&world, json!({"on_halt": "pause"})).await;
+    let (id, _device) = watched(&world, json!({"on_halt": "halt"})).await;
     raise(&world, 1, "digits@1", json!("world"), 1).await;
     // A halted rollout is finished, which ends the long poll.
     let mut view = world.get(&format!("/api/v1/rollouts/{id}")).await;

@@ -139,7 +139,7 @@ async fn a_rollout_file_that_is_applied_twice_starts_one_rollout() {
     let mut device = Device::join(&world, "cam-7").await;
     device.hello().await;
     let file = world.folder.path().join("rollout.toml");
-    let text = "release = \"digits@1\"\nselector = \"site=berlin\"\n\n[strategy]\nsilent_after_secs = 600\n\n\
+    let text = "release = \"digits@1\"\nselector = \"site=berlin\"\n\n[strategy]\nsilent_after_secs = 3600\n\n\
                 [[strategy.waves]]\nshare = \"all\"\n";
     std::fs::write(&file, text).unwrap();
     let apply = format!("rollout apply -f {}", file.display());
@@ -214,7 +214,10 @@ async fn a_device_that_is_enrolled_later_joins_a_continuous_rollout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_wave_says_why_and_goes_on_when_a_person_promotes_it() {
     let world = World::start().await;
-    world.publish("digits", 1).await;
+    // A probation would have to be shorter than the silence.
+    let policy = Some("[probation]\nduration_secs = 0\n");
+    let (code, body) = world.publish_files("digits", "digits-v1.onnx", "digits-v1-golden.npz", policy).await;
+    assert!(code.is_success(), "{body}");
     let (mut one, mut other) = (Device::join(&world, "cam-1").await, Device::join(&world, "cam-2").await);
     one.hello().await;
     other.hello().await;
@@ -266,6 +269,8 @@ async fn a_pinned_device_is_left_out_and_told_why() {
         world.post("/api/v1/rollouts", json!({"release": "digits@2", "selector": "all"})).await;
     assert_eq!((refused, &problem["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("all_blocked")));
     assert!(problem["detail"].as_str().unwrap().contains("is pinned to version 1"), "{problem}");
+    let plan = world.muster("rollout plan digits@2 --to all").await;
+    assert!(plan.starts_with("nobody would be asked") && plan.contains("is pinned to version 1"), "{plan}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

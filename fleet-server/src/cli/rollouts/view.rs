@@ -8,6 +8,9 @@ use crate::api::ExplainView;
 
 pub(super) fn plan_lines(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
+    if plan.waves.is_empty() {
+        lines.push("nobody would be asked, and a start would be refused".into());
+    }
     for (number, wave) in plan.waves.iter().enumerate() {
         let bytes: u64 = wave.devices.iter().map(|device| device.bytes).sum();
         let offline = wave.devices.iter().filter(|device| device.reach == Reach::Offline).count();

@@ -61,8 +61,8 @@ pub(super) async fn run(
     ending: Ending,
 ) -> anyhow::Result<Passage> {
     let started = Instant::now();
-    // Paused by a verdict and not rolled back by the server, so that every device shows its own brake.
-    let strategy = Strategy { on_halt: StopAction::Pause, ..Strategy::default() };
+    // Stopped by a verdict and not rolled back by the server, so that every device shows its own brake.
+    let strategy = Strategy { on_halt: StopAction::Halt, ..Strategy::default() };
     let view = fleet.start_rollout(release, strategy).await.context("the rollout did not start")?;
     let (id, devices) = (view.status.id.to_string(), view.status.devices.len());
     story.say("rollout", &format!("{id}: {release} to all {devices} devices"), Tone::Plain);
