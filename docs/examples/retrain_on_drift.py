@@ -3,7 +3,7 @@
     pip install standardwebhooks
     MUSTER_WEBHOOK_SECRET=whsec_... python retrain_on_drift.py --port 8080 -- ./retrain.sh
 
-and on the server: muster webhook add http://127.0.0.1:8080/ --events drift.detected
+and on the server: muster webhook add http://127.0.0.1:8080/ --events drift.detected,drift.repeated
 
 It retrains when a distribution moved on all devices with a release, and not for a broken sensor, a single site or missing values, which have
 the same event. A drift is an event for each feature and version that shows it, so a model is retrained once and then left alone for
@@ -30,6 +30,8 @@ MAX_BODY_BYTES = 1_000_000
 # Ids that are remembered, to drop what comes twice, and models whose cool-down is known. The oldest go first. A service that is
 # restarted keeps both in its database.
 REMEMBERED = 10_000
+# A drift that is still there is told as repeated, once an hour at most: it may have come in a cool-down, or its training failed.
+RETRAINED_EVENTS = ("dev.muster.drift.detected", "dev.muster.drift.repeated")
 # Who has to have moved: the devices with one release, or devices everywhere. One device or one site is for a person to look at.
 RETRAINED_SCOPES = ("model", "world")
 
@@ -50,9 +52,10 @@ class Cooldown:
             self.note(model, float("inf"))
             return True
 
-    def trained(self, model):
+    def ended(self, model, trained):
+        """After a training that failed the next event of the model may try again at once."""
         with self.lock:
-            self.note(model, time.monotonic() + self.seconds)
+            self.note(model, time.monotonic() + (self.seconds if trained else 0))
 
     def note(self, model, until):
         self.until[model] = until
@@ -104,7 +107,7 @@ class Receiver(BaseHTTPRequestHandler):
 
 def asks_for_retraining(event):
     """Broken data and odd devices are `drift.detected` as well: the cause and the scope tell."""
-    if event["type"] != "dev.muster.drift.detected":
+    if event["type"] not in RETRAINED_EVENTS:
         return False
     found = event["data"].get("alarm", {}).get("found", {})
     # The scope of one device or site is an object: {"sensor": {"device": "cam-7"}}.
@@ -121,9 +124,9 @@ def retrain(work, command, cooldown):
             status = subprocess.run(command, input=json.dumps(event), text=True, check=False).returncode
             print(f"{model}: the training ended with status {status}", flush=True)
         except OSError as error:
+            status = None
             print(f"{model}: the training did not start: {error}", flush=True)
-        finally:
-            cooldown.trained(model)
+        cooldown.ended(model, status == 0)
 
 
 def main():

@@ -91,12 +91,11 @@ impl Client {
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
         let response = self.answer(request).await?;
-        response.json().await.map_err(|error| {
-            Failure::new(
-                Exit::Failed,
-                format!("the server's answer is not understood: {}", super::chain(&error)),
-            )
-            .hint("use a command line of the server's version")
+        // One that ends in the middle is not misunderstood: the server went away.
+        let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        serde_json::from_slice(&body).map_err(|error| {
+            Failure::new(Exit::Failed, format!("the server's answer is not understood: {error}"))
+                .hint("use a command line of the server's version")
         })
     }
 

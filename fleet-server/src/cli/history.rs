@@ -48,7 +48,10 @@ pub(super) async fn events(client: &Client, args: EventsArgs, output: &Output) -
         let query = [("after", after.to_string()), ("wait_ms", WAIT_MS.to_string())];
         events = match client.get("/events", &query).await {
             Err(failure) if patience.waits(&failure, None).await => vec![],
-            answer => answer?,
+            answer => {
+                patience.answered();
+                answer?
+            }
         };
     }
 }

@@ -1,10 +1,15 @@
 //! Answers in the form that was asked for.
 
+use std::{
+    io::{ErrorKind, Write as _, stdout},
+    process,
+};
+
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 use shared::Timestamp;
 
-use super::args::Format;
+use super::{Exit, args::Format};
 use crate::clock;
 
 /// Writes answers.
@@ -31,10 +36,10 @@ impl Output {
     ) {
         match self.format {
             Format::Json => self.json(&items),
-            Format::Name => items.iter().for_each(|item| println!("{}", row(item)[0])),
+            Format::Name => items.iter().for_each(|item| put(&row(item)[0])),
             Format::Table => {
                 let rows = items.iter().map(row).collect::<Vec<_>>();
-                println!("{}", table(header, &rows).trim_fmt());
+                put(&table(header, &rows).trim_fmt());
             }
         }
     }
@@ -43,28 +48,38 @@ impl Output {
     pub(super) fn one<T: Serialize>(&self, item: &T, name: &str, lines: impl FnOnce() -> Vec<String>) {
         match self.format {
             Format::Json => self.json(item),
-            Format::Name => println!("{name}"),
-            Format::Table => lines().iter().for_each(|line| println!("{line}")),
+            Format::Name => put(name),
+            Format::Table => lines().iter().for_each(|line| put(line)),
         }
     }
 
     /// One of a stream of things: a line for people, or a line of JSON.
     pub(super) fn event<T: Serialize>(&self, item: &T, line: impl FnOnce() -> String) {
         match self.format {
-            Format::Json => println!("{}", serde_json::to_string(item).expect("events are JSON already")),
-            Format::Name | Format::Table => println!("{}", line()),
+            Format::Json => put(&serde_json::to_string(item).expect("events are JSON already")),
+            Format::Name | Format::Table => put(&line()),
         }
     }
 
     /// A line of data.
     pub(super) fn line(&self, text: &str) {
-        println!("{text}");
+        put(text);
     }
 
     fn json<T: Serialize>(&self, value: &T) {
         let text = serde_json::to_string_pretty(value);
-        println!("{}", text.expect("answers are texts, numbers and collections"));
+        put(&text.expect("answers are texts, numbers and collections"));
     }
+}
+
+/// Writes a line of data. A reader that has gone away, as `head` does, wants no more of it, and that is no failure.
+fn put(line: &str) {
+    let Err(error) = writeln!(stdout(), "{line}") else { return };
+    if error.kind() == ErrorKind::BrokenPipe {
+        process::exit(0);
+    }
+    say(&format!("error: cannot write the answer: {error}"));
+    process::exit(Exit::Failed as i32);
 }
 
 /// Rows under a header, aligned.

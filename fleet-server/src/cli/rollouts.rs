@@ -109,7 +109,7 @@ pub(super) async fn stop_everything(
     output: &Output,
 ) -> Result<(), Failure> {
     if !yes && !trial.dry_run {
-        return Err(Failure::usage("this halts every rollout under way")
+        return Err(Failure::usage("this halts every rollout and ends every experiment under way")
             .hint("if that is meant, say it once more with --yes"));
     }
     let path = format!("/stop-everything{}", trial.query());

@@ -113,10 +113,14 @@ fn wave_line(wave: &WaveStatus) -> String {
         WaveKind::Control => line.push_str(", held back for comparison"),
         WaveKind::Late => line.push_str(", came later"),
     }
-    line.extend(wave.approved_by.iter().map(|by| format!(", approved by {by}")));
-    line.extend(wave.promoted_by.iter().map(|by| format!(", promoted by {by}")));
+    line.push_str(&by_whom(wave));
     line.extend(wave.metrics.iter().map(|verdict| format!("; metrics {verdict}")));
     line
+}
+
+fn by_whom(wave: &WaveStatus) -> String {
+    let approved = wave.approved_by.iter().map(|by| format!(", approved by {by}"));
+    approved.chain(wave.promoted_by.iter().map(|by| format!(", promoted by {by}"))).collect()
 }
 
 fn wave_word(state: &WaveState) -> &'static str {
@@ -192,11 +196,10 @@ impl Screen {
 /// What is new since the last look. What is not the case any more is forgotten, and told again when it comes back.
 fn changes(view: &RolloutView, known: &mut BTreeMap<String, String>) -> Vec<String> {
     let now = told(&view.status);
-    known.retain(|key, _| now.iter().any(|(told, _)| told == key));
-    now.into_iter()
-        .filter(|(key, text)| known.insert(key.clone(), text.clone()).as_ref() != Some(text))
-        .map(|(_, text)| text)
-        .collect()
+    let is_new = |(key, text): &&(String, String)| known.get(key) != Some(text);
+    let new = now.iter().filter(is_new).map(|(_, text)| text.clone()).collect();
+    *known = now.into_iter().collect();
+    new
 }
 
 /// Everything that a change of is told, each with a name of its own.
@@ -206,12 +209,16 @@ fn told(status: &RolloutStatus) -> Vec<(String, String)> {
     told.extend(status.frozen.iter().map(|freeze| ("freeze".to_owned(), freeze.to_string())));
     for (number, wave) in status.waves.iter().enumerate() {
         let name = format!("wave {}", number + 1);
-        told.push((name.clone(), format!("{name} {}", wave_word(&wave.state))));
+        told.push((name.clone(), format!("{name} {}{}", wave_word(&wave.state), by_whom(wave))));
         let verdict = wave.metrics.iter();
         told.extend(
             verdict.map(|verdict| (format!("{name} metrics"), format!("{name}, metrics: {verdict}"))),
         );
     }
+    let left_out = status.blocked.iter().map(|blocked| {
+        (format!("blocked {}", blocked.device), format!("left out: {} {}", blocked.device, blocked.why))
+    });
+    told.extend(left_out);
     told.extend(
         status.devices.iter().map(|device| (format!("device {}", device.device), device_line(device))),
     );

@@ -43,9 +43,12 @@ impl Fleet {
         self.tried(turn, id).await
     }
 
-    /// What becomes of other rollouts is decided too: it may come back to this one.
+    /// What becomes of other rollouts and of experiments is decided too: it may come back to this one.
     async fn tried(&self, mut turn: Turn, id: &RolloutId) -> Result<Box<Tried>, RolloutError> {
         self.decisions(&mut turn);
+        while self.move_experiments(&mut turn).await? {
+            self.decisions(&mut turn);
+        }
         let Turn { tx, drafts, .. } = turn;
         tx.rollback().await.map_err(StoreError::from)?;
         let entry = drafts.get(id).ok_or_else(|| RolloutError::NoRollout(id.clone()))?;

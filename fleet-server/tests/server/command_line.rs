@@ -25,6 +25,20 @@ async fn run(context: &Path, line: &str) -> (i32, String, String) {
     said(muster().env("MUSTER_CONTEXT", context).args(line.split(' ')).output().await.unwrap())
 }
 
+/// The exit code and the talk of a command whose data nobody reads.
+async fn without_reader(context: &Path, line: &str) -> (i32, String) {
+    let mut command = muster();
+    command
+        .env("MUSTER_CONTEXT", context)
+        .args(line.split(' '))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let (code, _, err) = said(child.wait_with_output().await.unwrap());
+    (code, err)
+}
+
 fn said(output: Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
@@ -73,6 +87,8 @@ async fn a_model_is_published_and_rolled_out_from_the_command_line() {
     let (code, out, err) = run(&context, &format!("rollout status {id} --watch --timeout 0s")).await;
     assert_eq!(code, 4, "{err}");
     assert_eq!(out, "rollout running\nwave 1 updating\ncam-7  asked\n", "a line for each change");
+    let (code, err) = without_reader(&context, &format!("rollout status {id} --watch")).await;
+    assert_eq!((code, err.as_str()), (0, ""), "a reader that has gone wants no more, and that is no failure");
     let (_, out, _) = run(&context, &format!("rollout status {id} --watch --timeout 0s -o json")).await;
     let line: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((out.lines().count(), &line["status"]["state"]["kind"]), (1, &json!("running")), "{out}");

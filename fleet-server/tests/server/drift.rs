@@ -369,6 +369,13 @@ async fn a_report_tells_strata_apart_and_counts_everything_once() {
         let (got, _, err) = world.run(&words).await;
         assert_eq!(got, code, "{words:?}: {err}");
     }
+    let file = world.folder.path().join("level.json").display().to_string();
+    let export = ["drift", "export", "digits", "level", "--format", "json", "--file", &file, "--until"];
+    let (code, _, err) = world.run(&[&export[..], &["2d"]].concat()).await;
+    assert!(code == 1 && err.contains("ends before it begins"), "{err}");
+    world.said(&[&export[..], &["1d", "--since", "2d"]].concat()).await;
+    let exported: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(exported["windows"], json!([]), "nothing was counted before");
     let (_, _, err) = world.run(&["drift", "report", "digits", "--by", "tier"]).await;
     assert!(err.contains("they are by site, hardware, firmware") && err.contains("[drift] strata"), "{err}");
     let viewer = world.token(Role::Viewer).await;

@@ -254,7 +254,9 @@ async fn an_experiment_is_tried_started_once_shown_and_stopped_from_the_command_
     let still = names(&view, "a");
     let why = world.muster(&format!("device why {}", still.first().unwrap())).await;
     assert!(why.contains("it is in arm A of experiment speed (comparing), with digits@1"), "{why}");
-    let (code, _, err) = world.run(&["rollout", "plan", "digits@2", "--to", "all"]).await;
+    let plan = world.said(&["rollout", "plan", "digits@2", "--to", "all"]).await;
+    assert!(plan.starts_with("nobody would be asked") && plan.contains("left out: 8 devices"), "{plan}");
+    let (code, _, err) = world.run(&["rollout", "start", "digits@2", "--to", "all"]).await;
     assert!(code == 1 && err.contains("none of the 8 selected devices can take it"), "{code}: {err}");
 
     let stop = ["experiment", "stop", "speed", "--reason", "enough", "--restore"];

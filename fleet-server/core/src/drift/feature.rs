@@ -14,19 +14,20 @@ use shared::Timestamp;
 
 use super::{Cause, Distances, Evidence, FeatureStatus, Found, Level, Order, RaisedBy, Whom, quality};
 
-/// An odd baseline is found for this long, a day, at least: where closed alarms are hardly silent, there has to be time to find room too.
-const TELL_ODD_SECS: u64 = 86_400;
+/// Odd baselines that are told at one check: a part of what a person is told at once, so none is left out because the others came first.
+const MAX_ODD_AT_ONCE: usize = 10;
+
+/// Odd baselines that are told of a feature, until their devices learn anew or leave: with more it is the fleet that differs, and they
+/// would take the room of drifts.
+const MAX_ODD: usize = 50;
 
 /// What is known of one feature of one model version, from check to check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureState {
     pub(super) fleet: Fleet,
-    /// Devices whose baseline was found odd long enough: it stays so until they learn another, and is not found again.
+    /// Devices whose baseline was found odd: it stays so until they learn another, and is told once.
     odd: BTreeSet<String>,
-    /// Those that are still found at every check, since when.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) newly_odd: BTreeMap<String, Timestamp>,
 }
 
 /// With what a check looks.
@@ -70,8 +71,7 @@ impl FeatureState {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(look: &Look<'_>) -> Self {
-        let fleet = Fleet::new(look.scores, &look.feature.name);
-        Self { fleet, odd: BTreeSet::new(), newly_odd: BTreeMap::new() }
+        Self { fleet: Fleet::new(look.scores, &look.feature.name), odd: BTreeSet::new() }
     }
 
     /// Carries out `orders` and takes what devices brought, one entry each.
@@ -118,7 +118,7 @@ impl FeatureState {
                 let known: Vec<_> = self.fleet.devices().map(|(device, _)| device.to_owned()).collect();
                 for device in known.iter().filter(|device| whom.includes(device, groups_of(look, device))) {
                     self.fleet.relearn(look.scores, device);
-                    self.forget_odd(device);
+                    self.odd.remove(device);
                 }
             }
             Order::Forget { device } => self.forget(device),
@@ -134,29 +134,18 @@ impl FeatureState {
 
     fn forget(&mut self, device: &str) {
         self.fleet.forget(device);
-        self.forget_odd(device);
-    }
-
-    fn forget_odd(&mut self, device: &str) {
         self.odd.remove(device);
-        self.newly_odd.remove(device);
     }
 
-    /// Devices whose complete baseline is unlike the others', as long as they may not have been told.
-    ///
-    /// Whether there was room to tell one is not known here. So each is found for as long as a closed alarm is silent: one that found no
-    /// room is found again, one that was told is the same alarm once more, and one that was closed meanwhile is over for good. One that
-    /// found no room in all that time is not told.
+    /// Devices whose complete baseline is unlike the others', that were not told yet: a few at each check.
     fn find_odd(&mut self, look: &Look<'_>) -> Result<Vec<Found>, FleetError> {
         let baselines = self.fleet.devices().filter_map(|(device, watch)| Some((device, watch.baseline()?)));
         let (devices, baselines): (Vec<_>, Vec<_>) = baselines.unzip();
         let odd = odd_baselines(look.scores, &baselines).map_err(FleetError::Group)?;
-        let odd: Vec<_> = odd.iter().map(|odd| (devices[odd.index].to_owned(), Cause::odd(odd))).collect();
-        self.settle_odd(look);
-        let new: Vec<_> = odd.into_iter().filter(|(device, _)| !self.odd.contains(device)).collect();
-        new.iter().for_each(|(device, _)| {
-            self.newly_odd.entry(device.clone()).or_insert(look.now);
-        });
+        let odd = odd.iter().map(|odd| (devices[odd.index].to_owned(), Cause::odd(odd)));
+        let room = MAX_ODD.saturating_sub(self.odd.len()).min(MAX_ODD_AT_ONCE);
+        let new: Vec<_> = odd.filter(|(device, _)| !self.odd.contains(device)).take(room).collect();
+        self.odd.extend(new.iter().map(|(device, _)| device.clone()));
         let found = new.into_iter().map(|(device, cause)| Found {
             feature: look.feature.name.clone(),
             scope: Scope::Sensor { device },
@@ -166,15 +155,6 @@ impl FeatureState {
             evidence: None,
         });
         Ok(found.collect())
-    }
-
-    /// Those that were found long enough are not found again.
-    fn settle_odd(&mut self, look: &Look<'_>) {
-        let tell_secs = look.rule.suppress_secs.max(TELL_ODD_SECS);
-        let is_new = |since: &Timestamp| look.now.since(*since).as_secs() < tell_secs;
-        let settled = self.newly_odd.iter().filter(|(_, since)| !is_new(since));
-        self.odd.extend(settled.map(|(device, _)| device.clone()));
-        self.newly_odd.retain(|_, since| is_new(since));
     }
 }
 

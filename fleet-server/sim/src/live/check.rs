@@ -101,9 +101,9 @@ fn check_acts(story: &LiveStory, known: &BTreeSet<&ReleaseId>) -> Result<(), Str
             return Err(format!("something is ordered of {rollout} at {at}, before any `start` of it"));
         }
         if let LiveAct::Flap { every_secs, down_secs, .. } = timed.act
-            && (every_secs == 0 || down_secs >= every_secs)
+            && (!(1..=86_400).contains(&every_secs) || down_secs >= every_secs)
         {
-            return Err(format!("flap at {at}: every_secs is at least 1 and longer than down_secs"));
+            return Err(format!("flap at {at}: every_secs is 1 to 86400 and longer than down_secs"));
         }
     }
     Ok(())

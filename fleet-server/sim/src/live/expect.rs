@@ -17,7 +17,9 @@ impl LiveStory {
             None => vec![format!("{name} was not started")],
         };
         let mut missed: Vec<String> = self.expect.iter().flat_map(unmet).collect();
-        let unread = |(name, it): &(&RolloutId, &Standing)| !it.over && !self.expect.contains_key(*name);
+        let says_where =
+            |name: &RolloutId| self.expect.get(name).is_some_and(|expected| expected.state.is_some());
+        let unread = |(name, it): &(&RolloutId, &Standing)| !it.over && !says_where(name);
         missed.extend(standings.iter().filter(unread).map(|(name, it)| {
             let state = &it.state;
             format!("{name} is still {state} at the end; raise `end`, or say so: [expect.{name}] state = \"{state}\"")

@@ -116,10 +116,13 @@ impl LiveStory {
     /// How long rollouts may still take when nothing befalls anybody any more.
     fn patience_secs(&self) -> u64 {
         let of = |strategy: &Strategy| {
-            let waves = strategy.waves.iter();
-            waves.map(|wave| wave.bake_time_secs.saturating_add(strategy.silent_after_secs)).sum::<u64>()
+            let judged = strategy.metrics.as_ref().map_or(0, |metrics| metrics.max_bake_secs);
+            let retries = (0..strategy.retries.max).map(|tried| strategy.retries.after_secs << tried.min(16));
+            let settling = retries.fold(strategy.silent_after_secs, u64::saturating_add);
+            let wave = |bake_time_secs: u64| bake_time_secs.max(judged).saturating_add(settling);
+            strategy.waves.iter().map(|spec| wave(spec.bake_time_secs)).fold(0, u64::saturating_add)
         };
-        ROOM_SECS + self.starts().map(|(_, strategy)| of(strategy)).sum::<u64>()
+        self.starts().map(|(_, strategy)| of(strategy)).fold(ROOM_SECS, u64::saturating_add)
     }
 
     fn starts(&self) -> impl Iterator<Item = (&RolloutId, &Strategy)> {

@@ -82,7 +82,9 @@ impl World {
                     &format!("lose their links about every {every_secs} s until {until}"),
                 );
                 let until = self.story.calm.map_or(until, |calm| calm.min(until));
-                let (every, down) = (Duration::from_secs(every_secs), Duration::from_secs(down_secs));
+                // Stories for a real server refuse others.
+                let every = Duration::from_secs(every_secs.clamp(1, 86_400));
+                let down = Duration::from_secs(down_secs);
                 devices.iter().for_each(|device| self.begin_to_flap(device, every, down, until));
             }
             Act::PowerCut { devices, after_effects } => self.cut_power(&devices, after_effects),

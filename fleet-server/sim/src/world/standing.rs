@@ -39,10 +39,11 @@ impl World {
     /// A turn of the server is over. A person may order something of a rollout that was over.
     pub(super) fn note_standings(&mut self) {
         for rollout in self.server.rollouts() {
-            if !rollout.state().is_final() {
-                self.over.remove(rollout.id());
-            } else if !self.over.contains_key(rollout.id()) {
-                self.over.insert(rollout.id().clone(), Standing::of(rollout));
+            let (id, now) = (rollout.id(), Standing::of(rollout));
+            if !now.over {
+                self.over.remove(id);
+            } else if self.over.get(id).is_none_or(|then| then.state != now.state) {
+                self.over.insert(id.clone(), now);
             }
         }
     }

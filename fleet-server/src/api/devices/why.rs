@@ -1,13 +1,14 @@
 //! Why a device runs what it runs, as sentences.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::{
     Json,
     extract::{Path, State},
 };
 use fleet_core::{
-    DeviceStatus, Progress, RolloutStatus, Selector, WaveState, WaveStatus, experiment::ExperimentStatus,
+    DeviceStatus, Progress, RolloutStatus, Selector, State as At, WaveState, WaveStatus,
+    experiment::ExperimentStatus,
 };
 use serde::{Deserialize, Serialize};
 use shared::{DeviceId, Timestamp, words};
@@ -61,7 +62,11 @@ pub async fn why(State(app): State<Shared>, Path(id): Path<String>) -> Answer<Js
         reasons.extend(in_experiment(&rollouts::experiment_status(&row)?, &id));
     }
     let mut is_asked_for = false;
-    for row in app.store.rollouts(MAX_ROLLOUTS).await? {
+    let mut rows = app.store.rollouts(MAX_ROLLOUTS).await?;
+    let newest: BTreeSet<_> = rows.iter().map(|row| row.id.clone()).collect();
+    let older = app.store.unfinished_rollouts().await?;
+    rows.extend(older.into_iter().rev().filter(|row| !newest.contains(&row.id)));
+    for row in rows {
         let reason = reason_in(&rollouts::status(&row)?, &id);
         is_asked_for |= reason.is_some() && !row.finished;
         reasons.extend(reason);
@@ -161,12 +166,23 @@ fn reason_in(status: &RolloutStatus, id: &DeviceId) -> Option<String> {
     Some(format!("rollout {rollout} of {release} ({state}), wave {}: {step}{why}{waits}", device.wave + 1))
 }
 
-/// What has to come before anything happens to a device of a rollout that is under way; nothing where it was asked.
+/// What has to come before a device is asked; nothing where it was, or never will be.
 fn waits_for(status: &RolloutStatus, device: &DeviceStatus) -> Option<String> {
-    match device.progress {
-        Progress::Retrying { at, .. } => return Some(format!("it is asked again at {}", moment(at))),
-        Progress::Waiting if !status.state.is_final() => {}
+    let will_ask = match status.state {
+        At::AwaitingApproval { .. } | At::Running { .. } | At::Watching { .. } | At::Paused { .. } => true,
+        At::Halted { .. }
+        | At::RollingBack { .. }
+        | At::RolledBack { .. }
+        | At::Completed { .. }
+        | At::Superseded { .. } => false,
+    };
+    let again = match device.progress {
+        Progress::Retrying { at, .. } => Some(format!("it is asked again at {} at the earliest", moment(at))),
+        Progress::Waiting => None,
         _ => return None,
+    };
+    if !will_ask {
+        return None;
     }
     let under_way = |wave: &WaveStatus| !matches!(wave.state, WaveState::Passed { .. });
     let before = status.waves.iter().take(device.wave).position(under_way);
@@ -174,7 +190,7 @@ fn waits_for(status: &RolloutStatus, device: &DeviceStatus) -> Option<String> {
     let freeze = status.frozen.as_ref().map(ToString::to_string);
     let windows = status.strategy.windows.as_ref();
     let window = windows.map(|_| "it is asked only within the windows of the rollout".to_owned());
-    let all: Vec<_> = [turn, status.reason.clone(), freeze, window].into_iter().flatten().collect();
+    let all: Vec<_> = [again, turn, status.reason.clone(), freeze, window].into_iter().flatten().collect();
     (!all.is_empty()).then(|| all.join("; "))
 }
 

@@ -102,6 +102,10 @@ pub async fn drift_windows(
     let now_ms = app.clock.now().as_millis();
     let from_secs = query.since.unwrap_or(now_ms.saturating_sub(86_400_000)) / 1_000;
     let until_secs = query.until.map_or(u64::MAX >> 1, |until| until / 1_000);
+    if until_secs <= from_secs {
+        return Err(Problem::bad_request("bad_time", "the time that is asked for ends before it begins")
+            .hint("ask for a `since` that is before `until`; it is a day ago when absent"));
+    }
     let stratum = query.stratum.clone().unwrap_or_else(|| ALL.into());
     let (feature, strata) = (&features[place], Strata::One(stratum.clone()));
     let mut windows = Vec::new();

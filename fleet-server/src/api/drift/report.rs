@@ -13,6 +13,7 @@ use muster_sketch::{
     window::FeatureCounts,
 };
 use serde::{Deserialize, Serialize};
+use shared::ReleaseId;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{AlarmView, known_model, watched_release};
@@ -171,19 +172,25 @@ pub async fn drift_report(
             .map(|(feature, counts)| FeatureReport::of(feature, counts))
             .collect(),
     };
-    let feature = query.feature.clone();
-    let filter = AlarmFilter { model: Some(model), feature, open_only: true, ..AlarmFilter::default() };
-    let mut alarms = app.store.alarms(&filter).await?;
-    alarms.retain(|alarm| alarm.release == release);
+    let alarms = alarms_of(&app, &release, query.feature.clone()).await?;
     Ok(Json(DriftReport {
         release: release.to_string(),
-        alarms: alarms.into_iter().map(AlarmView::from).collect(),
+        alarms,
         by: query.by.clone(),
         since: from_secs * 1_000,
         features: features.iter().filter(|feature| is_asked(feature)).map(FeatureBins::of).collect(),
         strata: sums.into_iter().map(of_stratum).collect(),
         complete,
     }))
+}
+
+/// Those that are not over.
+async fn alarms_of(app: &Shared, release: &ReleaseId, feature: Option<String>) -> Answer<Vec<AlarmView>> {
+    let model = Some(release.model.clone());
+    let filter = AlarmFilter { model, feature, open_only: true, ..AlarmFilter::default() };
+    let mut alarms = app.store.alarms(&filter).await?;
+    alarms.retain(|alarm| alarm.release == *release);
+    Ok(alarms.into_iter().map(AlarmView::from).collect())
 }
 
 impl FeatureBins {

@@ -1,8 +1,10 @@
 //! Rollout files: the same file may be applied again and again, as a pipeline does, and starts one rollout.
 
+use std::cmp::Reverse;
+
 use fleet_core::State;
 
-use super::{Client, Failure, Output, Trial, plan, start, watch};
+use super::{Client, Failure, Output, Trial, start, watch};
 use crate::{
     api::{GroupDevicesView, RolloutSummaryView, RolloutView, StartRollout},
     cli::{Exit, output::say},
@@ -27,21 +29,20 @@ pub(super) async fn apply(
         output.one(&view, view.status.id.as_str(), || watch::lines(&view));
         return Ok(());
     }
-    if dry_run {
-        plan(client, request, output).await
-    } else {
-        start(client, request, Trial { dry_run }, output).await
-    }
+    start(client, request, Trial { dry_run }, output).await
 }
 
-/// The newest rollout that does what the file asks for, or did until it was stopped.
+/// The newest rollout that does what the file asks for, or did until it was stopped. One from which another rollout has taken
+/// devices since did it once, and does it no more; why one was stopped holds whoever has its devices now.
 async fn same(client: &Client, request: &StartRollout) -> Result<Option<RolloutView>, Failure> {
     let selector = selector(client, &request.selector).await?;
-    let rollouts: Vec<RolloutSummaryView> = client.get("/rollouts", &[]).await?;
+    let mut rollouts: Vec<RolloutSummaryView> = client.get("/rollouts", &[]).await?;
+    // Names order those of one second by chance.
+    rollouts.sort_by_key(|view| Reverse(view.created_at));
     let of_release = rollouts.into_iter().filter(|view| view.release == request.release);
     for summary in of_release.take(MAX_LOOKED_AT) {
         let view: RolloutView = client.get(&format!("/rollouts/{}", summary.id), &[]).await?;
-        if does(&view, &selector, request) {
+        if does(&view, &selector, request) && (fell(&view) || view.status.counts.superseded == 0) {
             return Ok(Some(view));
         }
     }
@@ -69,10 +70,8 @@ fn stopped(view: &RolloutView) -> Failure {
         .hint("publish another version; or, if it is meant to be tried once more, say so with --again")
 }
 
-/// One from which another rollout has taken devices since did it once, and does it no more.
 fn does(view: &RolloutView, selector: &str, request: &StartRollout) -> bool {
-    let status = &view.status;
-    status.selector == selector && status.strategy == request.strategy && status.counts.superseded == 0
+    view.status.selector == selector && view.status.strategy == request.strategy
 }
 
 /// The selector as the server writes it, which writes equal ones alike and resolves groups.

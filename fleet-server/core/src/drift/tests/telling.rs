@@ -80,34 +80,6 @@ fn more_findings_than_a_person_reads_are_counted_and_not_told() {
 }
 
 #[test]
-fn an_odd_baseline_without_room_is_told_when_there_is_some_and_never_again_once_it_is_closed() {
-    let mut plant = Plant::new(12);
-    let mut odd = move || {
-        let frozen: &Twist = &|device, value| if device == "a-1" { 0.3 } else { value };
-        let mut found = plant.check(&[], frozen).found;
-        found.retain(|found| found.cause.word() == "odd_baseline");
-        (found, plant.now)
-    };
-    let (found, now) = (0..5).map(|_| odd()).find(|(found, _)| !found.is_empty()).unwrap();
-    let reconciled = reconcile(vec![], found, now, 86_400, 0);
-    assert_eq!((reconciled.new.len(), reconciled.left_out), (0, 1));
-    let (found, now) = odd();
-    let mut reconciled = reconcile(vec![], found, now, 86_400, 100);
-    assert_eq!((reconciled.new.len(), &reconciled.new[0].scope), (1, &sensor("a-1")));
-    let mut known = alarm(reconciled.new.remove(0));
-    let (found, now) = odd();
-    let mut reconciled = reconcile(vec![known], found, now, 86_400, 100);
-    assert_eq!((reconciled.new.len(), reconciled.repeated.len()), (0, 1));
-    known = reconciled.repeated.remove(0);
-    known.close("ann", "it looks at a wall", now);
-    for _ in 0..60 {
-        let (found, now) = odd();
-        let reconciled = reconcile(vec![known.clone()], found, now, 86_400, 100);
-        assert_eq!((reconciled.new.len(), reconciled.repeated.len()), (0, 0));
-    }
-}
-
-#[test]
 fn an_alarm_survives_its_json() {
     let mut plant = Plant::learnt(2);
     let found = plant.until_drift(3, &|_, value| value + 1.0);

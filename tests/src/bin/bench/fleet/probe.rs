@@ -87,7 +87,7 @@ impl Probe {
 impl Asking {
     /// Stops and tells how long answers took. One that failed is no latency but an error.
     pub async fn stop(self) -> anyhow::Result<Latencies> {
-        // Gone only when it has ended by itself, which a probe does not.
+        // Gone only when it has ended by itself, and then it says why.
         let _ = self.stop.send(());
         Ok(Latencies(self.task.await??))
     }
