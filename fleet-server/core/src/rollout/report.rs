@@ -71,9 +71,8 @@ impl Rollout {
             (DeploymentEvent::Failed(FailReason::Network { detail }), Some(record))
                 if self.active_wave().is_some() && may_try(record) =>
             {
-                let wait_secs = retries.after_secs.saturating_mul(1 << record.retries.min(16));
                 let why = FailReason::Network { detail }.to_string();
-                let at = now + Duration::from_secs(wait_secs);
+                let at = now + Duration::from_secs(retries.wait_secs(record.retries));
                 Progress::Retrying { at, attempt: record.retries + 1, why }
             }
             (event, _) => Progress::of(event),

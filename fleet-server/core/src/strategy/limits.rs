@@ -73,6 +73,12 @@ impl Retries {
     /// Beyond this a device is not unlucky.
     pub const MOST: u32 = 10;
 
+    /// Seconds from a failure to the next try, after so many further tries before it.
+    #[must_use]
+    pub fn wait_secs(self, tried: u32) -> u64 {
+        self.after_secs.saturating_mul(1 << tried.min(16))
+    }
+
     pub(super) fn check(self) -> Result<(), InvalidStrategy> {
         if self.max > Self::MOST {
             return Err(InvalidStrategy::Retries(self.max));

@@ -117,7 +117,7 @@ impl LiveStory {
     fn patience_secs(&self) -> u64 {
         let of = |strategy: &Strategy| {
             let judged = strategy.metrics.as_ref().map_or(0, |metrics| metrics.max_bake_secs);
-            let retries = (0..strategy.retries.max).map(|tried| strategy.retries.after_secs << tried.min(16));
+            let retries = (0..strategy.retries.max).map(|tried| strategy.retries.wait_secs(tried));
             let settling = retries.fold(strategy.silent_after_secs, u64::saturating_add);
             let wave = |bake_time_secs: u64| bake_time_secs.max(judged).saturating_add(settling);
             strategy.waves.iter().map(|spec| wave(spec.bake_time_secs)).fold(0, u64::saturating_add)

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use fleet_core::{Counts, Rollout};
+use fleet_core::{Counts, Rollout, State};
 use shared::RolloutId;
 
 use super::World;
@@ -22,8 +22,13 @@ pub struct Standing {
 impl Standing {
     fn of(rollout: &Rollout) -> Self {
         let state = rollout.state();
-        Self { state: state.word().replace(' ', "_"), counts: rollout.counts(), over: state.is_final() }
+        Self { state: word(state), counts: rollout.counts(), over: state.is_final() }
     }
+}
+
+/// As stories write it.
+fn word(state: &State) -> String {
+    state.word().replace(' ', "_")
 }
 
 impl World {
@@ -39,11 +44,11 @@ impl World {
     /// A turn of the server is over. A person may order something of a rollout that was over.
     pub(super) fn note_standings(&mut self) {
         for rollout in self.server.rollouts() {
-            let (id, now) = (rollout.id(), Standing::of(rollout));
-            if !now.over {
+            let (id, state) = (rollout.id(), rollout.state());
+            if !state.is_final() {
                 self.over.remove(id);
-            } else if self.over.get(id).is_none_or(|then| then.state != now.state) {
-                self.over.insert(id.clone(), now);
+            } else if self.over.get(id).is_none_or(|then| then.state != word(state)) {
+                self.over.insert(id.clone(), Standing::of(rollout));
             }
         }
     }
