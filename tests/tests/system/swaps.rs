@@ -17,8 +17,8 @@ use system_tests::{
 };
 
 /// Swaps before memory is looked at first: arenas of the allocator reach their size, and the requests under way meanwhile
-/// fill what a runner remembers of the last 4,096.
-const WARM_UP: u32 = 600;
+/// fill what a runner remembers of the last 4,096. A client gets four in while a quick machine makes one swap.
+const WARM_UP: u32 = 1_500;
 
 /// Swaps under load.
 const SWAPS: u32 = 1_000;
